@@ -1,0 +1,4 @@
+import connectRedisNative from "./index.js"
+
+export const { RedisStore, RedisStoreError } = connectRedisNative
+export default RedisStore

@@ -1,0 +1,260 @@
+"use strict"
+
+const { RedisStoreError } = require("./errors.js")
+const { ask } = require("./request.js")
+
+/** The numbers that src/binding/submission.rs gives to operations. */
+const OPERATION = {
+  get: 0,
+  set: 1,
+  expire: 2,
+  del: 3,
+  mget: 4,
+  length: 5,
+  ids: 6,
+  clear: 7,
+}
+const REQUEST_COLUMNS = 5
+
+/** The numbers that src/binding/delivery.rs gives to answers. */
+const [NIL, OK, COUNT, TEXT, TEXTS] = [0, 1, 2, 3, 4]
+const ANSWER_COLUMNS = 3
+const ANSWERS_PER_TURN = 512
+
+/** Answers are read here by whichever store is being woken: nobody holds on to them. */
+const answers = new Float64Array(1 + ANSWERS_PER_TURN * ANSWER_COLUMNS)
+
+/** Batches with pending requests. They keep the process alive; an idle store does not. */
+const busy = new Set()
+const alive = setInterval(() => {}, 2 ** 31 - 1)
+alive.unref()
+
+let binding
+let codes
+
+/**
+ * The native side of one store: gathers the requests of one turn of the event loop, hands them
+ * over in one call, and settles each when its answer comes.
+ */
+class Batch {
+  native = true
+  #readSettings
+  #limits
+  #keyPrefix = ""
+  #connecting
+  #store
+  #requests = []
+  #free = []
+  #pending = 0
+  #rows = new Float64Array(64 * REQUEST_COLUMNS)
+  #used = 0
+  #count = 0
+  #text = ""
+  #flushing = false
+  #closed = false
+  #closing
+
+  constructor(readSettings, limits) {
+    this.#readSettings = readSettings
+    this.#limits = limits
+    binding ??= require("../binding.js")
+    codes ??= binding.errorCodes()
+  }
+
+  /** Connects, unless that was done. Throws what is wrong with the settings. */
+  connect() {
+    if (this.#store !== undefined || this.#connecting !== undefined || this.#closed) return
+    const { keyPrefix = "", askDatabase, ...settings } = this.#readSettings()
+    this.#keyPrefix = keyPrefix
+    if (askDatabase === undefined) this.#start(settings)
+    else this.#connecting = this.#startIn(askDatabase, settings)
+  }
+
+  async #startIn(askDatabase, settings) {
+    const enough = this.#limits.commandTimeoutMs / 4
+    const late = new Promise((resolve) => setTimeout(resolve, enough).unref())
+    const database = await Promise.race([askDatabase().catch(() => undefined), late])
+    this.#start({ ...settings, database: database ?? settings.database })
+  }
+
+  #start(settings) {
+    const batch = new WeakRef(this)
+    this.#store = new binding.RedisStore({ host: "", port: 0, ...settings, ...this.#limits }, () =>
+      batch.deref()?.wake(),
+    )
+    this.#flush()
+  }
+
+  /** One command about one key. `number` is milliseconds to live, negative for ever. */
+  send(operation, key, value, number, request) {
+    if (!this.#accepts(request)) return
+    this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
+  }
+
+  /** The values of `keys`, at least one. */
+  mget(keys, request) {
+    if (!this.#accepts(request)) return
+    this.#add(this.#open(request), OPERATION.mget, "", "", keys.length)
+    for (const key of keys) this.#row(0, 0, this.#keyPrefix + key, "", 0)
+  }
+
+  /** Answers what is pending, then closes the connection. */
+  close() {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close() {
+    await this.#connecting
+    if (this.#store === undefined) {
+      this.#closed = true
+      return
+    }
+    await ask((request) => {
+      const id = this.#open(request)
+      this.#flush()
+      this.#closed = true
+      this.#store.close(id)
+    })
+  }
+
+  #accepts(request) {
+    if (this.#closed) {
+      const error = new RedisStoreError(
+        "ERR_REDIS_STORE_CLOSED",
+        "The store is closed; make a new RedisStore to go on.",
+      )
+      process.nextTick(settleNow, request, error)
+      return false
+    }
+    if (this.#store === undefined) {
+      try {
+        this.connect()
+      } catch (error) {
+        process.nextTick(settleNow, request, error)
+        return false
+      }
+    }
+    return true
+  }
+
+  #open(request) {
+    const id = this.#free.length > 0 ? this.#free.pop() : this.#requests.length
+    this.#requests[id] = request
+    if (this.#pending++ === 0) {
+      busy.add(this)
+      if (busy.size === 1) alive.ref()
+    }
+    return id
+  }
+
+  #take(id) {
+    const request = this.#requests[id]
+    this.#requests[id] = undefined
+    this.#free.push(id)
+    if (--this.#pending === 0) {
+      busy.delete(this)
+      if (busy.size === 0) alive.unref()
+    }
+    return request
+  }
+
+  #add(id, operation, key, value, number) {
+    this.#row(id, operation, key, value, number)
+    this.#count++
+    if (!this.#flushing) {
+      this.#flushing = true
+      setImmediate(flush, this)
+    }
+  }
+
+  #row(id, operation, key, value, number) {
+    if (this.#used === this.#rows.length) {
+      const larger = new Float64Array(this.#rows.length * 2)
+      larger.set(this.#rows)
+      this.#rows = larger
+    }
+    const rows = this.#rows
+    const at = this.#used
+    rows[at] = id
+    rows[at + 1] = operation
+    rows[at + 2] = key.length
+    rows[at + 3] = value.length
+    rows[at + 4] = number
+    this.#used = at + REQUEST_COLUMNS
+    this.#text += key
+    if (value !== "") this.#text += value
+  }
+
+  flush() {
+    this.#flushing = false
+    if (this.#store !== undefined) this.#flush()
+  }
+
+  #flush() {
+    if (this.#count === 0) return
+    const text = this.#text
+    const count = this.#count
+    const used = this.#used
+    this.#text = ""
+    this.#count = 0
+    this.#used = 0
+    this.#store.submit(count, used, this.#rows, text)
+  }
+
+  /** Settles what has been answered. */
+  wake() {
+    const texts = this.#store.drain(answers)
+    const count = answers[0]
+    let text = 0
+    for (let i = 0, at = 1; i < count; i++, at += ANSWER_COLUMNS) {
+      const kind = answers[at + 1]
+      const number = answers[at + 2]
+      let error = null
+      let reply = null
+      if (kind === TEXT) {
+        reply = texts[text++]
+      } else if (kind === OK) {
+        reply = true
+      } else if (kind === COUNT) {
+        reply = number
+      } else if (kind === TEXTS) {
+        reply = texts.slice(text, text + number)
+        text += number
+      } else if (kind !== NIL) {
+        error = errorOf(number, texts[text], texts[text + 1])
+        text += 2
+      }
+      const request = this.#take(answers[at])
+      try {
+        request.runInAsyncScope(request.settle, request, error, reply)
+      } catch (thrown) {
+        // The others of this turn are answered all the same; this one surfaces as what it is.
+        request.runInAsyncScope(process.nextTick, process, rethrow, thrown)
+      }
+    }
+    if (count === ANSWERS_PER_TURN) setImmediate(wake, this)
+  }
+}
+
+function flush(batch) {
+  batch.flush()
+}
+
+function wake(batch) {
+  batch.wake()
+}
+
+function settleNow(request, error) {
+  request.settle(error, null)
+}
+
+function rethrow(thrown) {
+  throw thrown
+}
+
+function errorOf(code, message, cause) {
+  return new RedisStoreError(codes[code], message, cause == null ? undefined : new Error(cause))
+}
+
+module.exports = { Batch, OPERATION }

@@ -1,0 +1,105 @@
+"use strict"
+
+const { optionError, shown } = require("./errors.js")
+
+const MAX_TIMER_MS = 2 ** 31 - 1
+
+const boolean = (value) => typeof value === "boolean"
+const integer = (min, max) => (value) => Number.isInteger(value) && value >= min && value <= max
+
+/** Every option: its default, what it must be, and the test for that. */
+const OPTIONS = {
+  client: { must: "be a Redis client", test: (value) => typeof value === "object" || typeof value === "function" },
+  url: { must: "be a Redis URL", test: (value) => typeof value === "string" || value instanceof URL },
+  prefix: { initial: "sess:", must: "be a string", test: (value) => typeof value === "string" },
+  ttl: {
+    initial: 86400,
+    must: "be a positive number of seconds, or a function of the session that returns one; for sessions that never expire set disableTTL",
+    test: (value) => typeof value === "function" || (Number.isFinite(value) && value > 0),
+  },
+  disableTTL: { initial: false, must: "be true or false", test: boolean },
+  disableTouch: { initial: false, must: "be true or false", test: boolean },
+  serializer: {
+    initial: JSON,
+    must: "have the methods parse and stringify",
+    test: (value) => typeof value?.parse === "function" && typeof value.stringify === "function",
+  },
+  scanCount: { initial: 100, must: "be an integer from 1 to 1000000", test: integer(1, 1_000_000) },
+  connectTimeoutMs: {
+    initial: 5000,
+    must: `be an integer from 1 to ${MAX_TIMER_MS}, in milliseconds`,
+    test: integer(1, MAX_TIMER_MS),
+  },
+  commandTimeoutMs: {
+    initial: 2000,
+    must: `be an integer from 1 to ${MAX_TIMER_MS}, in milliseconds`,
+    test: integer(1, MAX_TIMER_MS),
+  },
+  maxPending: { initial: 10_000, must: "be an integer from 1 to 10000000", test: integer(1, 10_000_000) },
+}
+
+/** connect-redis 3's own connection options, which every later major ignores beside a client. */
+const RETIRED = new Set(["host", "port", "socket", "db", "pass", "logErrors", "unref", "retry_strategy"])
+
+/**
+ * Checks `options` and fills in the defaults. Null and undefined mean the default, and so does a
+ * ttl of 0, as in connect-redis.
+ */
+function readOptions(options) {
+  if (options === null || typeof options !== "object") {
+    throw optionError(
+      `RedisStore needs options, got ${shown(options)}; pass {client} with a Redis client or {url: "redis://..."}.`,
+    )
+  }
+  for (const name of Object.keys(options)) {
+    if (!Object.hasOwn(OPTIONS, name)) rejectUnknown(name, options)
+  }
+  const read = {}
+  for (const [name, { initial, must, test }] of Object.entries(OPTIONS)) {
+    const value = options[name]
+    if (value == null || (name === "ttl" && value === 0)) {
+      read[name] = initial
+    } else if (test(value)) {
+      read[name] = value
+    } else {
+      const got = name === "url" || name === "client" ? typeof value : shown(value)
+      throw optionError(`Option "${name}" must ${must}, got ${got}.`)
+    }
+  }
+  if ((read.client === undefined) === (read.url === undefined)) {
+    throw optionError(
+      `RedisStore needs one of the options "client" (a Redis client) and "url" (redis://user:password@host:port/database), got ${
+        read.client === undefined ? "neither" : "both"
+      }.`,
+    )
+  }
+  return read
+}
+
+function rejectUnknown(name, options) {
+  if (RETIRED.has(name)) {
+    if (options.client != null || options.url != null) return
+    throw optionError(
+      `Option "${name}" is connect-redis 3's and opens no connection any more; pass {url: "redis://user:password@host:port/database"} or {client}.`,
+    )
+  }
+  const nearest = Object.keys(OPTIONS).find((known) => distance(known.toLowerCase(), name.toLowerCase()) <= 2)
+  throw optionError(
+    `Option "${name}" is unknown; ${nearest ? `did you mean "${nearest}"?` : `known are ${Object.keys(OPTIONS).join(", ")}.`}`,
+  )
+}
+
+/** Levenshtein's distance, by rows. */
+function distance(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1))
+    }
+    row = next
+  }
+  return row[b.length]
+}
+
+module.exports = { readOptions }

@@ -1,0 +1,308 @@
+"use strict"
+
+const { recognise } = require("./adopt.js")
+const { Batch, OPERATION } = require("./batch.js")
+const { Delegate } = require("./delegate.js")
+const { RedisStoreError, optionError, shown, sidHash } = require("./errors.js")
+const { readOptions } = require("./options.js")
+const { Request, ask, promised } = require("./request.js")
+const { readUrl } = require("./url.js")
+
+const MAX_SID_BYTES = 4096
+const FOR_EVER = -1
+const MGET_KEYS = 500
+
+const BACKEND = Symbol("backend")
+
+/**
+ * Makes the class RedisStore over the Store of one express-session. `legacy` gives callbacks what
+ * connect-redis 3 to 6 gave them: 'OK', numbers of keys, undefined for a miss.
+ */
+function createRedisStore(Store, { legacy }) {
+  class RedisStore extends Store {
+    constructor(options) {
+      super()
+      const read = readOptions(options)
+      this.client = read.client
+      this.prefix = read.prefix
+      this.scanCount = read.scanCount
+      this.serializer = read.serializer
+      this.ttl = read.ttl
+      this.disableTTL = read.disableTTL
+      this.disableTouch = read.disableTouch
+      const backend = openBackend(read)
+      Object.defineProperty(this, BACKEND, { value: backend })
+      // Not at once: a client may still be told its database or its credentials in this turn.
+      setImmediate(connect, backend)
+    }
+
+    get native() {
+      return this[BACKEND].native
+    }
+
+    get(sid, callback) {
+      return either(callback, (done) => {
+        const request = new Request(done, decodeSession, this, sid)
+        const key = keyOf(this, sid, request)
+        if (key !== undefined) this[BACKEND].send(OPERATION.get, key, "", 0, request)
+      })
+    }
+
+    set(sid, session, callback) {
+      return either(callback, (done) => {
+        const request = new Request(done, this.#done, this, sid)
+        const key = keyOf(this, sid, request)
+        if (key === undefined) return
+        let ttl
+        let value
+        try {
+          ttl = this.disableTTL ? FOR_EVER : ttlMs(this, session)
+          if (this.disableTTL || ttl > 0) value = serialize(this, session)
+        } catch (error) {
+          return fail(request, error)
+        }
+        if (value === undefined) this[BACKEND].send(OPERATION.del, key, "", 0, request)
+        else this[BACKEND].send(OPERATION.set, key, value, ttl, request)
+      })
+    }
+
+    touch(sid, session, callback) {
+      return either(callback, (done) => {
+        if (this.disableTouch || this.disableTTL) {
+          return process.nextTick(done, null, legacy ? undefined : null)
+        }
+        const request = new Request(done, decodeTouch, this, sid)
+        const key = keyOf(this, sid, request)
+        if (key === undefined) return
+        let ttl
+        try {
+          ttl = ttlMs(this, session)
+        } catch (error) {
+          return fail(request, error)
+        }
+        this[BACKEND].send(OPERATION.expire, key, "", ttl, request)
+      })
+    }
+
+    destroy(sid, callback) {
+      return either(callback, (done) => {
+        const request = new Request(done, this.#done, this, sid)
+        const key = keyOf(this, sid, request)
+        if (key !== undefined) this[BACKEND].send(OPERATION.del, key, "", 0, request)
+      })
+    }
+
+    clear(callback) {
+      return eventually(callback, async () => {
+        const count = await about(this, OPERATION.clear)
+        return legacy ? count : null
+      })
+    }
+
+    length(callback) {
+      return eventually(callback, () => about(this, OPERATION.length))
+    }
+
+    ids(callback) {
+      return eventually(callback, () => idsOf(this))
+    }
+
+    all(callback) {
+      return eventually(callback, () => allOf(this))
+    }
+
+    close(callback) {
+      return eventually(callback, async () => {
+        await this[BACKEND].close()
+        return null
+      })
+    }
+
+    #done(request, reply) {
+      request.callback(null, legacy ? (reply === true ? "OK" : reply) : null)
+    }
+  }
+
+  function decodeSession(request, reply) {
+    if (reply === null || reply === "") return request.callback(null, legacy ? undefined : null)
+    parse(request.store, request.sid, reply, request.callback)
+  }
+
+  function decodeTouch(request, reply) {
+    request.callback(null, legacy ? (reply > 0 ? "OK" : "EXPIRED") : null)
+  }
+
+  return RedisStore
+}
+
+function openBackend({ client, url, connectTimeoutMs, commandTimeoutMs, maxPending }) {
+  const limits = { connectTimeoutMs, commandTimeoutMs, maxPending }
+  if (url !== undefined) {
+    const settings = readUrl(url)
+    return new Batch(() => settings, limits)
+  }
+  const kind = recognise(client)
+  if (kind.delegate) return new Delegate(client, limits)
+  return new Batch(() => kind.settings(client), limits)
+}
+
+function connect(backend) {
+  try {
+    backend.connect()
+  } catch {
+    // The first request is told: nobody listens here.
+  }
+}
+
+/** Calls `start` with the callback or, if there is none, with that of the promise it returns. */
+function either(callback, start) {
+  if (callback == null) return promised(start)
+  if (typeof callback !== "function") throw optionError(`The callback must be a function, got ${shown(callback)}.`)
+  start(callback)
+}
+
+/** The same for what takes many commands, and so begins as a promise. */
+function eventually(callback, start) {
+  const promise = start()
+  if (callback == null) return promise
+  if (typeof callback !== "function") throw optionError(`The callback must be a function, got ${shown(callback)}.`)
+  // By nextTick: what the callback throws is an uncaught exception, not a rejection.
+  promise.then(
+    (value) => process.nextTick(callback, null, value),
+    (error) => process.nextTick(callback, error, null),
+  )
+}
+
+function fail(request, error) {
+  process.nextTick(request.callback, error, null)
+}
+
+/** The key of `sid`; undefined if it cannot be one, which the request is told. */
+function keyOf(store, sid, request) {
+  if (typeof sid !== "string") {
+    fail(request, argumentError(`A session id must be a string, got ${sid === null ? "null" : `a ${typeof sid}`}.`))
+  } else if (sid.length * 3 > MAX_SID_BYTES && Buffer.byteLength(sid) > MAX_SID_BYTES) {
+    fail(
+      request,
+      argumentError(`A session id must be at most ${MAX_SID_BYTES} bytes, got ${Buffer.byteLength(sid)} bytes.`),
+    )
+  } else {
+    return store.prefix + sid
+  }
+}
+
+function argumentError(message, cause) {
+  return new RedisStoreError("ERR_REDIS_STORE_OPTIONS", message, cause)
+}
+
+/**
+ * How long a session is to live, in milliseconds: what the ttl function says; else until
+ * `cookie.expires`, as express-session has it; else `ttl`. A `cookie.expires` that is no date
+ * counts as none.
+ */
+function ttlMs(store, session) {
+  const { ttl } = store
+  let seconds = ttl
+  if (typeof ttl === "function") {
+    seconds = ttl.call(store, session)
+  } else {
+    const expires = session?.cookie?.expires
+    if (expires) {
+      const at = expires instanceof Date ? expires.getTime() : Number(new Date(expires))
+      if (!Number.isNaN(at)) return Math.ceil(at - Date.now())
+    }
+  }
+  if (!Number.isFinite(seconds)) {
+    throw argumentError(
+      `Option "ttl" must ${typeof ttl === "function" ? "return" : "be"} a finite number of seconds, got ${shown(seconds)}.`,
+    )
+  }
+  return Math.min(Math.ceil(seconds * 1000), Number.MAX_SAFE_INTEGER)
+}
+
+function serialize(store, session) {
+  let value
+  try {
+    value = store.serializer.stringify(session)
+  } catch (error) {
+    throw argumentError("The session could not be serialized; the one stored before is untouched.", error)
+  }
+  if (typeof value !== "string" || value === "") {
+    throw argumentError(
+      `The serializer must make a text of the session, got ${value === "" ? "an empty one" : `a ${typeof value}`}.`,
+    )
+  }
+  return value
+}
+
+/** Calls back with the session that `text` holds. */
+function parse(store, sid, text, callback) {
+  let session
+  try {
+    session = store.serializer.parse(text)
+  } catch (error) {
+    return callback(decodeError(sid, error), null)
+  }
+  if (typeof session?.then === "function") {
+    session.then(
+      (value) => process.nextTick(deliver, sid, value, callback),
+      (error) => process.nextTick(callback, decodeError(sid, error), null),
+    )
+    return
+  }
+  deliver(sid, session, callback)
+}
+
+function deliver(sid, session, callback) {
+  if (typeof session === "object") callback(null, session)
+  else callback(decodeError(sid), null)
+}
+
+/** A SyntaxError of JSON.parse quotes the text, which is a session: it stays out. */
+function decodeError(sid, error) {
+  return new RedisStoreError(
+    "ERR_REDIS_STORE_DECODE",
+    `The stored value of session ${sidHash(sid)} (hash of its id) is not a session that the serializer can parse; destroy it, or set the serializer that wrote it.`,
+    error instanceof SyntaxError ? undefined : error,
+  )
+}
+
+/** Asks about all keys of the store. */
+function about(store, operation) {
+  return ask((request) => store[BACKEND].send(operation, store.prefix, "", store.scanCount, request))
+}
+
+async function idsOf(store) {
+  return JSON.parse(await about(store, OPERATION.ids))
+}
+
+/** Every session, in steps that let other work of the event loop through. */
+async function allOf(store) {
+  const ids = await idsOf(store)
+  const sessions = []
+  for (let at = 0; at < ids.length; at += MGET_KEYS) {
+    const some = ids.slice(at, at + MGET_KEYS)
+    const keys = some.map((sid) => store.prefix + sid)
+    const texts = await ask((request) => store[BACKEND].mget(keys, request))
+    for (let i = 0; i < some.length; i++) {
+      if (texts[i] === null || texts[i] === "") continue
+      const session = await parsed(store, some[i], texts[i])
+      if (session !== undefined) sessions.push(session)
+    }
+  }
+  return sessions
+}
+
+/** One session of all(), with its id unless it has an `id` of its own; undefined if it is corrupt. */
+async function parsed(store, sid, text) {
+  try {
+    const session = await promised((callback) => parse(store, sid, text, callback))
+    if (session === null) throw decodeError(sid)
+    if (!Object.hasOwn(session, "id")) session.id = sid
+    return session
+  } catch (error) {
+    process.emitWarning(`all() skips a session: ${error.message}`, { code: "CONNECT_REDIS_NATIVE_CORRUPT_SESSION" })
+  }
+}
+
+module.exports = { createRedisStore }

@@ -1,0 +1,68 @@
+"use strict"
+
+const { optionError, shown } = require("./errors.js")
+
+const DEFAULT_PORT = 6379
+const SHAPE =
+  "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database"
+
+/** The connection settings that a Redis URL means. No part of it is in a message: it may hold a password. */
+function readUrl(url) {
+  let parsed
+  try {
+    parsed = new URL(url)
+  } catch {
+    throw optionError(`Option "url" must be a URL such as ${SHAPE}, got one that cannot be parsed.`)
+  }
+  const protocol = parsed.protocol.slice(0, -1)
+  const credentials = {
+    username: decoded(parsed.username),
+    password: decoded(parsed.password),
+  }
+  if (protocol === "redis+unix" || protocol === "unix") {
+    allowParameters(parsed, ["db"])
+    if (parsed.pathname.length < 2) throw optionError(`Option "url" must name a path, as in ${SHAPE}.`)
+    return {
+      path: decoded(parsed.pathname),
+      ...credentials,
+      database: database(parsed.searchParams.get("db") ?? ""),
+    }
+  }
+  if (protocol !== "redis" && protocol !== "rediss") {
+    throw optionError(`Option "url" must begin as in ${SHAPE}, got ${shown(`${protocol}:`)}.`)
+  }
+  allowParameters(parsed, [])
+  return {
+    host: decoded(parsed.hostname.replace(/^\[(.*)\]$/, "$1")) || "localhost",
+    port: parsed.port === "" ? DEFAULT_PORT : Number(parsed.port),
+    ...credentials,
+    database: database(parsed.pathname.slice(1)),
+    tls: protocol === "rediss" ? {} : undefined,
+  }
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text) || undefined
+  } catch {
+    throw optionError(`Option "url" has a "%" that begins no escape; write it as %25.`)
+  }
+}
+
+function database(text) {
+  const number = text === "" ? 0 : Number(text)
+  if (!/^\d*$/.test(text) || !Number.isSafeInteger(number) || number > 0x7fffffff) {
+    throw optionError(`Option "url" must end in a database number, got ${shown(text)}.`)
+  }
+  return number
+}
+
+function allowParameters(parsed, allowed) {
+  for (const name of parsed.searchParams.keys()) {
+    if (!allowed.includes(name)) {
+      throw optionError(`Option "url" has the unknown parameter ${shown(name)}; remove it.`)
+    }
+  }
+}
+
+module.exports = { readUrl, DEFAULT_PORT }

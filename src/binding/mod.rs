@@ -1,0 +1,77 @@
+//! The boundary to JavaScript, and the only place that names Node-API. Bytes go in, answers come
+//! out, nothing is decided here.
+
+mod delivery;
+mod options;
+mod submission;
+
+use std::{sync::Arc, time::Duration};
+
+use napi::bindgen_prelude::{Array, Env, Float64ArraySlice, Function, Utf16String};
+use napi_derive::napi;
+
+use crate::{engine::Engine, error::ErrorCode};
+use delivery::Delivery;
+use options::Settings;
+
+/// The native half of a store. The JavaScript half, `lib/batch.js`, is its only caller.
+#[napi]
+pub struct RedisStore {
+    engine: Engine,
+    delivery: Arc<Delivery>,
+    command_timeout: Duration,
+}
+
+#[napi]
+impl RedisStore {
+    /// Starts a store, which connects at once. `wake` is called without arguments, on the thread
+    /// of the event loop, when answers wait for [`RedisStore::drain`]; once for however many.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(settings: Settings, wake: Function<'_, (), ()>) -> napi::Result<Self> {
+        let config = settings.into_config();
+        let command_timeout = config.command_timeout;
+        let delivery = Arc::new(Delivery::new(&wake)?);
+        let engine = Engine::start(config, Arc::clone(&delivery) as _)
+            .map_err(|error| napi::Error::from_reason(error.to_string()))?;
+        Ok(Self {
+            engine,
+            delivery,
+            command_timeout,
+        })
+    }
+
+    /// Takes `count` requests, which the first `used` numbers of `rows` describe; see [`submission`]
+    /// for the shape of both.
+    #[napi(catch_unwind)]
+    pub fn submit(&self, count: u32, used: u32, rows: &[f64], text: Utf16String) {
+        let rows = rows[..rows.len().min(used as usize)].to_vec();
+        self.engine.submit(
+            count as usize,
+            Box::new(move || submission::decode(&rows, &text)),
+            self.command_timeout,
+        );
+    }
+
+    /// Moves answers out, as many as `rows` has room for; see [`delivery`] for its shape. Returns
+    /// the texts that they refer to, in order. `rows[0]` is the number of answers.
+    #[napi(catch_unwind)]
+    pub fn drain<'env>(
+        &self,
+        env: &'env Env,
+        rows: Float64ArraySlice<'_>,
+    ) -> napi::Result<Array<'env>> {
+        self.delivery.drain(env, rows)
+    }
+
+    /// Answers what is pending, closes the connection and then answers `id`.
+    #[napi(catch_unwind)]
+    pub fn close(&self, id: u32) {
+        self.engine.close(id);
+    }
+}
+
+/// The codes of errors, by the numbers that answers carry.
+#[napi]
+pub fn error_codes() -> Vec<&'static str> {
+    ErrorCode::ALL.iter().map(|code| code.name()).collect()
+}

@@ -1,0 +1,186 @@
+//! Requests on their way in: one row of numbers each, and one string that holds all their texts,
+//! because one large string crosses the boundary at the price of one small one.
+//!
+//! A row is `[id, operation, key units, value units, number]`. Keys and values stand in the string
+//! in the order of the rows, measured in UTF-16 units. `number` is milliseconds to live for SET
+//! (negative: for ever) and EXPIRE, COUNT for the questions about all keys, and for MGET how many
+//! rows with a key each follow.
+
+use crate::{
+    command::Command,
+    engine::{Request, Work},
+    error::{Error, ErrorCode},
+    scan::{Keyspace, Question},
+};
+
+const COLUMNS: usize = 5;
+
+const GET: u32 = 0;
+const SET: u32 = 1;
+const EXPIRE: u32 = 2;
+const DEL: u32 = 3;
+const MGET: u32 = 4;
+const LENGTH: u32 = 5;
+const IDS: u32 = 6;
+const CLEAR: u32 = 7;
+
+/// Reads the requests of one flush.
+pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
+    let mut reader = Reader { rows, text };
+    let mut requests = Vec::with_capacity(rows.len() / COLUMNS);
+    while let Some(row) = reader.row() {
+        let work = match work(&row, &mut reader) {
+            Ok(work) => work,
+            Err(error) => Work::Refused(error),
+        };
+        requests.push(Request { id: row.id, work });
+    }
+    requests
+}
+
+fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
+    let key = reader.bytes(row.key_units);
+    let value = reader.bytes(row.value_units);
+    if row.operation == MGET {
+        let keys: Vec<_> = (0..row.number as usize)
+            .map_while(|_| {
+                let units = reader.row()?.key_units;
+                Some(reader.bytes(units))
+            })
+            .collect();
+        let keys = keys.into_iter().collect::<Result<_, _>>()?;
+        return Ok(Work::Command(Command::MGet { keys }));
+    }
+    let key = key?;
+    let question = match row.operation {
+        GET => return Ok(Work::Command(Command::Get { key })),
+        SET => {
+            return Ok(Work::Command(Command::Set {
+                key,
+                value: value?,
+                expire_ms: (row.number >= 0.0).then_some(row.number as u64),
+            }));
+        }
+        EXPIRE => {
+            return Ok(Work::Command(Command::Expire {
+                key,
+                expire_ms: row.number as i64,
+            }));
+        }
+        DEL => return Ok(Work::Command(Command::Del { key })),
+        LENGTH => Question::Length,
+        IDS => Question::Ids,
+        CLEAR => Question::Clear,
+        other => {
+            return Err(Error::new(
+                ErrorCode::Options,
+                format!(
+                    "Operation {other} is unknown to the native binary; install matching versions of both halves."
+                ),
+            ));
+        }
+    };
+    Ok(Work::Keyspace(Keyspace {
+        question,
+        prefix: key,
+        count: row.number as u32,
+    }))
+}
+
+struct Row {
+    id: u32,
+    operation: u32,
+    key_units: usize,
+    value_units: usize,
+    number: f64,
+}
+
+struct Reader<'a> {
+    rows: &'a [f64],
+    text: &'a [u16],
+}
+
+impl Reader<'_> {
+    fn row(&mut self) -> Option<Row> {
+        let (row, rest) = self.rows.split_first_chunk::<COLUMNS>()?;
+        self.rows = rest;
+        Some(Row {
+            id: row[0] as u32,
+            operation: row[1] as u32,
+            key_units: row[2] as usize,
+            value_units: row[3] as usize,
+            number: row[4],
+        })
+    }
+
+    fn bytes(&mut self, units: usize) -> Result<Vec<u8>, Error> {
+        let (text, rest) = self.text.split_at(units.min(self.text.len()));
+        self.text = rest;
+        // The check is vectorized and nearly always true: ids are ASCII and so is most JSON.
+        if text.iter().fold(0, |all, unit| all | unit) < 0x80 {
+            return Ok(text.iter().map(|&unit| unit as u8).collect());
+        }
+        String::from_utf16(text).map(String::into_bytes).map_err(|_| {
+            Error::new(
+                ErrorCode::Options,
+                "A session id, prefix or serialized session must be well-formed Unicode, got a lone surrogate; it would be read back changed.",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn units(text: &str) -> Vec<u16> {
+        text.encode_utf16().collect()
+    }
+
+    #[test]
+    fn rows_share_one_text() {
+        let rows = [
+            [1.0, 1.0, 2.0, 3.0, 500.0],
+            [2.0, 4.0, 0.0, 0.0, 2.0],
+            [0.0, 0.0, 1.0, 0.0, 0.0],
+            [0.0, 0.0, 2.0, 0.0, 0.0],
+            [3.0, 0.0, 1.0, 0.0, 0.0],
+        ];
+        let requests = decode(rows.as_flattened(), &units("k\u{e9}val\u{61}bcg"));
+        let works: Vec<_> = requests
+            .into_iter()
+            .map(|request| (request.id, request.work))
+            .collect();
+        let [
+            (
+                1,
+                Work::Command(Command::Set {
+                    key,
+                    value,
+                    expire_ms: Some(500),
+                }),
+            ),
+            (2, Work::Command(Command::MGet { keys })),
+            (3, Work::Command(Command::Get { key: last })),
+        ] = works.as_slice()
+        else {
+            panic!("the rows were read as something else");
+        };
+        assert_eq!(
+            (key.as_slice(), value.as_slice()),
+            ("k\u{e9}".as_bytes(), b"val".as_slice())
+        );
+        assert_eq!(keys, &[b"a".to_vec(), b"bc".to_vec()]);
+        assert_eq!(last, b"g");
+    }
+
+    #[test]
+    fn a_lone_surrogate_refuses_its_own_request_only() {
+        let rows = [[1.0, 0.0, 1.0, 0.0, 0.0], [2.0, 0.0, 1.0, 0.0, 0.0]];
+        let requests = decode(rows.as_flattened(), &[0xd800, 0x61]);
+        assert!(
+            matches!(&requests[0].work, Work::Refused(error) if error.code == ErrorCode::Options)
+        );
+        assert!(matches!(&requests[1].work, Work::Command(Command::Get { key }) if key == b"a"));
+    }
+}

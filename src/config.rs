@@ -1,0 +1,81 @@
+//! Settings of one store, checked and complete: no `Option` for a field that has a default.
+
+use std::{fmt, time::Duration};
+
+/// How many commands travel as one pipeline. The redis crate completes a pipeline with its last
+/// reply, so one big pipeline would put Redis, I/O and JavaScript in lockstep.
+pub const CHUNK_COMMANDS: usize = 32;
+/// How many pipelines are on the wire at once, below the redis crate's own queue of 50.
+pub const CHUNKS_IN_FLIGHT: usize = 16;
+/// The shortest delay before a connection is tried again.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
+/// The longest delay before a connection is tried again.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
+/// A connection on which so many requests in a row ran into their deadline is dropped.
+pub const TIMEOUTS_IN_A_ROW: u32 = 3;
+/// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
+pub const SCAN_COUNT_MIN: u32 = 1000;
+/// How long an idle TCP connection is left alone before it is probed.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Where Redis listens.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A host name or address, and a port.
+    Tcp {
+        /// Host name, IPv4 or IPv6 address without brackets.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// The path of a unix socket.
+    Unix(String),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
+/// TLS of a connection. Texts are PEM.
+#[derive(Clone, Default)]
+pub struct Tls {
+    /// Certificates to trust instead of the system's.
+    pub ca: Vec<String>,
+    /// The client's certificate chain, for mutual TLS.
+    pub cert: Option<String>,
+    /// The private key of `cert`.
+    pub key: Option<String>,
+    /// The name that the server's certificate must carry; the host's own if absent.
+    pub servername: Option<String>,
+    /// Accept any certificate, as Node's `rejectUnauthorized: false`.
+    pub accept_invalid: bool,
+}
+
+/// Everything the engine needs to know. Has no `Debug`: it holds a password.
+#[derive(Clone)]
+pub struct Config {
+    /// Where Redis listens.
+    pub endpoint: Endpoint,
+    /// TLS, unless the connection is plain.
+    pub tls: Option<Tls>,
+    /// ACL user; Redis's `default` if absent.
+    pub username: Option<String>,
+    /// No AUTH is sent without one.
+    pub password: Option<String>,
+    /// The database that is selected.
+    pub database: u32,
+    /// Set with CLIENT SETNAME.
+    pub client_name: Option<String>,
+    /// For one attempt: name look-up, TCP, TLS and handshake together.
+    pub connect_timeout: Duration,
+    /// From the call to the reply: waiting for a connection, queue, wire and retry together.
+    pub command_timeout: Duration,
+    /// One more pending request than this is refused at once.
+    pub max_pending: usize,
+}

@@ -1,0 +1,147 @@
+//! One connection to one server, spoken by the redis crate over our own stream: so that TCP_NODELAY,
+//! keep-alive and TLS are ours to set, and the end of the connection is seen when it happens.
+
+use std::future::Future;
+
+use redis::{
+    AsyncConnectionConfig, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, ServerError,
+    Value, aio::MultiplexedConnection,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+    task::AbortHandle,
+};
+
+use super::{Closed, Replies, stream};
+use crate::{
+    config::Config,
+    error::{Error, ErrorCode},
+};
+
+/// An open connection to one server.
+pub struct Standalone {
+    link: MultiplexedConnection,
+    /// The crate's driver would go on until every reply has come, which a frozen server never sends.
+    driver: AbortHandle,
+    endpoint: String,
+    id: Option<i64>,
+}
+
+impl Drop for Standalone {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Standalone {
+    /// Connects, authenticates, selects the database and sees a reply.
+    pub async fn open(config: &Config, predecessor: Option<i64>) -> Result<(Self, Closed), Error> {
+        match stream::connect(config).await? {
+            stream::Stream::Tcp(tcp) => Self::over(tcp, config, predecessor).await,
+            stream::Stream::Tls(tls) => Self::over(tls, config, predecessor).await,
+            #[cfg(unix)]
+            stream::Stream::Unix(unix) => Self::over(unix, config, predecessor).await,
+        }
+    }
+
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        config: &Config,
+        predecessor: Option<i64>,
+    ) -> Result<(Self, Closed), Error> {
+        let endpoint = config.endpoint.to_string();
+        let mut info = RedisConnectionInfo::default()
+            .set_skip_set_lib_name()
+            .set_db(config.database.into());
+        if let Some(username) = &config.username {
+            info = info.set_username(username);
+        }
+        if let Some(password) = &config.password {
+            info = info.set_password(password);
+        }
+        // Deadlines are the engine's: the crate's own would answer for requests we have answered.
+        let settings = AsyncConnectionConfig::new().set_response_timeout(None);
+        let (link, driver) = MultiplexedConnection::new_with_config(&info, stream, settings)
+            .await
+            .map_err(|error| Error::handshake(&endpoint, &error))?;
+        let (alive, closed) = oneshot::channel();
+        let driver = tokio::spawn(async move {
+            driver.await;
+            drop(alive);
+        })
+        .abort_handle();
+        let mut connection = Self {
+            link,
+            driver,
+            endpoint,
+            id: None,
+        };
+        connection.greet(config, predecessor).await?;
+        Ok((connection, closed))
+    }
+
+    /// The first exchange: shows that the server is Redis and takes our commands, which a
+    /// connection without password and database has not shown yet.
+    async fn greet(&mut self, config: &Config, predecessor: Option<i64>) -> Result<(), Error> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("CLIENT").arg("ID");
+        if let Some(name) = &config.client_name {
+            pipeline.cmd("CLIENT").arg("SETNAME").arg(name);
+        }
+        if let Some(predecessor) = predecessor {
+            pipeline
+                .cmd("CLIENT")
+                .arg("KILL")
+                .arg("ID")
+                .arg(predecessor);
+        }
+        let count = pipeline.len();
+        let replies = self
+            .link
+            .send_packed_commands(&pipeline, 0, count)
+            .await
+            .map_err(|error| Error::handshake(&self.endpoint, &error))?;
+        match replies.into_iter().next() {
+            Some(Value::Int(id)) => self.id = Some(id),
+            Some(Value::ServerError(error)) => self.tolerate(error)?,
+            _ => return Err(Error::not_redis(&self.endpoint)),
+        }
+        Ok(())
+    }
+
+    /// Servers before Redis 5, and users whom the ACL denies it, cannot ask for their id: an error
+    /// that says so is as good a sign of life as the id. NOAUTH is not.
+    fn tolerate(&self, error: ServerError) -> Result<(), Error> {
+        match error.code() {
+            "NOAUTH" => Err(Error::handshake(&self.endpoint, &RedisError::from(error))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a pipeline; see [`super::Connection::run`].
+    pub fn run(&self, pipeline: Pipeline) -> impl Future<Output = Replies> + Send + use<> {
+        let mut link = self.link.clone();
+        let endpoint = self.endpoint.clone();
+        async move {
+            let count = pipeline.len();
+            link.send_packed_commands(&pipeline, 0, count)
+                .await
+                .map_err(|error| match error.kind() {
+                    ErrorKind::Parse => Error::not_redis(&endpoint),
+                    _ => Error::new(
+                        ErrorCode::Connect,
+                        format!(
+                            "The connection to Redis at {endpoint} was lost before the reply came."
+                        ),
+                    )
+                    .caused_by(error.to_string()),
+                })
+        }
+    }
+
+    /// The id that the server gave to this connection.
+    pub fn id(&self) -> Option<i64> {
+        self.id
+    }
+}

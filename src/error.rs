@@ -1,0 +1,175 @@
+//! The closed list of errors, and what Redis's own errors become.
+
+use std::{fmt, io};
+
+use redis::{ErrorKind, RedisError, ServerError};
+
+/// What went wrong, in the words that callers branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// An option or an argument cannot be used.
+    Options,
+    /// There is no connection, or it was lost before the reply came.
+    Connect,
+    /// Redis refused the credentials, or they do not allow this.
+    Auth,
+    /// No reply within `commandTimeoutMs`.
+    Timeout,
+    /// The store was closed before.
+    Closed,
+    /// `maxPending` requests are waiting already.
+    QueueFull,
+    /// Redis answered with an error.
+    Server,
+    /// Something came back that cannot be understood.
+    Decode,
+}
+
+impl ErrorCode {
+    /// Every code, in the order of their numbers on the boundary to JavaScript.
+    pub const ALL: [Self; 8] = [
+        Self::Options,
+        Self::Connect,
+        Self::Auth,
+        Self::Timeout,
+        Self::Closed,
+        Self::QueueFull,
+        Self::Server,
+        Self::Decode,
+    ];
+
+    /// The value of `error.code` in JavaScript.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Options => "ERR_REDIS_STORE_OPTIONS",
+            Self::Connect => "ERR_REDIS_STORE_CONNECT",
+            Self::Auth => "ERR_REDIS_STORE_AUTH",
+            Self::Timeout => "ERR_REDIS_STORE_TIMEOUT",
+            Self::Closed => "ERR_REDIS_STORE_CLOSED",
+            Self::QueueFull => "ERR_REDIS_STORE_QUEUE_FULL",
+            Self::Server => "ERR_REDIS_STORE_SERVER",
+            Self::Decode => "ERR_REDIS_STORE_DECODE",
+        }
+    }
+}
+
+/// An error as the caller gets it. Holds no password, session id or session value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What callers branch on.
+    pub code: ErrorCode,
+    /// What failed, what we got, what to do.
+    pub message: String,
+    /// The words of the system or the server below, if there are any.
+    pub cause: Option<String>,
+}
+
+impl Error {
+    /// An error with a message and no cause.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            cause: None,
+        }
+    }
+
+    /// The same error, caused by `cause`.
+    pub fn caused_by(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// A failure to reach `endpoint`.
+    pub fn io(endpoint: &str, error: &io::Error) -> Self {
+        Self::new(
+            ErrorCode::Connect,
+            format!(
+                "Could not connect to Redis at {endpoint}: {error}; check that it runs and can be reached."
+            ),
+        )
+        .caused_by(error.to_string())
+    }
+
+    /// A failure of the handshake with `endpoint`.
+    pub fn handshake(endpoint: &str, error: &RedisError) -> Self {
+        let detail = error.detail().unwrap_or_default();
+        let refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+            || detail.contains("WRONGPASS")
+            || detail.contains("NOAUTH");
+        match error.kind() {
+            _ if refused => Self::refused(endpoint, error.code().unwrap_or("WRONGPASS")),
+            ErrorKind::AuthenticationFailed => Self::refused(endpoint, "AUTH failed"),
+            ErrorKind::Parse => Self::not_redis(endpoint),
+            ErrorKind::Io => Self::new(
+                ErrorCode::Connect,
+                format!(
+                    "The server at {endpoint} closed the connection during the handshake; check that it is Redis and takes connections like this one (TLS or not)."
+                ),
+            )
+            .caused_by(error.to_string()),
+            _ => Self::new(
+                ErrorCode::Connect,
+                format!("Redis at {endpoint} refused the connection's settings; check database, username and password."),
+            )
+            .caused_by(detail.to_owned()),
+        }
+    }
+
+    /// The server at `endpoint` does not speak Redis's protocol.
+    pub fn not_redis(endpoint: &str) -> Self {
+        Self::new(
+            ErrorCode::Connect,
+            format!(
+                "The server at {endpoint} does not answer as Redis does; check host and port, and whether it expects TLS."
+            ),
+        )
+    }
+
+    fn refused(endpoint: &str, word: &str) -> Self {
+        Self::new(
+            ErrorCode::Auth,
+            format!(
+                "Redis at {endpoint} refused the credentials ({word}); check username and password."
+            ),
+        )
+        .caused_by(word.to_owned())
+    }
+
+    /// An error reply of Redis to the command `command`. Redis echoes arguments in some of its
+    /// errors, and ours hold session ids and sessions: what follows `, with args` is cut off, and
+    /// any of `secrets` that is left is masked.
+    pub fn server(command: &str, error: &ServerError, secrets: &[&[u8]]) -> Self {
+        let word = error.code();
+        let mut detail = error.details().unwrap_or_default();
+        if let Some(end) = detail.find(", with args") {
+            detail = &detail[..end];
+        }
+        let mut detail = detail.to_owned();
+        for secret in secrets {
+            let secret = String::from_utf8_lossy(secret);
+            if !secret.is_empty() && detail.contains(&*secret) {
+                detail = detail.replace(&*secret, "<hidden>");
+            }
+        }
+        let code = match word {
+            "NOAUTH" | "WRONGPASS" | "NOPERM" => ErrorCode::Auth,
+            _ => ErrorCode::Server,
+        };
+        Self::new(
+            code,
+            format!("Redis refused {command}: {word} {detail}")
+                .trim_end()
+                .to_owned(),
+        )
+        .caused_by(word.to_owned())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.name(), self.message)
+    }
+}
+
+impl std::error::Error for Error {}

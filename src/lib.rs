@@ -1,0 +1,32 @@
+//! The native half of connect-redis-native, a session store for Express that speaks to Redis from
+//! a thread of its own.
+//!
+//! # The life of a `get`
+//!
+//! 1. `lib/redis-store.js` makes the key and puts a request into the batch of the event loop's turn.
+//! 2. On `setImmediate`, `lib/batch.js` hands the batch over in one call: [`binding`].
+//! 3. [`engine`] queues it and puts what waits on the wire, in chunks, several at once.
+//! 4. [`connection`] encodes a chunk of [`command`]s and reads its replies.
+//! 5. [`engine`] collects the answers of its turn; [`binding`] announces them by one call.
+//! 6. `lib/batch.js` fetches them and settles each in its caller's async context, where
+//!    `lib/redis-store.js` parses the session and calls back.
+//!
+//! # Modules, in reading order
+//!
+//! - [`config`]: settings, with named defaults and units.
+//! - [`error`]: the closed list of errors.
+//! - [`command`]: the commands and their replies.
+//! - [`connection`]: the one place that knows how Redis is run.
+//! - [`scan`]: questions about all keys, as steps of single commands.
+//! - [`engine`]: queue, chunks, deadlines, retries, close. Knows no JavaScript.
+//! - [`runtime`]: the thread all of this runs on.
+//! - [`binding`]: the boundary to JavaScript.
+
+pub mod binding;
+pub mod command;
+pub mod config;
+pub mod connection;
+pub mod engine;
+pub mod error;
+pub mod runtime;
+pub mod scan;
