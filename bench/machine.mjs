@@ -1,0 +1,12 @@
+import os from "node:os"
+
+// `redisInfo` is what Redis answers to INFO server.
+export function describeMachine(redisInfo) {
+  const cpus = os.cpus()
+  return {
+    date: new Date().toISOString(),
+    machine: `${cpus[0]?.model ?? os.arch()}, ${cpus.length} cores, ${os.platform()} ${os.arch()}`,
+    node: process.version,
+    redis: redisInfo.match(/^(?:valkey|redis)_version:(\S+)/m)?.[1] ?? "unknown",
+  }
+}

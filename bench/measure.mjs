@@ -1,0 +1,111 @@
+import { Histogram } from "./histogram.mjs"
+import { mainThreadCpu } from "./main-thread-cpu.mjs"
+
+const histogram = new Histogram()
+
+// Each returns a function that starts one operation and calls `done(error)` when its callback came. The closures
+// are made once for each chain, so that the loop itself allocates nothing.
+const OPS = {
+  get(store, sessions, done) {
+    let index
+    const got = (error, value) => done(error ?? sessions.fault(index, value))
+    return () => {
+      index = sessions.pick()
+      store.get(sessions.ids[index], got)
+    }
+  },
+  set(store, sessions, done, written) {
+    const stored = (error) => done(error)
+    return () => {
+      const index = sessions.pick()
+      written.add(index)
+      store.set(sessions.ids[index], sessions.renew(index), stored)
+    }
+  },
+  touch(store, sessions, done, written) {
+    const touched = (error) => done(error)
+    return () => {
+      const index = sessions.pick()
+      written.add(index)
+      store.touch(sessions.ids[index], sessions.values[index], touched)
+    }
+  },
+  "get-touch"(store, sessions, done, written) {
+    let index
+    const touched = (error) => done(error)
+    const got = (error, value) => {
+      const wrong = error ?? sessions.fault(index, value)
+      if (wrong) return done(wrong)
+      written.add(index)
+      store.touch(sessions.ids[index], sessions.values[index], touched)
+    }
+    return () => {
+      index = sessions.pick()
+      store.get(sessions.ids[index], got)
+    }
+  },
+}
+
+// `concurrency` chains, each starting its next operation when the last one called back: first to warm up, then,
+// without a pause, to measure. Operations still in flight at the end are waited for and not counted.
+export function measure(store, sessions, { op, concurrency, warmUpMs, measureMs }) {
+  return new Promise((resolve, reject) => {
+    const written = new Set()
+    let running = concurrency
+    let start
+    let result
+    let stopped = false
+    let deadline = performance.now() + warmUpMs
+
+    function passDeadline(now) {
+      const cpu = mainThreadCpu.read()
+      if (!start) {
+        start = { at: now, cpu }
+        deadline = now + measureMs
+        histogram.reset()
+        return
+      }
+      stopped = true
+      deadline = Infinity
+      result = summary(now - start.at, cpu - start.cpu)
+    }
+
+    function runChain() {
+      let startedAt
+      let pending = false
+      const startNext = OPS[op](store, sessions, done, written)
+
+      function done(error) {
+        const now = performance.now()
+        if (error || !pending) {
+          stopped = true
+          return reject(error ?? new Error(`${op} called back twice`))
+        }
+        pending = false
+        if (!stopped) histogram.record(now - startedAt)
+        if (now >= deadline) passDeadline(now)
+        if (!stopped) next(now)
+        else if (--running === 0) resolve({ ...result, written: [...written] })
+      }
+
+      function next(now) {
+        startedAt = now
+        pending = true
+        startNext()
+      }
+
+      next(performance.now())
+    }
+
+    for (let chain = 0; chain < concurrency; chain++) runChain()
+  })
+}
+
+function summary(ms, cpuMicroseconds) {
+  return {
+    opsPerSecond: (histogram.total / ms) * 1000,
+    p50Ms: histogram.quantile(0.5),
+    p99Ms: histogram.quantile(0.99),
+    cpuMicrosecondsPerOp: cpuMicroseconds / histogram.total,
+  }
+}

@@ -1,0 +1,83 @@
+// One store in a process of its own. The parent asks one thing at a time; every question gets one answer.
+import { mainThreadCpu } from "./main-thread-cpu.mjs"
+import { measure } from "./measure.mjs"
+import { Sessions } from "./sessions.mjs"
+import { findStore } from "./stores.mjs"
+
+const SAMPLE = 100
+
+const row = findStore(process.argv[2])
+const sessionsBySize = new Map()
+let opened
+let closed = false
+
+const answers = {
+  async open({ url, prefix }) {
+    let open
+    try {
+      open = row.load()
+    } catch (error) {
+      return { skipped: error.message.split("\n", 1)[0] }
+    }
+    opened = await open(url, prefix)
+    return { cpuSource: mainThreadCpu.source }
+  },
+
+  async measure({ workload, expiryMs }) {
+    const sessions = await seeded(workload.bytes)
+    sessions.expireIn(expiryMs)
+    const { written, ...figures } = await measure(opened.store, sessions, workload)
+    const sample = written.slice(-SAMPLE)
+    await readBack(sessions, sample)
+    return { figures, written: sample.map((index) => sessions.ids[index]) }
+  },
+
+  async close() {
+    await opened?.close()
+    closed = true
+    return {}
+  },
+}
+
+async function seeded(bytes) {
+  if (!sessionsBySize.has(bytes)) {
+    const sessions = new Sessions(bytes)
+    await Promise.all(sessions.ids.map((id, index) => call("set", id, sessions.values[index])))
+    sessionsBySize.set(bytes, sessions)
+  }
+  return sessionsBySize.get(bytes)
+}
+
+async function readBack(sessions, indexes) {
+  await Promise.all(
+    indexes.map(async (index) => {
+      const fault = sessions.fault(index, await call("get", sessions.ids[index]))
+      if (fault) throw fault
+    }),
+  )
+}
+
+function call(method, ...args) {
+  return new Promise((resolve, reject) => {
+    opened.store[method](...args, (error, value) => (error ? reject(error) : resolve(value)))
+  })
+}
+
+async function answer({ kind, ...question }) {
+  let reply
+  try {
+    reply = await answers[kind](question)
+  } catch (error) {
+    reply = { error: error.stack ?? String(error) }
+  }
+  // After the last answer nothing of ours may keep the process alive; if a store does, the parent says so.
+  process.send(reply, () => kind === "close" && process.disconnect())
+}
+
+process.on("message", answer)
+// A parent that was killed cannot stop us. Once closed, ending is left to the event loop.
+process.on("disconnect", () => {
+  if (!closed) process.exit(1)
+})
+// Ctrl-C reaches every process of the terminal; what to do about it is the parent's to say.
+process.on("SIGINT", () => {})

@@ -1,0 +1,173 @@
+import type { SessionData, Store } from "express-session"
+
+/**
+ * The module is connect-redis 3 to 6's factory, and carries what the later majors export.
+ *
+ * @param session express-session, whose `Store` the returned class extends.
+ * @returns a class whose callbacks get what connect-redis 3 to 6 gave them: `'OK'` from set and
+ * touch (`'EXPIRED'` from a touch that finds no session), the number of keys from destroy and
+ * clear, undefined from a get that misses.
+ */
+declare function connectRedis(session: {
+  Store: abstract new (...args: any[]) => Store
+}): typeof connectRedis.RedisStore
+
+declare namespace connectRedis {
+  /** For `import RedisStore from`, with and without `esModuleInterop`. */
+  export { RedisStore as default }
+  export const __esModule: true
+
+  /** Called once: with an error and null, or with null and the result. */
+  export type Callback<T> = (error: any, result?: T | null) => void
+
+  /** Turns sessions into text and back. */
+  export interface Serializer {
+    /** May be async. A throw, a rejection, or a result that is no object fails the get. */
+    parse(text: string): SessionData | Promise<SessionData>
+    /** Must return a text that is not empty. A throw fails the set and leaves what is stored. */
+    stringify(session: SessionData): string
+  }
+
+  /** A wrong or unknown option throws a TypeError with code `ERR_REDIS_STORE_OPTIONS` that names it. */
+  export interface RedisStoreOptions {
+    /**
+     * A client of redis (2 to 6) or ioredis (4 to 6) for one server. Its settings are adopted: host,
+     * port or path, user, password, database, TLS, client name and key prefix are read when the
+     * store first connects, and the store opens a connection of its own with them. The client need
+     * not be connected and is not used otherwise. A redis-mock client is used as it is.
+     */
+    client?: object
+    /**
+     * `redis://user:password@host:port/database`, `rediss://` for TLS, or
+     * `redis+unix:///path?db=database`. Instead of `client`.
+     */
+    url?: string | URL
+    /** What keys begin with, before the session id. @default "sess:" */
+    prefix?: string
+    /**
+     * How long a session without `cookie.expires` lives, in seconds; or a function that says so for
+     * every session. Zero or less from the function destroys the session.
+     * @default 86400
+     */
+    ttl?: number | ((session: SessionData) => number)
+    /** Sessions never expire, whatever `ttl` and `cookie.expires` say, and touch does nothing. @default false */
+    disableTTL?: boolean
+    /** touch does nothing. @default false */
+    disableTouch?: boolean
+    /** @default JSON */
+    serializer?: Serializer
+    /** How many keys a step of length, ids, all and clear looks at; at least 1000 are. 1 to 1000000. @default 100 */
+    scanCount?: number
+    /** Milliseconds for one attempt to connect, from name look-up to handshake. @default 5000 */
+    connectTimeoutMs?: number
+    /**
+     * Milliseconds from call to callback, waiting for a connection included; then the request
+     * fails with `ERR_REDIS_STORE_TIMEOUT` or, without a connection, `ERR_REDIS_STORE_CONNECT`.
+     * length, ids, all and clear are many commands: for them it is the time of each.
+     * @default 2000
+     */
+    commandTimeoutMs?: number
+    /** Requests waiting at once; one more fails with `ERR_REDIS_STORE_QUEUE_FULL`. @default 10000 */
+    maxPending?: number
+  }
+
+  /**
+   * A session store for express-session, in Redis. Every method takes a callback or, without one,
+   * returns a promise; with a callback it returns undefined. A session id is a string of at most
+   * 4096 bytes.
+   */
+  export class RedisStore extends Store {
+    constructor(options: RedisStoreOptions)
+
+    /** The client that was given; undefined with `url`. */
+    client: any
+    /** May be changed, as all fields here, and counts from the next call on. */
+    prefix: string
+    scanCount: number
+    serializer: Serializer
+    /** In seconds. */
+    ttl: number | ((session: SessionData) => number)
+    disableTTL: boolean
+    disableTouch: boolean
+    /** Whether this store has a native connection of its own; false if it uses the client's commands. */
+    readonly native: boolean
+
+    /**
+     * Reads a session. Hit: the session. Miss: null. Error: `ERR_REDIS_STORE_DECODE` if what is
+     * stored is not a session that `serializer` can parse.
+     */
+    get(sid: string, callback: (error: any, session?: SessionData | null) => void): void
+    get(sid: string): Promise<SessionData | null>
+
+    /**
+     * Stores a session until `cookie.expires` or for `ttl`, exact to the millisecond. One that has
+     * expired already is destroyed. Result: null.
+     */
+    set(sid: string, session: SessionData, callback: (error?: any) => void): void
+    set(sid: string, session: SessionData): Promise<null>
+
+    /** Makes a stored session live as long as `set` would. One that is not there stays so. Result: null. */
+    touch(sid: string, session: SessionData, callback: (error?: any) => void): void
+    touch(sid: string, session: SessionData): Promise<null>
+
+    /** Removes a session; one that is not there is no error. Result: null. */
+    destroy(sid: string, callback: (error?: any) => void): void
+    destroy(sid: string): Promise<null>
+
+    /** Removes every session whose key begins with `prefix`, and no other key. Result: null. */
+    clear(callback: (error?: any) => void): void
+    clear(): Promise<null>
+
+    /** Counts the sessions. */
+    length(callback: (error: any, length?: number) => void): void
+    length(): Promise<number>
+
+    /** The ids of all sessions, in no order. */
+    ids(callback: (error: any, ids?: string[]) => void): void
+    ids(): Promise<string[]>
+
+    /**
+     * All sessions, in no order. `id` is the session's id, unless the session has an `id` of its
+     * own. A value that cannot be parsed is left out, with a process warning of code
+     * `CONNECT_REDIS_NATIVE_CORRUPT_SESSION` that shows a hash of its id.
+     */
+    all(callback: (error: any, sessions?: SessionData[]) => void): void
+    all(): Promise<SessionData[]>
+
+    /**
+     * Answers what is pending and closes the connection. Later requests fail with
+     * `ERR_REDIS_STORE_CLOSED`; closing twice is no error. The given client stays open.
+     */
+    close(callback: (error?: any) => void): void
+    close(): Promise<null>
+  }
+
+  /** What a request fails with. No message holds a password, a session id or a session. */
+  export class RedisStoreError extends Error {
+    constructor(code: RedisStoreErrorCode, message: string, cause?: unknown)
+    name: "RedisStoreError"
+    code: RedisStoreErrorCode
+    /** What the system, the server or the serializer said, if it said something. */
+    cause?: unknown
+  }
+
+  export type RedisStoreErrorCode =
+    /** An option or an argument cannot be used. */
+    | "ERR_REDIS_STORE_OPTIONS"
+    /** There is no connection, or it was lost before the reply came. */
+    | "ERR_REDIS_STORE_CONNECT"
+    /** Redis refused the credentials, or they do not allow this. */
+    | "ERR_REDIS_STORE_AUTH"
+    /** Redis did not answer in time. */
+    | "ERR_REDIS_STORE_TIMEOUT"
+    /** The store was closed before. */
+    | "ERR_REDIS_STORE_CLOSED"
+    /** `maxPending` requests are waiting already. */
+    | "ERR_REDIS_STORE_QUEUE_FULL"
+    /** Redis answered with an error. */
+    | "ERR_REDIS_STORE_SERVER"
+    /** What came back cannot be understood. */
+    | "ERR_REDIS_STORE_DECODE"
+}
+
+export = connectRedis

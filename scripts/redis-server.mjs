@@ -1,0 +1,118 @@
+import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { createConnection, createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { setTimeout as delay } from "node:timers/promises"
+
+import { findRedis } from "./find-redis.mjs"
+
+const START_MS = 10_000
+const PORT_TRIES = 5
+
+let found
+
+/** The server that is used here, looked for once. */
+export function findServer() {
+  found ??= findRedis()
+  return found
+}
+
+/**
+ * Starts a Redis on a free loopback port, without persistence, in a temporary folder. It ends with
+ * this process, or by `stop()`. `port` may be 0 for a server that listens on no TCP port.
+ */
+export async function startServer({ args = [], port } = {}) {
+  const server = await findServer()
+  for (let tries = 1; ; tries++) {
+    const at = port ?? (await freePort())
+    try {
+      return await startOn(at, server, args)
+    } catch (error) {
+      if (port !== undefined || tries === PORT_TRIES || !/in use/i.test(error.message)) throw error
+    }
+  }
+}
+
+async function startOn(port, server, args) {
+  const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
+  const base = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
+  const child = spawn(server.binary, [...base, ...args].map(String), { stdio: ["ignore", "pipe", "pipe"] })
+  let log = ""
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (data) => {
+      log = (log + data).slice(-4000)
+    })
+    stream.unref?.()
+  }
+  child.unref()
+  const kill = () => child.kill("SIGKILL")
+  process.once("exit", kill)
+  const ended = new Promise((resolve) => child.once("exit", resolve))
+  child.once("error", (error) => {
+    log += error.message
+  })
+  const stop = async () => {
+    process.off("exit", kill)
+    if (child.exitCode === null && child.signalCode === null) {
+      child.ref()
+      child.kill("SIGCONT")
+      child.kill("SIGKILL")
+      await ended
+    }
+    rmSync(folder, { recursive: true, force: true })
+  }
+  const deadline = Date.now() + START_MS
+  while (!log.includes("eady to accept connections")) {
+    if (child.exitCode !== null || Date.now() > deadline) {
+      await stop()
+      throw new Error(`${server.binary} did not start on port ${port}:\n${log}`)
+    }
+    await delay(10)
+  }
+  return { url: `redis://127.0.0.1:${port}`, port, pid: child.pid, folder, server, process: child, stop }
+}
+
+/** A loopback port that nobody used a moment ago. */
+export function freePort() {
+  return new Promise((resolve, reject) => {
+    const probe = createServer()
+    probe.once("error", reject)
+    probe.listen(0, "127.0.0.1", () => {
+      const { port } = probe.address()
+      probe.close(() => resolve(port))
+    })
+  })
+}
+
+/** The Redis of REDIS_URL or, without it, one that is found and started. */
+export async function useRedis() {
+  const url = process.env.REDIS_URL
+  if (url) {
+    const version = await askVersion(new URL(url)).catch(() => "of unknown version")
+    return { url, description: `Redis ${version} (REDIS_URL)`, stop: async () => {} }
+  }
+  const started = await startServer()
+  const { name, version, source } = started.server
+  return {
+    url: started.url,
+    description: `${name} ${version} (${source}), started on port ${started.port}`,
+    stop: started.stop,
+  }
+}
+
+/** What INFO says; over plain TCP only. */
+async function askVersion({ protocol, hostname, port, username, password }) {
+  if (protocol !== "redis:") throw new Error(`no version is asked over ${protocol}`)
+  const socket = createConnection(Number(port || 6379), hostname)
+  const credentials = [username, password].filter(Boolean).map(decodeURIComponent)
+  const commands = [...(password ? [["AUTH", ...credentials]] : []), ["INFO", "server"], ["QUIT"]]
+  socket.setTimeout(2000, () => socket.destroy(new Error("no answer")))
+  for (const command of commands) {
+    const parts = command.map((part) => `$${Buffer.byteLength(part)}\r\n${part}\r\n`)
+    socket.write(`*${command.length}\r\n${parts.join("")}`)
+  }
+  let text = ""
+  for await (const data of socket) text += data
+  return /redis_version:([\d.]+)/.exec(text)[1]
+}

@@ -1,0 +1,19 @@
+import { spawn, spawnSync } from "node:child_process"
+
+/** Runs a command to its end with our stdio; rejects with its name if it fails. */
+export function run(command, args, options = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: "inherit", ...options })
+    child.on("error", reject)
+    child.on("exit", (code, signal) => {
+      if (code === 0) resolve()
+      else reject(new Error(`"${[command, ...args].join(" ")}" failed (${signal ?? `exit code ${code}`}).`))
+    })
+  })
+}
+
+/** What a command prints, or undefined if it is not there or fails. */
+export function output(command, args) {
+  const { status, stdout } = spawnSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] })
+  return status === 0 ? stdout : undefined
+}
