@@ -17,7 +17,9 @@ export class Progress {
     if (process.stderr.isTTY) {
       if (this.#steps === this.#total) process.stderr.write("\r\x1b[K")
     } else {
-      process.stderr.write(`${this.#count()} ${what} done after ${Math.round((Date.now() - this.#startedAt) / 1000)} s\n`)
+      process.stderr.write(
+        `${this.#count()} ${what} done after ${Math.round((Date.now() - this.#startedAt) / 1000)} s\n`,
+      )
     }
   }
 

@@ -42,7 +42,11 @@ async function main() {
       cpuSource,
       rounds: options.rounds,
       seconds: options.seconds,
-      stores: measured.map(({ row: { name, title, packages } }) => ({ name, title, versions: versionsOf({ packages }) })),
+      stores: measured.map(({ row: { name, title, packages } }) => ({
+        name,
+        title,
+        versions: versionsOf({ packages }),
+      })),
       skipped,
       workloads: summarize(workloads, rounds),
     }

@@ -83,7 +83,7 @@ function sessionOf(index, size, cookie, items, note) {
 
 function itemsOf(bytes) {
   const items = []
-  for (let used = 0; ; ) {
+  for (let used = 0; ;) {
     const number = 10_000 + items.length
     const item = { sku: `SKU-${number}`, title: `Article number ${number}`, quantity: 1, price: 1999, gift: false }
     used += JSON.stringify(item).length + 1

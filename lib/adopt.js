@@ -12,7 +12,7 @@ const KINDS = [
   {
     kind: "redis-mock",
     testedWith: ["redis-mock 0.47", "redis-mock 0.56"],
-    matches: (client) => client._redisMock !== undefined,
+    matches: (client) => has(client, "pub_sub_mode") && !has(client, "connection_options"),
     delegate: true,
   },
   {
@@ -54,7 +54,11 @@ const KINDS = [
   {
     kind: "redis with credentialsProvider",
     testedWith: ["redis 6.3"],
-    matches: (client) => isNodeRedis(client) && client.options?.credentialsProvider !== undefined,
+    // The credentials of a url are kept as text and as a provider.
+    matches: (client) =>
+      isNodeRedis(client) &&
+      client.options?.credentialsProvider !== undefined &&
+      client.options.password === undefined,
     advice: "a client with username and password, or {url}; credentialsProvider is not adopted yet",
   },
   {

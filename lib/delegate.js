@@ -28,8 +28,9 @@ class Delegate {
   send(operation, key, value, number, request) {
     const client = this.#client
     if (operation === OPERATION.get) this.#run(request, (done) => client.get(key, done))
-    else if (operation === OPERATION.expire) this.#run(request, (done) => client.pexpire(key, number, done))
-    else if (operation === OPERATION.del) this.#run(request, (done) => client.del(key, done))
+    else if (operation === OPERATION.expire && number > 0)
+      this.#run(request, (done) => client.pexpire(key, number, done))
+    else if (operation === OPERATION.del || operation === OPERATION.expire) this.#run(request, (done) => client.del(key, done))
     else if (operation === OPERATION.set) {
       const expiry = number < 0 ? [] : ["PX", number]
       this.#run(request, (done) =>

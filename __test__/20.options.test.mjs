@@ -1,0 +1,159 @@
+import assert from "node:assert/strict"
+import { createRequire } from "node:module"
+import { describe, test } from "node:test"
+
+import connectRedisNative, { RedisStore as Named } from "../index.mjs"
+
+const require = createRequire(import.meta.url)
+const connectRedis = require("../index.js")
+const { RedisStore, RedisStoreError } = connectRedis
+const url = "redis://127.0.0.1:1"
+
+const refused = (pattern) => (error) => {
+  assert.ok(error instanceof TypeError)
+  assert.equal(error.code, "ERR_REDIS_STORE_OPTIONS")
+  assert.match(error.message, pattern)
+  return true
+}
+
+describe("a wrong option is named, with what it got", () => {
+  const WRONG = [
+    [undefined, /needs options, got undefined; pass \{client\}/],
+    [null, /needs options, got null/],
+    [{}, /one of the options "client" .* and "url" .*, got neither/],
+    [{ url, client: {} }, /got both/],
+    [{ url: 5 }, /Option "url" must be a Redis URL, got number/],
+    [{ url, prefix: 5 }, /Option "prefix" must be a string, got 5/],
+    [{ url, ttl: "3600" }, /Option "ttl" must be a positive number of seconds.*, got "3600"/],
+    [{ url, ttl: -1 }, /got -1/],
+    [{ url, ttl: Number.NaN }, /got NaN/],
+    [{ url, ttl: Infinity }, /set disableTTL, got Infinity/],
+    [{ url, disableTTL: "yes" }, /Option "disableTTL" must be true or false, got "yes"/],
+    [{ url, disableTouch: 1 }, /Option "disableTouch" must be true or false, got 1/],
+    [{ url, serializer: {} }, /Option "serializer" must have the methods parse and stringify, got an object/],
+    [{ url, scanCount: "many" }, /Option "scanCount" must be an integer from 1 to 1000000, got "many"/],
+    [{ url, scanCount: 1.5 }, /got 1.5/],
+    [{ url, connectTimeoutMs: 0 }, /Option "connectTimeoutMs" must be an integer from 1/],
+    [{ url, commandTimeoutMs: 2 ** 31 }, /Option "commandTimeoutMs"/],
+    [{ url, maxPending: -5 }, /Option "maxPending"/],
+    [{ url, perfix: "a:" }, /Option "perfix" is unknown; did you mean "prefix"\?/],
+    [{ url, disableTtl: true }, /did you mean "disableTTL"\?/],
+    [{ url, compression: true }, /Option "compression" is unknown; known are client, url/],
+    [{ host: "localhost" }, /Option "host" is connect-redis 3's .* pass \{url/],
+  ]
+  for (const [options, pattern] of WRONG) {
+    test(JSON.stringify(options) ?? "undefined", () => {
+      assert.throws(() => new RedisStore(options), refused(pattern))
+    })
+  }
+})
+
+describe("a wrong url is refused without a word of what may be a password", () => {
+  const WRONG = [
+    ["localhost:6379", /must begin as in .*, got "localhost:"/],
+    ["http://:secret@localhost", /got "http:"/],
+    ["redis://:secret@localhost/one", /database number, got "one"/],
+    ["redis://:secret@localhost:99999", /cannot be parsed/],
+    ["redis://:sec%ret@localhost", /begins no escape/],
+    ["redis://:secret@localhost?db=1", /unknown parameter "db"/],
+    ["redis+unix://", /must name a path/],
+    ["", /cannot be parsed/],
+  ]
+  for (const [wrong, pattern] of WRONG) {
+    test(wrong, () => {
+      assert.throws(
+        () => new RedisStore({ url: wrong }),
+        (error) => refused(pattern)(error) && !error.message.includes("sec"),
+      )
+    })
+  }
+})
+
+describe("a client that cannot be adopted is told what to pass", () => {
+  const Redis = require("ioredis").default ?? require("ioredis")
+  const redis = require("redis")
+  const WRONG = [
+    ["no client at all", () => ({ get() {} }), /must be a client of redis \(2 to 6\) or ioredis/],
+    ["a string", () => "redis://localhost", /Option "client" must be a Redis client, got string/],
+    ["an ioredis Cluster", () => new Redis.Cluster([{ port: 1 }], { lazyConnect: true }), /ioredis Cluster/],
+    ["ioredis over sentinels", () => new Redis({ sentinels: [{ port: 1 }], name: "m", lazyConnect: true }), /sentinel/],
+    ["a redis cluster", () => redis.createCluster({ rootNodes: [{ url }] }), /redis cluster/],
+    ["a redis sentinel", () => redis.createSentinel({ name: "m", sentinelRootNodes: [{ host: "h", port: 1 }] }), /redis sentinel/],
+    ["a redis pool", () => redis.createClientPool({ url }), /redis pool/],
+    [
+      "a credentialsProvider",
+      () => redis.createClient({ credentialsProvider: { type: "async-credentials-provider", credentials: async () => ({}) } }),
+      /credentialsProvider/,
+    ],
+  ]
+  for (const [name, make, pattern] of WRONG) {
+    test(name, () => assert.throws(() => new RedisStore({ client: make() }), refused(pattern)))
+  }
+})
+
+test("null, undefined and a ttl of 0 mean the default", () => {
+  const store = new RedisStore({ url, prefix: null, ttl: 0, scanCount: undefined, serializer: null, disableTTL: null })
+  assert.deepEqual(
+    [store.prefix, store.ttl, store.scanCount, store.serializer, store.disableTTL],
+    ["sess:", 86400, 100, JSON, false],
+  )
+})
+
+test("connect-redis 3's own options are ignored beside a client, as later majors do", () => {
+  const client = require("redis").createClient({ url })
+  assert.equal(new RedisStore({ client, host: "elsewhere", logErrors: true }).client, client)
+})
+
+describe("every import shape", () => {
+  test("is the same class", () => {
+    assert.equal(connectRedis.default, RedisStore)
+    assert.equal(connectRedis.__esModule, true)
+    assert.equal(Named, RedisStore)
+    assert.equal(connectRedisNative, RedisStore)
+  })
+
+  test("connect-redis 3 to 6's factory extends the Store of the session it was given", () => {
+    class Store extends require("node:events") {}
+    const Legacy = connectRedis({ Store })
+    assert.ok(new Legacy({ url }) instanceof Store)
+    assert.equal(connectRedis({ Store }), Legacy)
+    const session = require("express-session")
+    assert.ok(new (connectRedis(session))({ url }) instanceof session.Store)
+    assert.equal(connectRedisNative(session), connectRedis(session))
+  })
+
+  test("without new, the error says so", () => {
+    for (const call of [RedisStore, connectRedis, connectRedis(require("express-session"))]) {
+      assert.throws(() => call({ url }), refused(/write new RedisStore\(\{client\}\), or pass express-session/))
+      assert.throws(() => call(), refused(/called as a function with undefined/))
+    }
+  })
+
+  test("a subclass is one, and its overrides are used", () => {
+    class Own extends RedisStore {
+      get(sid, callback) {
+        callback(null, { sid, cookie: {} })
+      }
+    }
+    const store = new Own({ url })
+    assert.ok(store instanceof RedisStore)
+    assert.equal(store.constructor, Own)
+    let loaded
+    store.load("x", (_error, found) => {
+      loaded = found.sid
+    })
+    assert.equal(loaded, "x")
+  })
+
+  test("a store's constructor is the exported class", () => {
+    assert.equal(new RedisStore({ url }).constructor, RedisStore)
+  })
+})
+
+test("RedisStoreError is an Error with code and cause", () => {
+  const cause = new Error("why")
+  const error = new RedisStoreError("ERR_REDIS_STORE_SERVER", "what", cause)
+  assert.ok(error instanceof Error)
+  assert.deepEqual([error.name, error.code, error.message, error.cause], ["RedisStoreError", "ERR_REDIS_STORE_SERVER", "what", cause])
+  assert.equal("cause" in new RedisStoreError("ERR_REDIS_STORE_SERVER", "what"), false)
+})

@@ -1,0 +1,172 @@
+// The bugs of connect-redis 10 that this package does not have. Each test fails with connect-redis.
+import assert from "node:assert/strict"
+import { createRequire } from "node:module"
+import { after, describe, test } from "node:test"
+
+import { RedisStore } from "../index.mjs"
+import { ownPrefix, ownServer } from "./support/servers.mjs"
+import { called, until } from "./support/until.mjs"
+
+const require = createRequire(import.meta.url)
+const server = ownServer()
+const stores = []
+after(() => Promise.all(stores.map((store) => store.close())))
+
+function open(options) {
+  const source = options?.client === undefined ? { url: server.url } : {}
+  const store = new RedisStore({ ...source, prefix: ownPrefix(), ...options })
+  stores.push(store)
+  return store
+}
+
+const cookie = (expires) => ({ originalMaxAge: null, expires })
+
+describe("glob characters in the prefix", () => {
+  for (const special of ["app[1]:", "u*:", "q?:", "b\\:", "c]:", "é*:"]) {
+    test(special, async () => {
+      const prefix = ownPrefix()
+      const store = open({ prefix: prefix + special })
+      const foreign = [`${prefix}app1:x`, `${prefix}user:x`, `${prefix}qq:x`, `${prefix}b:x`, `${prefix}éé:x`]
+      for (const key of foreign) await server.client.set(key, "foreign")
+      await store.set("sid", { cookie: cookie() })
+      assert.deepEqual(await store.ids(), ["sid"])
+      assert.equal(await store.length(), 1)
+      assert.equal((await store.all())[0].id, "sid")
+      await store.clear()
+      assert.equal(await store.length(), 0)
+      assert.equal(await server.client.exists(foreign), foreign.length)
+    })
+  }
+})
+
+describe("the client's own key prefix", () => {
+  const Redis = require("ioredis").default ?? require("ioredis")
+  const CLIENTS = {
+    ioredis: () => new Redis(server.url, { keyPrefix: "kp[0]:" }),
+    "redis 6": () => require("redis").createClient({ url: server.url, keyPrefix: "kp[0]:" }).connect(),
+    "redis 3": () => require("redis-3").createClient(server.url, { prefix: "kp[0]:" }),
+  }
+  for (const [name, make] of Object.entries(CLIENTS)) {
+    test(name, async () => {
+      const client = await make()
+      const store = open({ client, prefix: ownPrefix() })
+      const other = open({ prefix: store.prefix })
+      await other.set("unprefixed", { cookie: cookie() })
+      await store.set("sid", { cookie: cookie() })
+      assert.equal(await server.client.exists(`kp[0]:${store.prefix}sid`), 1)
+      assert.equal(await store.length(), 1)
+      assert.deepEqual(await store.ids(), ["sid"])
+      assert.equal((await store.all())[0].id, "sid")
+      await store.clear()
+      assert.equal(await store.length(), 0)
+      assert.equal(await other.length(), 1)
+      await (client.disconnect?.() ?? client.end(false))
+    })
+  }
+})
+
+test("an async serializer.parse is awaited in all()", async () => {
+  const store = open({ serializer: { stringify: JSON.stringify, parse: async (text) => JSON.parse(text) } })
+  await store.set("sid", { cookie: cookie(), n: 1 })
+  assert.deepEqual((await store.all()).map(({ id, n }) => [id, n]), [["sid", 1]])
+})
+
+describe("an expiry that is none never destroys a stored session", () => {
+  for (const expires of ["garbage", new Date(Number.NaN), {}, "NaN"]) {
+    test(`cookie.expires ${JSON.stringify(expires)} counts as none`, async () => {
+      const store = open({ ttl: 77 })
+      await store.set("sid", { cookie: cookie(), n: 1 })
+      await store.set("sid", { cookie: cookie(expires), n: 2 })
+      assert.equal((await store.get("sid")).n, 2)
+      await store.touch("sid", { cookie: cookie(expires) })
+      const left = await server.client.pTTL(`${store.prefix}sid`)
+      assert.ok(left > 70_000 && left <= 77_000, `${left} ms`)
+    })
+  }
+  for (const seconds of [Number.NaN, Infinity, undefined, "60", null]) {
+    test(`a ttl function that returns ${seconds} is an error`, async () => {
+      const store = open()
+      await store.set("sid", { cookie: cookie(), n: 1 })
+      store.ttl = () => seconds
+      for (const method of ["set", "touch"]) {
+        const [error] = await called((done) => store[method]("sid", { cookie: cookie() }, done))
+        assert.equal(error.code, "ERR_REDIS_STORE_OPTIONS")
+        assert.match(error.message, /Option "ttl" must return a finite number of seconds, got/)
+      }
+      assert.equal((await store.get("sid")).n, 1)
+    })
+  }
+  test("1.5 seconds are 1500 milliseconds", async () => {
+    const store = open({ ttl: 1.5 })
+    await store.set("sid", { cookie: cookie() })
+    const left = await server.client.pTTL(`${store.prefix}sid`)
+    assert.ok(left > 1000 && left <= 1500, `${left} ms`)
+  })
+  test("an expiry beyond what Redis can count is as late as it can be", async () => {
+    const store = open({ ttl: 1e300 })
+    await store.set("sid", { cookie: cookie() })
+    assert.ok((await server.client.pTTL(`${store.prefix}sid`)) > 1e15)
+  })
+})
+
+test("a ttl function that throws reaches the callback and the promise", async () => {
+  const thrown = new Error("no ttl today")
+  const store = open({
+    ttl: () => {
+      throw thrown
+    },
+  })
+  for (const method of ["set", "touch"]) {
+    assert.equal((await called((done) => store[method]("sid", {}, done)))[0], thrown)
+    await assert.rejects(store[method]("sid", {}), thrown)
+  }
+})
+
+test("disableTTL never deletes", async () => {
+  const store = open({ disableTTL: true })
+  await store.set("sid", { cookie: cookie(new Date(0)), n: 1 })
+  await store.touch("sid", { cookie: cookie(new Date(0)) })
+  assert.equal((await store.get("sid")).n, 1)
+})
+
+test("all() leaves a corrupt value out, with a warning that hides its id, and gives the others", async () => {
+  const store = open()
+  const warnings = []
+  const listen = (warning) => warnings.push(warning)
+  process.on("warning", listen)
+  await store.set("good", { cookie: cookie(), n: 1 })
+  await store.set("own", { cookie: cookie(), id: "its own" })
+  const corrupt = { "corrupt-1": "{secret", "corrupt-2": "null", "corrupt-3": "42", "corrupt-4": '"text"' }
+  for (const [sid, value] of Object.entries(corrupt)) await server.client.set(store.prefix + sid, value)
+  const all = await store.all()
+  assert.deepEqual(all.map(({ id }) => id).toSorted(), ["good", "its own"])
+  await until("four warnings", () => warnings.length === 4)
+  process.off("warning", listen)
+  for (const warning of warnings) {
+    assert.equal(warning.code, "CONNECT_REDIS_NATIVE_CORRUPT_SESSION")
+    assert.match(warning.message, /session [0-9a-f]{8} \(hash of its id\)/)
+    assert.doesNotMatch(warning.message, /corrupt-|secret/)
+  }
+  assert.equal(await store.length(), 6)
+})
+
+test("clear() and all() take many small commands", async () => {
+  const store = open()
+  const ids = Array.from({ length: 5000 }, (_, n) => `s${n}`)
+  await Promise.all(ids.map((sid) => store.set(sid, { cookie: cookie() })))
+  await server.client.configResetStat()
+  const all = await store.all()
+  await store.clear()
+  const stats = await server.client.info("commandstats")
+  const calls = (command) => Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
+  assert.equal(all.length, 5000)
+  assert.ok(calls("mget") >= 10, `${calls("mget")} MGETs`)
+  assert.ok(calls("unlink") >= 3, `${calls("unlink")} UNLINKs`)
+  assert.equal(calls("del"), 0)
+})
+
+test("a fraction of a second is kept", async () => {
+  const store = open()
+  await store.set("sid", { cookie: cookie(new Date(Date.now() + 300)) })
+  assert.ok((await server.client.pTTL(`${store.prefix}sid`)) <= 300)
+})

@@ -1,0 +1,272 @@
+import assert from "node:assert/strict"
+import { createRequire } from "node:module"
+import { createServer } from "node:net"
+import { join } from "node:path"
+import { after, describe, test } from "node:test"
+
+import { RedisStore, RedisStoreError } from "../index.mjs"
+import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
+import { until } from "./support/until.mjs"
+
+const require = createRequire(import.meta.url)
+const PASSWORD = "p@ss:w/ör%d"
+const session = { cookie: { originalMaxAge: null } }
+
+const guarded = ownServer({}, (client) =>
+  client.sendCommand(["ACL", "SETUSER", "app", "on", `>${PASSWORD}`, "~*", "&*", "+@all"]),
+)
+const opened = []
+after(() => Promise.all(opened.map((store) => store.close())))
+
+function open(options) {
+  const store = new RedisStore({ prefix: ownPrefix(), ...options })
+  opened.push(store)
+  return store
+}
+
+/** The connections of the store named `name`, as the server lists them. */
+async function connections(name) {
+  const list = await guarded.client.sendCommand(["CLIENT", "LIST"])
+  return list.split("\n").filter((line) => line.includes(` name=${name} `))
+}
+
+const field = (line, name) => new RegExp(`(?:^| )${name}=(\\S*)`).exec(line)[1]
+
+describe("a url says everything", () => {
+  const URLS = {
+    "host, port": () => guarded.url,
+    "user, password, database": () => guarded.url.replace("//", `//app:${encodeURIComponent(PASSWORD)}@`) + "/3",
+    localhost: () => guarded.url.replace("127.0.0.1", "localhost"),
+    "a URL object": () => new URL(guarded.url),
+  }
+  for (const [name, url] of Object.entries(URLS)) {
+    test(name, async () => {
+      const store = open({ url: url() })
+      await store.set("sid", session)
+      assert.equal(await store.length(), 1)
+    })
+  }
+
+  test("the database is the one that is written", async () => {
+    const store = open({ url: `${guarded.url}/5` })
+    await store.set("sid", session)
+    const inFive = await guarded.client.duplicate({ database: 5 }).connect()
+    assert.equal(await inFive.exists(`${store.prefix}sid`), 1)
+    assert.equal(await guarded.client.exists(`${store.prefix}sid`), 0)
+    await inFive.close()
+  })
+
+  test("a unix socket", async (t) => {
+    if (process.platform === "win32") return t.skip("Windows has no unix sockets that Redis serves")
+    const server = await startServer({ args: ["--unixsocket", "redis.sock"] })
+    const store = open({ url: `redis+unix://${join(server.folder, "redis.sock")}?db=2` })
+    await store.set("sid", session)
+    assert.deepEqual(await store.ids(), ["sid"])
+    await store.close()
+    await server.stop()
+  })
+})
+
+describe("a client's settings are adopted", () => {
+  const secured = () => guarded.url.replace("//", `//app:${encodeURIComponent(PASSWORD)}@`) + "/4"
+  const Ioredis = (name) => require(name).default ?? require(name)
+  const CLIENTS = {
+    "redis-4": (name) => require("redis-4").createClient({ url: secured(), name }),
+    "redis-5": (name) => require("redis-5").createClient({ url: secured(), name }),
+    redis: (name) => require("redis").createClient({ url: secured(), name }),
+    "ioredis-5": (name) => new (Ioredis("ioredis-5"))(secured(), { lazyConnect: true, connectionName: name }),
+    ioredis: (name) => new (Ioredis("ioredis"))(secured(), { lazyConnect: true, connectionName: name }),
+  }
+  for (const [kind, make] of Object.entries(CLIENTS)) {
+    test(`${kind}: user, password, database and name, before it is connected`, async () => {
+      const name = `adopted-${kind}`
+      const store = open({ client: make(name) })
+      await store.set("sid", session)
+      const [line] = await connections(name)
+      assert.equal(field(line, "db"), "4")
+      assert.equal(field(line, "user"), "app")
+    })
+  }
+
+  const SELECTED = {
+    "redis-4": async () => {
+      const client = require("redis-4").createClient({ url: guarded.url })
+      await client.connect()
+      await client.select(6)
+      return [client, () => client.disconnect()]
+    },
+    redis: async () => {
+      const client = await require("redis").createClient({ url: guarded.url }).connect()
+      await client.select(6)
+      return [client, () => client.destroy()]
+    },
+    ioredis: async () => {
+      const client = new (Ioredis("ioredis"))(guarded.url)
+      await client.select(6)
+      return [client, () => client.disconnect()]
+    },
+    "redis-3": async () => {
+      const client = require("redis-3").createClient(guarded.url)
+      await new Promise((resolve) => client.select(6, resolve))
+      return [client, () => client.end(false)]
+    },
+  }
+  for (const [kind, make] of Object.entries(SELECTED)) {
+    test(`${kind}: the database that it has selected since`, async () => {
+      const [client, close] = await make()
+      const store = open({ client })
+      await store.set("sid", session)
+      const inSix = await guarded.client.duplicate({ database: 6 }).connect()
+      assert.equal(await inSix.exists(`${store.prefix}sid`), 1)
+      await inSix.close()
+      await close()
+    })
+  }
+
+  test("settings that are made in the turn of the constructor count", async () => {
+    const client = new (Ioredis("ioredis"))(guarded.url, { lazyConnect: true })
+    const store = open({ client })
+    client.options.db = 7
+    await store.set("sid", session)
+    const inSeven = await guarded.client.duplicate({ database: 7 }).connect()
+    assert.equal(await inSeven.exists(`${store.prefix}sid`), 1)
+    await inSeven.close()
+  })
+
+  test("the client itself is left alone", async () => {
+    const client = require("redis").createClient({ url: guarded.url })
+    const store = open({ client })
+    await store.set("sid", session)
+    await store.close()
+    assert.equal(client.isOpen, false)
+  })
+})
+
+describe("connecting", () => {
+  test("happens by itself, before the first request", async () => {
+    open({ client: require("redis").createClient({ url: guarded.url, name: "eager" }) })
+    await until("a connection", async () => (await connections("eager")).length === 1)
+  })
+
+  test("is done again when the server has dropped the connection", async () => {
+    const store = open({ client: require("redis").createClient({ url: guarded.url, name: "dropped" }) })
+    await store.set("sid", session)
+    const before = field((await connections("dropped"))[0], "id")
+    await guarded.client.sendCommand(["CLIENT", "KILL", "ID", before])
+    await until("a new connection", async () => {
+      const [line] = await connections("dropped")
+      return line && field(line, "id") !== before
+    })
+    assert.deepEqual(await store.get("sid"), session)
+  })
+
+  test("waits for a server that comes late, and the requests with it", async () => {
+    const first = await startServer()
+    const { port } = first
+    await first.stop()
+    const store = open({ url: first.url, commandTimeoutMs: 8000 })
+    const early = store.set("sid", session)
+    const late = await startServer({ port })
+    assert.equal(await early, null)
+    assert.deepEqual(await store.get("sid"), session)
+    await store.close()
+    await late.stop()
+  })
+})
+
+describe("what is wrong with the server is said, with a code", () => {
+  const secrets = [PASSWORD, "wrong-secret", "the-session-id", "the-session-value"]
+  async function failure(options, method = (store) => store.get("the-session-id")) {
+    const store = open({ commandTimeoutMs: 500, ...options })
+    const error = await method(store).then(() => assert.fail("no error"), (thrown) => thrown)
+    assert.ok(error instanceof RedisStoreError)
+    for (const secret of secrets) {
+      assert.ok(!`${error.message} ${error.cause?.message} ${error.stack}`.includes(secret))
+    }
+    return error
+  }
+
+  test("an unreachable host: CONNECT, and the system's words", async () => {
+    const error = await failure({ url: "redis://:wrong-secret@127.0.0.1:1" })
+    assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
+    assert.match(error.message, /No connection to Redis at 127\.0\.0\.1:1 within 500 ms.*refused/)
+    assert.match(error.cause.message, /refused/)
+  })
+
+  test("a host name that does not exist: CONNECT", async () => {
+    const error = await failure({ url: "redis://no-such-host.invalid" })
+    assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
+  })
+
+  test("a wrong password: AUTH, without waiting for the deadline", async () => {
+    const error = await failure({
+      url: guarded.url.replace("//", "//app:wrong-secret@"),
+      commandTimeoutMs: 2 ** 31 - 1,
+    })
+    assert.equal(error.code, "ERR_REDIS_STORE_AUTH")
+    assert.match(error.message, /refused the credentials/)
+  })
+
+  test("a missing password: AUTH", async () => {
+    const server = await startServer({ args: ["--requirepass", PASSWORD] })
+    const error = await failure({ url: server.url })
+    assert.equal(error.code, "ERR_REDIS_STORE_AUTH")
+    const store = open({ url: server.url.replace("//", `//:${encodeURIComponent(PASSWORD)}@`) })
+    assert.equal(await store.set("sid", session), null)
+    await store.close()
+    await server.stop()
+  })
+
+  test("a user who may not: AUTH, and neither key nor value in the message", async () => {
+    await guarded.client.sendCommand(["ACL", "SETUSER", "reader", "on", ">wrong-secret", "~*", "+get", "+client|id"])
+    const url = guarded.url.replace("//", "//reader:wrong-secret@")
+    const error = await failure({ url }, (store) => store.set("the-session-id", { v: "the-session-value" }))
+    assert.equal(error.code, "ERR_REDIS_STORE_AUTH")
+    assert.match(error.message, /Redis refused SET: NOPERM/)
+  })
+
+  test("a database that does not exist: CONNECT", async () => {
+    const error = await failure({ url: `${guarded.url}/999` })
+    assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
+    assert.match(error.message, /refused the connection's settings|database/)
+  })
+
+  const STRANGERS = {
+    "speaks HTTP": (socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "says nothing": () => {},
+    "hangs up": (socket) => socket.destroy(),
+    "sends noise": (socket) => socket.write(Buffer.from([0, 255, 13, 10, 7, 33])),
+  }
+  for (const [habit, serve] of Object.entries(STRANGERS)) {
+    test(`a server that ${habit}: CONNECT`, async () => {
+      const sockets = new Set()
+      const stranger = createServer((socket) => {
+        sockets.add(socket.on("error", () => {}))
+        serve(socket)
+      })
+      await new Promise((resolve) => stranger.listen(0, "127.0.0.1", resolve))
+      const error = await failure({ url: `redis://127.0.0.1:${stranger.address().port}`, connectTimeoutMs: 200 })
+      assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
+      for (const socket of sockets) socket.destroy()
+      stranger.close()
+    })
+  }
+
+  test("an error of the server: SERVER, without the arguments that Redis quotes", async () => {
+    const server = await startServer({ args: ["--rename-command", "SET", ""] })
+    const error = await failure({ url: server.url }, (store) =>
+      store.set("the-session-id", { v: "the-session-value" }),
+    )
+    assert.equal(error.code, "ERR_REDIS_STORE_SERVER")
+    assert.match(error.message, /Redis refused SET: ERR unknown command/)
+    await server.stop()
+  })
+
+  test("a key of another type: SERVER", async () => {
+    const prefix = ownPrefix()
+    await guarded.client.hSet(`${prefix}the-session-id`, "a", "b")
+    const error = await failure({ url: guarded.url, prefix })
+    assert.equal(error.code, "ERR_REDIS_STORE_SERVER")
+    assert.match(error.message, /WRONGTYPE/)
+  })
+})

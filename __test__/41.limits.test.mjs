@@ -1,0 +1,194 @@
+import assert from "node:assert/strict"
+import { describe, test } from "node:test"
+
+import { RedisStore } from "../index.mjs"
+import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
+import { called } from "./support/until.mjs"
+
+const server = ownServer()
+const session = { cookie: { originalMaxAge: null }, secret: "the-session-value" }
+const open = (options) => new RedisStore({ url: server.url, prefix: ownPrefix(), ...options })
+const code = (name) => ({ code: `ERR_REDIS_STORE_${name}` })
+
+describe("a frozen server", () => {
+  test("is answered for with TIMEOUT, every request once, and is used again when it thaws", async () => {
+    const frozen = await startServer()
+    const store = new RedisStore({ url: frozen.url, commandTimeoutMs: 150 })
+    await store.set("sid", session)
+    process.kill(frozen.pid, "SIGSTOP")
+    const errors = []
+    await Promise.all(
+      Array.from({ length: 64 }, (_, n) =>
+        called((done) => store.get(`s${n}`, done)).then(([error]) => errors.push(error.code)),
+      ),
+    )
+    assert.equal(errors.length, 64)
+    assert.deepEqual(new Set(errors), new Set(["ERR_REDIS_STORE_TIMEOUT"]))
+    await assert.rejects(store.get("sid"), /RedisStoreError/)
+    process.kill(frozen.pid, "SIGCONT")
+    let found
+    while (found === undefined) found = await store.get("sid").catch(() => undefined)
+    assert.deepEqual(found, session)
+    await store.close()
+    await frozen.stop()
+  })
+
+  test("applies what it had not read in its order, or not at all", async () => {
+    const frozen = await startServer()
+    const store = new RedisStore({ url: frozen.url, commandTimeoutMs: 150, prefix: "" })
+    await store.set("sid", { cookie: {}, n: 0 })
+    process.kill(frozen.pid, "SIGSTOP")
+    const old = Array.from({ length: 8 }, (_, n) => store.set("sid", { cookie: {}, n: n + 1 }).catch(() => {}))
+    await Promise.all(old)
+    const last = store.set("sid", { cookie: {}, n: 100 })
+    process.kill(frozen.pid, "SIGCONT")
+    const acknowledged = await last.then(() => true, () => false)
+    for (let i = 0; i < 20; i++) {
+      const { n } = await store.get("sid").catch(() => ({ n: 100 }))
+      if (acknowledged) assert.equal(n, 100)
+    }
+    await store.close()
+    await frozen.stop()
+  })
+})
+
+test("one pending request more than maxPending fails at once, and the others do not", async () => {
+  const store = open({ maxPending: 10 })
+  await store.set("sid", session)
+  const results = await Promise.allSettled(Array.from({ length: 15 }, () => store.get("sid")))
+  const refusals = results.filter(({ status }) => status === "rejected").map(({ reason }) => reason)
+  assert.equal(refusals.length, 5)
+  assert.ok(refusals.every((error) => error.code === "ERR_REDIS_STORE_QUEUE_FULL"))
+  assert.match(refusals[0].message, /10 requests are pending already \(option "maxPending"\)/)
+  assert.deepEqual(await store.get("sid"), session)
+  await store.close()
+})
+
+describe("a session id that cannot be one is refused, and the store goes on", () => {
+  const WRONG = [
+    [undefined, /must be a string, got a undefined/],
+    [null, /got null/],
+    [5, /got a number/],
+    [{}, /got a object/],
+    ["x".repeat(4097), /at most 4096 bytes, got 4097 bytes/],
+    ["é".repeat(2049), /got 4098 bytes/],
+    ["\ud800", /well-formed Unicode/],
+  ]
+  for (const [sid, pattern] of WRONG) {
+    test(JSON.stringify(sid)?.slice(0, 20) ?? "undefined", async () => {
+      const store = open()
+      for (const method of ["get", "set", "touch", "destroy"]) {
+        const args = method === "get" || method === "destroy" ? [sid] : [sid, session]
+        const [error] = await called((done) => store[method](...args, done))
+        assert.equal(error.code, "ERR_REDIS_STORE_OPTIONS")
+        assert.match(error.message, pattern)
+        await assert.rejects(store[method](...args), code("OPTIONS"))
+      }
+      assert.equal(await store.length(), 0)
+      await store.close()
+    })
+  }
+  test("4096 bytes are one", async () => {
+    const store = open()
+    for (const sid of ["x".repeat(4096), "é".repeat(2048), "", "\0", "a b\r\nc", "🦀"]) {
+      await store.set(sid, { ...session, sid })
+      assert.equal((await store.get(sid)).sid, sid)
+    }
+    await store.clear()
+    await store.close()
+  })
+})
+
+describe("what cannot be stored or read is an error, and nothing is lost", () => {
+  const circular = {}
+  circular.self = circular
+  const STRINGIFY = { "a circular session": circular, undefined: undefined, "a BigInt": { n: 1n }, "a function": () => {} }
+  for (const [name, value] of Object.entries(STRINGIFY)) {
+    test(`set of ${name}`, async () => {
+      const store = open()
+      await store.set("sid", session)
+      await assert.rejects(store.set("sid", value), code("OPTIONS"))
+      assert.deepEqual(await store.get("sid"), session)
+      await store.close()
+    })
+  }
+  for (const value of ["{not json", "42", '"text"', "true", "\u0000"]) {
+    test(`get of ${JSON.stringify(value)}`, async () => {
+      const store = open()
+      await server.client.set(`${store.prefix}the-session-id`, value)
+      const [error, found] = await called((done) => store.get("the-session-id", done))
+      assert.equal(error.code, "ERR_REDIS_STORE_DECODE")
+      assert.equal(found, null)
+      assert.match(error.message, /session [0-9a-f]{8} \(hash of its id\)/)
+      assert.doesNotMatch(`${error.stack} ${error.cause}`, /the-session-id|not json/)
+      assert.equal(await server.client.get(`${store.prefix}the-session-id`), value)
+      await store.close()
+    })
+  }
+  test("an async parse that rejects", async () => {
+    const why = new Error("no key for this")
+    const store = open({ serializer: { stringify: JSON.stringify, parse: () => Promise.reject(why) } })
+    await store.set("sid", session)
+    const [error] = await called((done) => store.get("sid", done))
+    assert.deepEqual([error.code, error.cause], ["ERR_REDIS_STORE_DECODE", why])
+    await store.close()
+  })
+  test("an empty value is a miss, as in connect-redis", async () => {
+    const store = open()
+    await server.client.set(`${store.prefix}sid`, "")
+    assert.equal(await store.get("sid"), null)
+    await store.close()
+  })
+  test("bytes that are no UTF-8 are replaced, not fatal", async () => {
+    const store = open()
+    await server.client.set(`${store.prefix}sid`, Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]))
+    assert.deepEqual(await store.get("sid"), { "\ufffd": 1 })
+    await store.close()
+  })
+  test("a session of 8 MB comes back", async () => {
+    const store = open()
+    const large = { cookie: {}, text: "0123456789abcdé\u2028".repeat(500_000) }
+    await store.set("sid", large)
+    assert.deepEqual(await store.get("sid"), large)
+    await store.close()
+  })
+})
+
+test("a callback that is no function is refused in the call", () => {
+  const store = open()
+  assert.throws(() => store.get("sid", "callback"), code("OPTIONS"))
+})
+
+describe("close", () => {
+  test("answers what is pending, then closes the connection", async () => {
+    const store = open()
+    const pending = Array.from({ length: 100 }, (_, n) => store.set(`s${n}`, session))
+    const closed = store.close()
+    assert.deepEqual(new Set(await Promise.all(pending)), new Set([null]))
+    assert.equal(await closed, null)
+    assert.equal(await server.client.exists(`${store.prefix}s99`), 1)
+  })
+
+  test("twice is no error, by promise and by callback; what comes later is", async () => {
+    const store = open()
+    await store.get("sid")
+    assert.equal(await store.close(), null)
+    assert.equal(await store.close(), null)
+    assert.deepEqual(await called((done) => store.close(done)), [null, null])
+    for (const method of ["get", "set", "touch", "destroy"]) {
+      await assert.rejects(store[method](...(method === "get" || method === "destroy" ? ["sid"] : ["sid", session])), code("CLOSED"))
+    }
+    for (const method of ["length", "ids", "all", "clear"]) await assert.rejects(store[method](), code("CLOSED"))
+  })
+
+  test("of a store that was never used", async () => {
+    assert.equal(await open().close(), null)
+  })
+
+  test("of a store whose Redis is not there", async () => {
+    const store = open({ url: "redis://127.0.0.1:1", commandTimeoutMs: 200 })
+    const pending = called((done) => store.get("sid", done))
+    assert.equal(await store.close(), null)
+    assert.equal((await pending)[0].code, "ERR_REDIS_STORE_CONNECT")
+  })
+})

@@ -1,0 +1,171 @@
+import assert from "node:assert/strict"
+import { AsyncLocalStorage } from "node:async_hooks"
+import { spawn } from "node:child_process"
+import { test } from "node:test"
+import { fileURLToPath } from "node:url"
+
+import { RedisStore } from "../index.mjs"
+import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
+import { called } from "./support/until.mjs"
+
+const server = ownServer()
+const session = { cookie: { originalMaxAge: null } }
+
+/** Runs `code` in a process of its own, with `store`, and tells how it ended and what it printed. */
+function script(code, url = server.url) {
+  const index = new URL("../index.mjs", import.meta.url).href
+  const program = `
+    import { RedisStore } from ${JSON.stringify(index)}
+    const open = (options) => new RedisStore({ url: ${JSON.stringify(url)}, prefix: ${JSON.stringify(ownPrefix())}, ...options })
+    ${code}`
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+    cwd: fileURLToPath(new URL("..", import.meta.url)),
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: 20_000,
+    killSignal: "SIGKILL",
+  })
+  let printed = ""
+  child.stdout.on("data", (data) => (printed += data))
+  let errors = ""
+  child.stderr.on("data", (data) => (errors += data))
+  return new Promise((resolve) => {
+    child.on("close", (exitCode, signal) => resolve({ exitCode, signal, printed, errors }))
+  })
+}
+
+test("every callback runs in its caller's AsyncLocalStorage context", async () => {
+  const storage = new AsyncLocalStorage()
+  const serializer = {
+    stringify: JSON.stringify,
+    parse: async (text) => {
+      await null
+      return { ...JSON.parse(text), parsedIn: storage.getStore() }
+    },
+  }
+  const stores = [{}, { serializer }].map(
+    (options) => new RedisStore({ url: server.url, prefix: ownPrefix(), ...options }),
+  )
+  const calls = stores.flatMap((store) => [
+    ["get", "sid"],
+    ["get", "none"],
+    ["set", "sid", session],
+    ["touch", "sid", session],
+    ["destroy", "other"],
+    ["length"],
+    ["ids"],
+    ["all"],
+    ["get", 5],
+    ["set", "sid", 1n],
+  ].map(([method, ...args]) => [store, method, args]))
+  await Promise.all(stores.map((store) => store.set("sid", session)))
+  const contexts = await Promise.all(
+    calls.map(([store, method, args], n) =>
+      storage.run(n, () => called((done) => store[method](...args, (_error, value) => done(storage.getStore(), value)))),
+    ),
+  )
+  assert.deepEqual(contexts.map(([context]) => context), calls.map((_, n) => n))
+  const [, found] = await storage.run("here", () => called((done) => stores[1].get("sid", done)))
+  assert.equal(found.parsedIn, "here")
+  assert.equal(await storage.run("there", () => stores[0].get("sid").then(() => storage.getStore())), "there")
+  await Promise.all(stores.map((store) => store.close()))
+})
+
+test("a callback that throws is called once, surfaces as an uncaught exception, and harms no other", async () => {
+  const { exitCode, printed } = await script(`
+    const store = open()
+    const cookie = { originalMaxAge: null }
+    await store.set("sid", { cookie })
+    const calls = {}
+    const uncaught = []
+    process.on("uncaughtException", (error) => uncaught.push(error.message))
+    const thrower = (name) => () => {
+      calls[name] = (calls[name] ?? 0) + 1
+      throw new Error(name)
+    }
+    store.get("sid", thrower("get"))
+    store.set("sid", { cookie }, thrower("set"))
+    store.touch("sid", { cookie }, thrower("touch"))
+    store.get(5, thrower("invalid"))
+    store.length(thrower("length"))
+    store.all(thrower("all"))
+    const others = await Promise.all([store.get("sid"), store.get("sid"), store.length()])
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    console.log(JSON.stringify({ calls, uncaught: uncaught.sort(), others: others.length }))
+  `)
+  assert.equal(exitCode, 0)
+  const names = ["all", "get", "invalid", "length", "set", "touch"]
+  const { calls, uncaught, others } = JSON.parse(printed)
+  assert.deepEqual(calls, Object.fromEntries(Object.keys(calls).map((name) => [name, 1])))
+  assert.deepEqual(Object.keys(calls).toSorted(), names)
+  assert.deepEqual(uncaught, names)
+  assert.equal(others, 3)
+})
+
+test("an uncaught exception from a callback ends a process that does not listen for it", async () => {
+  const { exitCode, errors } = await script(`
+    open().get("sid", () => { throw new Error("mine") })
+  `)
+  assert.equal(exitCode, 1)
+  assert.match(errors, /Error: mine/)
+  assert.doesNotMatch(errors, /panicked/)
+})
+
+test("an idle store lets the process end", async () => {
+  const used = await script(`const store = open(); await store.get("sid"); console.log("done")`)
+  assert.deepEqual(used, { exitCode: 0, signal: null, printed: "done\n", errors: "" })
+  const unused = await script(`open(); console.log("done")`)
+  assert.deepEqual(unused, { exitCode: 0, signal: null, printed: "done\n", errors: "" })
+  const down = await script(`open(); console.log("done")`, "redis://127.0.0.1:1")
+  assert.deepEqual(down, { exitCode: 0, signal: null, printed: "done\n", errors: "" })
+})
+
+test("a pending request is answered before the process ends", async () => {
+  const { printed } = await script(`
+    const store = open()
+    store.set("sid", { cookie: {} }, () => store.get("sid", (error, found) => console.log(error, typeof found)))
+  `)
+  assert.equal(printed, "null object\n")
+  const frozen = await startServer()
+  process.kill(frozen.pid, "SIGSTOP")
+  const late = await script(`open({ commandTimeoutMs: 300 }).get("sid", (error) => console.log(error.code))`, frozen.url)
+  assert.match(late.printed, /^ERR_REDIS_STORE_(TIMEOUT|CONNECT)\n$/)
+  await frozen.stop()
+})
+
+test("process.exit() with requests pending ends quietly", async () => {
+  const ended = await script(`
+    const store = open()
+    await store.get("sid")
+    for (let n = 0; n < 1000; n++) store.get("sid", () => {})
+    setImmediate(() => setImmediate(() => process.exit(3)))
+  `)
+  assert.deepEqual(ended, { exitCode: 3, signal: null, printed: "", errors: "" })
+})
+
+test("a store that nobody holds is collected, and its connection closed", async () => {
+  const own = await startServer()
+  const { printed, errors } = await script(
+    `
+    import { setTimeout as delay } from "node:timers/promises"
+    import v8 from "node:v8"
+    import vm from "node:vm"
+    import { createClient } from "redis"
+    v8.setFlagsFromString("--expose-gc")
+    const gc = vm.runInNewContext("gc")
+    const client = await createClient({ url: ${JSON.stringify(own.url)} }).connect()
+    const connected = async () => Number(/connected_clients:(\\d+)/.exec(await client.info("clients"))[1])
+    for (let n = 0; n < 20; n++) await open().get("sid")
+    const most = await connected()
+    const deadline = Date.now() + 10_000
+    while ((await connected()) > 1 && Date.now() < deadline) {
+      gc()
+      await delay(10)
+    }
+    console.log(most, await connected())
+    await client.close()
+  `,
+    own.url,
+  )
+  assert.equal(`${printed}${errors}`, "21 1\n")
+  await own.stop()
+})

@@ -1,0 +1,29 @@
+import { after, before } from "node:test"
+
+import { createClient } from "redis"
+
+import { startServer } from "../../scripts/redis-server.mjs"
+
+export { findServer, freePort, startServer } from "../../scripts/redis-server.mjs"
+
+/** A server for the tests of this file, with a plain client to look at what is stored. */
+export function ownServer(options, prepare = () => {}) {
+  const own = {}
+  before(async () => {
+    Object.assign(own, await startServer(options))
+    own.client = await createClient({ url: own.url }).connect()
+    await prepare(own.client)
+  })
+  after(async () => {
+    await own.client.close()
+    await own.stop()
+  })
+  return own
+}
+
+let prefixes = 0
+
+/** A key prefix that no other test uses. */
+export function ownPrefix() {
+  return `test${process.pid}-${++prefixes}:`
+}
