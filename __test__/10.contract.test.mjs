@@ -61,9 +61,7 @@ for (const subject of SUBJECTS) {
     }
 
     test("has connect-redis's fields and defaults", () => {
-      const { prefix, ...store } = new subject.RedisStore(
-        client === undefined ? { url: server.url } : { client },
-      )
+      const { prefix, ...store } = new subject.RedisStore(client === undefined ? { url: server.url } : { client })
       assert.equal(prefix, "sess:")
       assert.equal(store.ttl, 86400)
       assert.equal(store.scanCount, 100)
@@ -163,7 +161,13 @@ for (const subject of SUBJECTS) {
       assert.equal(await store.length(), 2)
       assert.deepEqual((await store.ids()).toSorted(), ["a", "b"])
       const all = (await store.all()).toSorted((a, b) => a.n - b.n)
-      assert.deepEqual(all.map(({ id, n }) => [id, n]), [["a", 1], ["b", 2]])
+      assert.deepEqual(
+        all.map(({ id, n }) => [id, n]),
+        [
+          ["a", 1],
+          ["b", 2],
+        ],
+      )
       assert.deepEqual(await called((done) => store.length(done)), [null, 2])
       await store.clear()
       assert.deepEqual([await store.length(), await store.ids(), await store.all()], [0, [], []])
@@ -211,7 +215,10 @@ for (const subject of SUBJECTS) {
         store.get("sid").then((found) => seen.push(found.n)),
       ])
       await Promise.all(rounds.flat())
-      assert.deepEqual(seen, Array.from({ length: 200 }, (_, n) => n))
+      assert.deepEqual(
+        seen,
+        Array.from({ length: 200 }, (_, n) => n),
+      )
     })
 
     test("load and createSession of express-session work on it", async () => {

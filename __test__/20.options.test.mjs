@@ -78,11 +78,18 @@ describe("a client that cannot be adopted is told what to pass", () => {
     ["an ioredis Cluster", () => new Redis.Cluster([{ port: 1 }], { lazyConnect: true }), /ioredis Cluster/],
     ["ioredis over sentinels", () => new Redis({ sentinels: [{ port: 1 }], name: "m", lazyConnect: true }), /sentinel/],
     ["a redis cluster", () => redis.createCluster({ rootNodes: [{ url }] }), /redis cluster/],
-    ["a redis sentinel", () => redis.createSentinel({ name: "m", sentinelRootNodes: [{ host: "h", port: 1 }] }), /redis sentinel/],
+    [
+      "a redis sentinel",
+      () => redis.createSentinel({ name: "m", sentinelRootNodes: [{ host: "h", port: 1 }] }),
+      /redis sentinel/,
+    ],
     ["a redis pool", () => redis.createClientPool({ url }), /redis pool/],
     [
       "a credentialsProvider",
-      () => redis.createClient({ credentialsProvider: { type: "async-credentials-provider", credentials: async () => ({}) } }),
+      () =>
+        redis.createClient({
+          credentialsProvider: { type: "async-credentials-provider", credentials: async () => ({}) },
+        }),
       /credentialsProvider/,
     ],
   ]
@@ -154,6 +161,9 @@ test("RedisStoreError is an Error with code and cause", () => {
   const cause = new Error("why")
   const error = new RedisStoreError("ERR_REDIS_STORE_SERVER", "what", cause)
   assert.ok(error instanceof Error)
-  assert.deepEqual([error.name, error.code, error.message, error.cause], ["RedisStoreError", "ERR_REDIS_STORE_SERVER", "what", cause])
+  assert.deepEqual(
+    [error.name, error.code, error.message, error.cause],
+    ["RedisStoreError", "ERR_REDIS_STORE_SERVER", "what", cause],
+  )
   assert.equal("cause" in new RedisStoreError("ERR_REDIS_STORE_SERVER", "what"), false)
 })

@@ -68,7 +68,10 @@ describe("the client's own key prefix", () => {
 test("an async serializer.parse is awaited in all()", async () => {
   const store = open({ serializer: { stringify: JSON.stringify, parse: async (text) => JSON.parse(text) } })
   await store.set("sid", { cookie: cookie(), n: 1 })
-  assert.deepEqual((await store.all()).map(({ id, n }) => [id, n]), [["sid", 1]])
+  assert.deepEqual(
+    (await store.all()).map(({ id, n }) => [id, n]),
+    [["sid", 1]],
+  )
 })
 
 describe("an expiry that is none never destroys a stored session", () => {

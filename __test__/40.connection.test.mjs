@@ -178,7 +178,10 @@ describe("what is wrong with the server is said, with a code", () => {
   const secrets = [PASSWORD, "wrong-secret", "the-session-id", "the-session-value"]
   async function failure(options, method = (store) => store.get("the-session-id")) {
     const store = open({ commandTimeoutMs: 500, ...options })
-    const error = await method(store).then(() => assert.fail("no error"), (thrown) => thrown)
+    const error = await method(store).then(
+      () => assert.fail("no error"),
+      (thrown) => thrown,
+    )
     assert.ok(error instanceof RedisStoreError)
     for (const secret of secrets) {
       assert.ok(!`${error.message} ${error.cause?.message} ${error.stack}`.includes(secret))
@@ -254,9 +257,7 @@ describe("what is wrong with the server is said, with a code", () => {
 
   test("an error of the server: SERVER, without the arguments that Redis quotes", async () => {
     const server = await startServer({ args: ["--rename-command", "SET", ""] })
-    const error = await failure({ url: server.url }, (store) =>
-      store.set("the-session-id", { v: "the-session-value" }),
-    )
+    const error = await failure({ url: server.url }, (store) => store.set("the-session-id", { v: "the-session-value" }))
     assert.equal(error.code, "ERR_REDIS_STORE_SERVER")
     assert.match(error.message, /Redis refused SET: ERR unknown command/)
     await server.stop()

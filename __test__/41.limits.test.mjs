@@ -42,7 +42,10 @@ describe("a frozen server", () => {
     await Promise.all(old)
     const last = store.set("sid", { cookie: {}, n: 100 })
     process.kill(frozen.pid, "SIGCONT")
-    const acknowledged = await last.then(() => true, () => false)
+    const acknowledged = await last.then(
+      () => true,
+      () => false,
+    )
     for (let i = 0; i < 20; i++) {
       const { n } = await store.get("sid").catch(() => ({ n: 100 }))
       if (acknowledged) assert.equal(n, 100)
@@ -102,7 +105,12 @@ describe("a session id that cannot be one is refused, and the store goes on", ()
 describe("what cannot be stored or read is an error, and nothing is lost", () => {
   const circular = {}
   circular.self = circular
-  const STRINGIFY = { "a circular session": circular, undefined: undefined, "a BigInt": { n: 1n }, "a function": () => {} }
+  const STRINGIFY = {
+    "a circular session": circular,
+    undefined: undefined,
+    "a BigInt": { n: 1n },
+    "a function": () => {},
+  }
   for (const [name, value] of Object.entries(STRINGIFY)) {
     test(`set of ${name}`, async () => {
       const store = open()
@@ -176,7 +184,10 @@ describe("close", () => {
     assert.equal(await store.close(), null)
     assert.deepEqual(await called((done) => store.close(done)), [null, null])
     for (const method of ["get", "set", "touch", "destroy"]) {
-      await assert.rejects(store[method](...(method === "get" || method === "destroy" ? ["sid"] : ["sid", session])), code("CLOSED"))
+      await assert.rejects(
+        store[method](...(method === "get" || method === "destroy" ? ["sid"] : ["sid", session])),
+        code("CLOSED"),
+      )
     }
     for (const method of ["length", "ids", "all", "clear"]) await assert.rejects(store[method](), code("CLOSED"))
   })

@@ -38,32 +38,39 @@ test("every callback runs in its caller's AsyncLocalStorage context", async () =
   const serializer = {
     stringify: JSON.stringify,
     parse: async (text) => {
-      await null
+      await Promise.resolve()
       return { ...JSON.parse(text), parsedIn: storage.getStore() }
     },
   }
   const stores = [{}, { serializer }].map(
     (options) => new RedisStore({ url: server.url, prefix: ownPrefix(), ...options }),
   )
-  const calls = stores.flatMap((store) => [
-    ["get", "sid"],
-    ["get", "none"],
-    ["set", "sid", session],
-    ["touch", "sid", session],
-    ["destroy", "other"],
-    ["length"],
-    ["ids"],
-    ["all"],
-    ["get", 5],
-    ["set", "sid", 1n],
-  ].map(([method, ...args]) => [store, method, args]))
+  const calls = stores.flatMap((store) =>
+    [
+      ["get", "sid"],
+      ["get", "none"],
+      ["set", "sid", session],
+      ["touch", "sid", session],
+      ["destroy", "other"],
+      ["length"],
+      ["ids"],
+      ["all"],
+      ["get", 5],
+      ["set", "sid", 1n],
+    ].map(([method, ...args]) => [store, method, args]),
+  )
   await Promise.all(stores.map((store) => store.set("sid", session)))
   const contexts = await Promise.all(
     calls.map(([store, method, args], n) =>
-      storage.run(n, () => called((done) => store[method](...args, (_error, value) => done(storage.getStore(), value)))),
+      storage.run(n, () =>
+        called((done) => store[method](...args, (_error, value) => done(storage.getStore(), value))),
+      ),
     ),
   )
-  assert.deepEqual(contexts.map(([context]) => context), calls.map((_, n) => n))
+  assert.deepEqual(
+    contexts.map(([context]) => context),
+    calls.map((_, n) => n),
+  )
   const [, found] = await storage.run("here", () => called((done) => stores[1].get("sid", done)))
   assert.equal(found.parsedIn, "here")
   assert.equal(await storage.run("there", () => stores[0].get("sid").then(() => storage.getStore())), "there")
@@ -127,7 +134,10 @@ test("a pending request is answered before the process ends", async () => {
   assert.equal(printed, "null object\n")
   const frozen = await startServer()
   process.kill(frozen.pid, "SIGSTOP")
-  const late = await script(`open({ commandTimeoutMs: 300 }).get("sid", (error) => console.log(error.code))`, frozen.url)
+  const late = await script(
+    `open({ commandTimeoutMs: 300 }).get("sid", (error) => console.log(error.code))`,
+    frozen.url,
+  )
   assert.match(late.printed, /^ERR_REDIS_STORE_(TIMEOUT|CONNECT)\n$/)
   await frozen.stop()
 })

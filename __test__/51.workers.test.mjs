@@ -22,7 +22,12 @@ const WORKER = `
 const start = (data) =>
   new Worker(WORKER, {
     eval: true,
-    workerData: { url: server.url, prefix: ownPrefix(), index: new URL("../index.js", import.meta.url).pathname, ...data },
+    workerData: {
+      url: server.url,
+      prefix: ownPrefix(),
+      index: new URL("../index.js", import.meta.url).pathname,
+      ...data,
+    },
   })
 const exit = (worker) =>
   new Promise((resolve, reject) => {

@@ -82,8 +82,14 @@ function layOut(folder, { release, file, names, port }) {
   }
   const server = file.startsWith("test/") ? join(home, "redis-server.js") : join(home, "testdata", "server.js")
   mkdirSync(dirname(server), { recursive: true })
-  const exports = [["port", port], ["connect", "async () => {}"], ["disconnect", "async () => {}"]]
-  const line = file.endsWith(".ts") ? (name, value) => `export const ${name} = ${value}` : (name, value) => `exports.${name} = ${value}`
+  const exports = [
+    ["port", port],
+    ["connect", "async () => {}"],
+    ["disconnect", "async () => {}"],
+  ]
+  const line = file.endsWith(".ts")
+    ? (name, value) => `export const ${name} = ${value}`
+    : (name, value) => `exports.${name} = ${value}`
   writeFileSync(server, exports.map(([name, value]) => `${line(name, value)}\n`).join(""))
   mkdirSync(join(folder, "node_modules"))
   const packages = { ...names, "blue-tape": "blue-tape", "express-session": "express-session", vitest: "vitest" }

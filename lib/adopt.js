@@ -56,9 +56,7 @@ const KINDS = [
     testedWith: ["redis 6.3"],
     // The credentials of a url are kept as text and as a provider.
     matches: (client) =>
-      isNodeRedis(client) &&
-      client.options?.credentialsProvider !== undefined &&
-      client.options.password === undefined,
+      isNodeRedis(client) && client.options?.credentialsProvider !== undefined && client.options.password === undefined,
     advice: "a client with username and password, or {url}; credentialsProvider is not adopted yet",
   },
   {
@@ -143,9 +141,7 @@ function callbackRedis(client) {
 }
 
 function address({ host, port, path }) {
-  return path == null
-    ? { host: host ?? "localhost", port: Number(port ?? DEFAULT_PORT) }
-    : { path: String(path) }
+  return path == null ? { host: host ?? "localhost", port: Number(port ?? DEFAULT_PORT) } : { path: String(path) }
 }
 
 /** Node's TLS options, as far as they concern a client. */

@@ -30,12 +30,11 @@ class Delegate {
     if (operation === OPERATION.get) this.#run(request, (done) => client.get(key, done))
     else if (operation === OPERATION.expire && number > 0)
       this.#run(request, (done) => client.pexpire(key, number, done))
-    else if (operation === OPERATION.del || operation === OPERATION.expire) this.#run(request, (done) => client.del(key, done))
+    else if (operation === OPERATION.del || operation === OPERATION.expire)
+      this.#run(request, (done) => client.del(key, done))
     else if (operation === OPERATION.set) {
       const expiry = number < 0 ? [] : ["PX", number]
-      this.#run(request, (done) =>
-        client.set(key, value, ...expiry, (error, reply) => done(error, reply === "OK")),
-      )
+      this.#run(request, (done) => client.set(key, value, ...expiry, (error, reply) => done(error, reply === "OK")))
     } else this.#answer(operation, key, number, request)
   }
 
@@ -70,7 +69,10 @@ class Delegate {
     const refusal = this.#closed
       ? new RedisStoreError("ERR_REDIS_STORE_CLOSED", "The store is closed; make a new RedisStore to go on.")
       : this.#pending >= maxPending
-        ? new RedisStoreError("ERR_REDIS_STORE_QUEUE_FULL", `${maxPending} requests are pending already (option "maxPending").`)
+        ? new RedisStoreError(
+            "ERR_REDIS_STORE_QUEUE_FULL",
+            `${maxPending} requests are pending already (option "maxPending").`,
+          )
         : undefined
     this.#pending++
     if (refusal !== undefined) return void process.nextTick(settle, refusal, null)

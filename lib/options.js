@@ -102,4 +102,4 @@ function distance(a, b) {
   return row[b.length]
 }
 
-module.exports = { readOptions }
+module.exports = { readOptions, OPTIONS }

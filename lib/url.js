@@ -3,8 +3,7 @@
 const { optionError, shown } = require("./errors.js")
 
 const DEFAULT_PORT = 6379
-const SHAPE =
-  "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database"
+const SHAPE = "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database"
 
 /** The connection settings that a Redis URL means. No part of it is in a message: it may hold a password. */
 function readUrl(url) {

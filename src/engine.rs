@@ -336,7 +336,7 @@ impl Worker {
                     self.reply(job.reply_to, outcome);
                 }
             }
-            Err(error) => self.drop_link(error, Some((landed.number, landed.jobs))),
+            Err(error) => self.drop_link(&error, Some((landed.number, landed.jobs))),
         }
     }
 
@@ -351,7 +351,7 @@ impl Worker {
                         self.config.endpoint
                     ),
                 );
-                self.drop_link(error, None);
+                self.drop_link(&error, None);
             }
             // Credentials do not get better by waiting for the deadline.
             LinkEvent::Failed(error) if error.code != ErrorCode::Connect => {
@@ -365,7 +365,7 @@ impl Worker {
 
     /// Gives the connection up and queues again, in their order and before everything else, those
     /// of its requests that are safe to repeat. The others are answered with `error`.
-    fn drop_link(&mut self, error: Error, landed: Option<flight::Chunk>) {
+    fn drop_link(&mut self, error: &Error, landed: Option<flight::Chunk>) {
         let mut lost: Vec<_> = landed.into_iter().collect();
         while let Some(Some(other)) = self.flight.next().now_or_never() {
             match other.replies {
@@ -420,7 +420,7 @@ impl Worker {
         }
         self.timeouts_in_a_row += late;
         if self.timeouts_in_a_row >= TIMEOUTS_IN_A_ROW {
-            self.drop_link(error, None);
+            self.drop_link(&error, None);
         }
     }
 

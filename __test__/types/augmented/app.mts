@@ -1,4 +1,9 @@
-import RedisStore, { RedisStore as Named, RedisStoreError, type RedisStoreOptions, type Serializer } from "connect-redis-native"
+import RedisStore, {
+  RedisStore as Named,
+  RedisStoreError,
+  type RedisStoreOptions,
+  type Serializer,
+} from "connect-redis-native"
 import session, { type SessionData } from "express-session"
 
 declare module "express-session" {

@@ -1,0 +1,38 @@
+// `npm test`: everything, from a fresh clone.
+import { readdirSync } from "node:fs"
+import { delimiter, dirname, join } from "node:path"
+
+import { prepare, root } from "./prepare.mjs"
+import { findServer } from "./redis-server.mjs"
+import { run } from "./run.mjs"
+
+const only = process.argv.slice(2)
+
+try {
+  await prepare()
+  const server = await findServer()
+  console.error(`Testing with ${server.name} ${server.version} (${server.source}).`)
+  const env = {
+    ...process.env,
+    CONNECT_REDIS_NATIVE_SERVER: server.binary,
+    REDIS_SERVER: server.binary,
+    PATH: [process.env.PATH, dirname(server.binary)].join(delimiter),
+  }
+  if (only.length === 0) {
+    console.error("Testing the engine without Node (cargo test; building it takes a minute the first time)...")
+    await run("cargo", ["test", "--quiet"], { cwd: root, env })
+  }
+  const files = readdirSync(join(root, "__test__")).filter((name) => name.endsWith(".test.mjs"))
+  const chosen = files.filter((name) => only.length === 0 || only.some((part) => name.includes(part)))
+  if (chosen.length === 0) throw new Error(`No test file is named like ${only.join(" or ")}.`)
+  const reporter = process.env.CI ? "spec" : "dot"
+  const options = ["--test", `--test-reporter=${reporter}`, "--test-timeout=120000"]
+  // One file at a time: each starts servers and freezes or kills them, and there may be two cores.
+  await run(process.execPath, [...options, "--test-concurrency=1", ...chosen.map((name) => join("__test__", name))], {
+    cwd: root,
+    env,
+  })
+} catch (error) {
+  console.error(error.message)
+  process.exitCode = 1
+}
