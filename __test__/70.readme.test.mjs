@@ -14,7 +14,10 @@ const firstColumn = (text) => [...text.matchAll(/^\| `(\w+)` \|/gm)].map(([, nam
 
 test("the README's table of errors is the native half's list of codes, and so are the types", () => {
   assert.deepEqual(firstColumn(section("Errors")), errorCodes())
-  assert.deepEqual([...types.matchAll(/\| "(ERR_\w+)"/g)].map(([, code]) => code), errorCodes())
+  assert.deepEqual(
+    [...types.matchAll(/\| "(ERR_\w+)"/g)].map(([, code]) => code),
+    errorCodes(),
+  )
 })
 
 test("the README's table of options names each, with its default, and so do the types", () => {
