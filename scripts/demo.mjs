@@ -2,9 +2,12 @@
 import { prepare, version } from "./prepare.mjs"
 import { useRedis } from "./redis-server.mjs"
 
-const port = Number(process.env.PORT ?? 3000)
+const port = Number(process.env.PORT || 3000)
 
 try {
+  if (!Number.isInteger(port) || port < 1 || port > 65535) {
+    throw new Error(`PORT must be an integer from 1 to 65535, got "${process.env.PORT}".`)
+  }
   await prepare()
   const redis = await useRedis()
   const { RedisStore } = await import("../index.mjs")

@@ -9,6 +9,9 @@ import { findRedis } from "./find-redis.mjs"
 
 const START_MS = 10_000
 const PORT_TRIES = 5
+const SIGNALS = ["SIGHUP", "SIGINT", "SIGTERM"]
+
+const running = new Set()
 
 let found
 
@@ -46,14 +49,17 @@ async function startOn(port, server, args) {
     stream.unref?.()
   }
   child.unref()
-  const kill = () => child.kill("SIGKILL")
-  process.once("exit", kill)
+  const end = () => {
+    child.kill("SIGKILL")
+    rmSync(folder, { recursive: true, force: true })
+  }
+  endWithProcess(end)
   const ended = new Promise((resolve) => child.once("exit", resolve))
   child.once("error", (error) => {
     log += error.message
   })
   const stop = async () => {
-    process.off("exit", kill)
+    letGo(end)
     if (child.exitCode === null && child.signalCode === null) {
       child.ref()
       child.kill("SIGCONT")
@@ -71,6 +77,34 @@ async function startOn(port, server, args) {
     await delay(10)
   }
   return { url: `redis://127.0.0.1:${port}`, port, pid: child.pid, folder, server, process: child, stop }
+}
+
+function endWithProcess(end) {
+  if (running.size === 0) {
+    process.on("exit", endAll)
+    for (const signal of SIGNALS) process.on(signal, endBySignal)
+  }
+  running.add(end)
+}
+
+function letGo(end) {
+  running.delete(end)
+  if (running.size > 0) return
+  process.off("exit", endAll)
+  for (const signal of SIGNALS) process.off(signal, endBySignal)
+}
+
+function endAll() {
+  for (const end of running) end()
+}
+
+/** Without this, a signal ends the process with no "exit" event, and the servers stay. */
+function endBySignal(signal) {
+  // A program that listens for the signal itself also says when its servers end.
+  if (process.listenerCount(signal) > 1) return
+  endAll()
+  process.off(signal, endBySignal)
+  process.kill(process.pid, signal)
 }
 
 /** A loopback port that nobody used a moment ago. */
