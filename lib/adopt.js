@@ -1,6 +1,7 @@
 "use strict"
 
 const { optionError } = require("./errors.js")
+const { readTls } = require("./tls.js")
 const { DEFAULT_PORT } = require("./url.js")
 
 /**
@@ -99,7 +100,7 @@ function ioredis(client) {
     username: username ?? undefined,
     password: password ?? undefined,
     database: Number(condition?.select ?? options.db ?? 0),
-    tls: options.tls && options.path == null ? tls(options.tls === true ? {} : options.tls) : undefined,
+    tls: options.tls && options.path == null ? readTls(options.tls === true ? {} : options.tls) : undefined,
     clientName: options.connectionName ?? undefined,
     keyPrefix: options.keyPrefix || "",
   }
@@ -113,7 +114,7 @@ function nodeRedis(client) {
     username: options.username,
     password: options.password,
     database: options.database ?? 0,
-    tls: socket.tls === true ? tls(socket) : undefined,
+    tls: socket.tls === true ? readTls(socket) : undefined,
     clientName: options.name,
     keyPrefix: options.keyPrefix !== undefined && "_keyPrefix" in client ? options.keyPrefix : "",
     // select() leaves no trace that could be read: only the server knows.
@@ -135,33 +136,15 @@ function callbackRedis(client) {
     username: client.auth_user ?? undefined,
     password: client.auth_pass ?? undefined,
     database: Number(client.selected_db ?? client.options.db ?? 0),
-    tls: client.options.tls ? tls(connection) : undefined,
+    tls: client.options.tls ? readTls(connection) : undefined,
     keyPrefix: client.options.prefix ?? "",
   }
 }
 
 function address({ host, port, path }) {
-  return path == null ? { host: host ?? "localhost", port: Number(port ?? DEFAULT_PORT) } : { path: String(path) }
+  const node = path == null ? { host: host ?? "localhost", port: Number(port ?? DEFAULT_PORT) } : { path: String(path) }
+  return { nodes: [node] }
 }
-
-/** Node's TLS options, as far as they concern a client. */
-function tls(options) {
-  if (options.pfx !== undefined || options.passphrase !== undefined) {
-    throw optionError(
-      'The client\'s TLS options "pfx" and "passphrase" cannot be adopted; give it "cert" and an unencrypted "key" in PEM.',
-    )
-  }
-  return {
-    ca: list(options.ca).map(String),
-    cert: text(options.cert),
-    key: text(options.key),
-    servername: options.servername,
-    rejectUnauthorized: options.rejectUnauthorized !== false,
-  }
-}
-
-const list = (value) => (value == null ? [] : Array.isArray(value) ? value : [value])
-const text = (value) => (value == null ? undefined : list(value).map(String).join("\n"))
 
 function isIoredis(client) {
   return (

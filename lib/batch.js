@@ -79,9 +79,7 @@ class Batch {
 
   #start(settings) {
     const batch = new WeakRef(this)
-    this.#store = new binding.RedisStore({ host: "", port: 0, ...settings, ...this.#limits }, () =>
-      batch.deref()?.wake(),
-    )
+    this.#store = new binding.RedisStore({ cluster: false, ...settings, ...this.#limits }, () => batch.deref()?.wake())
     this.#flush()
   }
 

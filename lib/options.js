@@ -11,6 +11,22 @@ const integer = (min, max) => (value) => Number.isInteger(value) && value >= min
 const OPTIONS = {
   client: { must: "be a Redis client", test: (value) => typeof value === "object" || typeof value === "function" },
   url: { must: "be a Redis URL", test: (value) => typeof value === "string" || value instanceof URL },
+  nodes: { must: "be a list of a cluster's nodes", test: Array.isArray },
+  sentinel: {
+    must: "be an object with name and nodes",
+    test: (value) => typeof value === "object" && !Array.isArray(value),
+  },
+  tls: { must: "be true or an object of TLS options", test: (value) => ["boolean", "object"].includes(typeof value) },
+  username: { must: "be a string", test: (value) => typeof value === "string" },
+  password: { must: "be a string", test: (value) => typeof value === "string" },
+  database: {
+    must: "be a database number",
+    test: (value) => Number.isInteger(value) && value >= 0 && value <= 0x7fffffff,
+  },
+  clientName: {
+    must: "be a string without spaces",
+    test: (value) => typeof value === "string" && /^[!-~]+$/.test(value),
+  },
   prefix: { initial: "sess:", must: "be a string", test: (value) => typeof value === "string" },
   ttl: {
     initial: 86400,
@@ -38,6 +54,15 @@ const OPTIONS = {
   maxPending: { initial: 10_000, must: "be an integer from 1 to 10000000", test: integer(1, 10_000_000) },
 }
 
+/** Where the connection comes from: one of these. */
+const SOURCES = ["client", "url", "nodes", "sentinel"]
+
+/** What a client brings with it. */
+const CONNECTION = ["tls", "username", "password", "database", "clientName"]
+
+/** What may hold a password, or is too large to show. */
+const SECRET = new Set([...SOURCES, "password"])
+
 /** connect-redis 3's own connection options, which every later major ignores beside a client. */
 const RETIRED = new Set(["host", "port", "socket", "db", "pass", "logErrors", "unref", "retry_strategy"])
 
@@ -62,16 +87,21 @@ function readOptions(options) {
     } else if (test(value)) {
       read[name] = value
     } else {
-      const got = name === "url" || name === "client" ? typeof value : shown(value)
+      const got = SECRET.has(name) ? `a ${typeof value}` : shown(value)
       throw optionError(`Option "${name}" must ${must}, got ${got}.`)
     }
   }
-  if ((read.client === undefined) === (read.url === undefined)) {
+  const sources = SOURCES.filter((name) => read[name] !== undefined)
+  if (sources.length !== 1) {
     throw optionError(
-      `RedisStore needs one of the options "client" (a Redis client) and "url" (redis://user:password@host:port/database), got ${
-        read.client === undefined ? "neither" : "both"
+      `RedisStore needs one of the options "client" (a Redis client), "url" (redis://user:password@host:port/database), "nodes" (of a cluster) and "sentinel", got ${
+        sources.length === 0 ? "none" : sources.join(" and ")
       }.`,
     )
+  }
+  const ignored = CONNECTION.find((name) => read[name] !== undefined)
+  if (read.client !== undefined && ignored !== undefined) {
+    throw optionError(`Option "${ignored}" does not go with a client, whose own setting is adopted; set it there.`)
   }
   return read
 }

@@ -6,7 +6,7 @@ const { Delegate } = require("./delegate.js")
 const { RedisStoreError, optionError, shown, sidHash } = require("./errors.js")
 const { readOptions } = require("./options.js")
 const { Request, ask, promised } = require("./request.js")
-const { readUrl } = require("./url.js")
+const { readSettings } = require("./settings.js")
 
 const MAX_SID_BYTES = 4096
 const FOR_EVER = -1
@@ -135,10 +135,11 @@ function createRedisStore(Store, { legacy }) {
   return RedisStore
 }
 
-function openBackend({ client, url, connectTimeoutMs, commandTimeoutMs, maxPending }) {
+function openBackend(options) {
+  const { client, connectTimeoutMs, commandTimeoutMs, maxPending } = options
   const limits = { connectTimeoutMs, commandTimeoutMs, maxPending }
-  if (url !== undefined) {
-    const settings = readUrl(url)
+  if (client === undefined) {
+    const settings = readSettings(options)
     return new Batch(() => settings, limits)
   }
   const kind = recognise(client)

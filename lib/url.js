@@ -1,6 +1,7 @@
 "use strict"
 
 const { optionError, shown } = require("./errors.js")
+const { readTls } = require("./tls.js")
 
 const DEFAULT_PORT = 6379
 const SHAPE = "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database"
@@ -22,7 +23,7 @@ function readUrl(url) {
     allowParameters(parsed, ["db"])
     if (parsed.pathname.length < 2) throw optionError(`Option "url" must name a path, as in ${SHAPE}.`)
     return {
-      path: decoded(parsed.pathname),
+      nodes: [{ path: decoded(parsed.pathname) }],
       ...credentials,
       database: database(parsed.searchParams.get("db") ?? ""),
     }
@@ -32,11 +33,15 @@ function readUrl(url) {
   }
   allowParameters(parsed, [])
   return {
-    host: decoded(parsed.hostname.replace(/^\[(.*)\]$/, "$1")) || "localhost",
-    port: parsed.port === "" ? DEFAULT_PORT : Number(parsed.port),
+    nodes: [
+      {
+        host: decoded(parsed.hostname.replace(/^\[(.*)\]$/, "$1")) || "localhost",
+        port: parsed.port === "" ? DEFAULT_PORT : Number(parsed.port),
+      },
+    ],
     ...credentials,
     database: database(parsed.pathname.slice(1)),
-    tls: protocol === "rediss" ? {} : undefined,
+    tls: protocol === "rediss" ? readTls({}) : undefined,
   }
 }
 
@@ -49,7 +54,8 @@ function decoded(text) {
 }
 
 function database(text) {
-  const number = text === "" ? 0 : Number(text)
+  if (text === "") return undefined
+  const number = Number(text)
   if (!/^\d*$/.test(text) || !Number.isSafeInteger(number) || number > 0x7fffffff) {
     throw optionError(`Option "url" must end in a database number, got ${shown(text)}.`)
   }

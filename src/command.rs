@@ -90,6 +90,17 @@ impl Command {
         }
     }
 
+    /// The one key that this command is about.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Get { key }
+            | Self::Set { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Del { key } => Some(key),
+            Self::MGet { .. } | Self::Unlink { .. } | Self::Scan { .. } => None,
+        }
+    }
+
     /// The key whose whole value this command replaces or removes.
     pub fn written_key(&self) -> Option<&[u8]> {
         match self {

@@ -15,11 +15,13 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
 pub const TIMEOUTS_IN_A_ROW: u32 = 3;
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
 pub const SCAN_COUNT_MIN: u32 = 1000;
+/// How long to wait before a cluster node that does not serve now is asked again, or its cluster.
+pub const CLUSTER_RETRY: Duration = Duration::from_millis(50);
 /// How long an idle TCP connection is left alone before it is probed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Where Redis listens.
-#[derive(Clone, PartialEq, Eq)]
+/// Where one server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// A host name or address, and a port.
     Tcp {
@@ -42,6 +44,53 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// How Redis is run.
+#[derive(Clone)]
+pub enum Servers {
+    /// One server.
+    One(Endpoint),
+    /// A master that sentinels name.
+    Sentinel(Sentinel),
+    /// A cluster, by some of its nodes.
+    Cluster(Vec<Endpoint>),
+}
+
+/// Sentinels, and what to ask them.
+#[derive(Clone)]
+pub struct Sentinel {
+    /// The name of the master group.
+    pub name: String,
+    /// At least one.
+    pub nodes: Vec<Endpoint>,
+    /// ACL user of the sentinels themselves.
+    pub username: Option<String>,
+    /// Password of the sentinels themselves.
+    pub password: Option<String>,
+    /// TLS of the connections to the sentinels.
+    pub tls: Option<Tls>,
+}
+
+impl fmt::Display for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nodes: &[Endpoint]| {
+            let names: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        match self {
+            Self::One(endpoint) => endpoint.fmt(f),
+            Self::Sentinel(sentinel) => {
+                write!(
+                    f,
+                    "master \"{}\" of the sentinels {}",
+                    sentinel.name,
+                    list(&sentinel.nodes)
+                )
+            }
+            Self::Cluster(nodes) => write!(f, "the cluster of {}", list(nodes)),
+        }
+    }
+}
+
 /// TLS of a connection. Texts are PEM.
 #[derive(Clone, Default)]
 pub struct Tls {
@@ -60,8 +109,8 @@ pub struct Tls {
 /// Everything the engine needs to know. Has no `Debug`: it holds a password.
 #[derive(Clone)]
 pub struct Config {
-    /// Where Redis listens.
-    pub endpoint: Endpoint,
+    /// Where and how Redis runs.
+    pub servers: Servers,
     /// TLS, unless the connection is plain.
     pub tls: Option<Tls>,
     /// ACL user; Redis's `default` if absent.

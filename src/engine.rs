@@ -2,18 +2,25 @@
 //! of the code and not of locks. Knows no JavaScript: answers go to a [`Sink`].
 
 mod flight;
+mod lane;
 mod link;
+mod map;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, Sleep, sleep_until},
@@ -21,13 +28,19 @@ use tokio::{
 
 use crate::{
     command::{Command, Reply},
-    config::{CHUNK_COMMANDS, CHUNKS_IN_FLIGHT, Config, TIMEOUTS_IN_A_ROW},
+    config::{Config, Servers},
+    connection::{
+        Target,
+        cluster::{Range, Redirection, redirection},
+    },
     error::{Error, ErrorCode},
     runtime,
-    scan::Keyspace,
+    scan::{Keyspace, Step},
 };
-use flight::{Flight, Landed};
-use link::{Link, LinkEvent};
+use flight::{Chunk, Landed};
+use lane::LaneEvent;
+use link::{LinkEvent, no_connection};
+use map::Map;
 
 /// What a caller asks for.
 pub enum Work {
@@ -80,6 +93,9 @@ struct Shared {
     sink: Arc<dyn Sink>,
 }
 
+/// Who waits for the reply to a step of something larger.
+type Waiter = oneshot::Sender<Result<Reply, Error>>;
+
 enum Message {
     Batch {
         batch: Batch,
@@ -87,8 +103,8 @@ enum Message {
         admitted: usize,
     },
     Step {
-        command: Command,
-        reply: oneshot::Sender<Result<Reply, Error>>,
+        step: Step,
+        reply: Waiter,
     },
     Answer(Completion),
     Close(u32),
@@ -117,7 +133,7 @@ impl Engine {
 
     /// Takes the `count` requests of `batch`, as many as `max_pending` admits; the others are
     /// answered with `QueueFull`. After [`Engine::close`] all are answered with `Closed`.
-    pub fn submit(&self, count: usize, batch: Batch, command_timeout: std::time::Duration) {
+    pub fn submit(&self, count: usize, batch: Batch, command_timeout: Duration) {
         let shared = &self.shared;
         let waiting = shared.pending.fetch_add(count, Ordering::Relaxed);
         let admitted = if shared.closed.load(Ordering::Relaxed) {
@@ -152,32 +168,64 @@ struct Job {
     command: Command,
     reply_to: ReplyTo,
     deadline: Instant,
+    /// Ascending in the order of the requests.
+    seq: u64,
+    /// The slot of its key in a cluster; 0 if there is none.
+    slot: u16,
+    /// The lane it concerns, whatever its key.
+    pinned: Option<usize>,
+    /// It goes where a key is while its slot moves.
+    asking: bool,
     retried: bool,
+    /// What the server last said instead of serving it.
+    refusal: Option<Error>,
+}
+
+impl Job {
+    fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Self {
+        Self {
+            command,
+            reply_to,
+            deadline,
+            seq: 0,
+            slot: 0,
+            pinned: None,
+            asking: false,
+            retried: false,
+            refusal: None,
+        }
+    }
 }
 
 enum ReplyTo {
     Caller(u32),
-    Step(oneshot::Sender<Result<Reply, Error>>),
+    Step(Waiter),
     /// The deadline came before the reply.
     Nobody,
+}
+
+enum Event {
+    Message(Message),
+    Lane(usize, LaneEvent),
+    Discovered(Result<Vec<Range>, Error>),
+    Timer,
 }
 
 struct Worker {
     config: Arc<Config>,
     inbox: mpsc::UnboundedReceiver<Message>,
-    /// For the steps of keyspace questions. Weak, so that they do not keep the inbox open.
+    /// For the steps of larger work. Weak, so that they do not keep the inbox open.
     own_inbox: mpsc::WeakUnboundedSender<Message>,
     shared: Arc<Shared>,
-    queue: VecDeque<Job>,
-    flight: Flight,
-    link: Link,
+    map: Map,
     timer: Pin<Box<Sleep>>,
-    timer_armed: bool,
+    timer_at: Option<Instant>,
     /// Answers of this turn, delivered together.
     completions: Vec<Completion>,
-    timeouts_in_a_row: u32,
-    /// Keyspace questions that are being answered.
-    questions: usize,
+    /// Larger work under way: it will send an `Answer` each.
+    larger: usize,
+    /// Questions that wait until a cluster is known.
+    waiting: Vec<(u32, Keyspace, Instant)>,
     closing: Option<u32>,
 }
 
@@ -190,55 +238,90 @@ impl Worker {
     ) -> Self {
         let config = Arc::new(config);
         Self {
-            link: Link::new(Arc::clone(&config)),
+            map: Map::new(&config),
             config,
             inbox,
             own_inbox,
             shared,
-            queue: VecDeque::new(),
-            flight: Flight::default(),
             timer: Box::pin(sleep_until(Instant::now())),
-            timer_armed: false,
+            timer_at: None,
             completions: Vec::new(),
-            timeouts_in_a_row: 0,
-            questions: 0,
+            larger: 0,
+            waiting: Vec::new(),
             closing: None,
         }
     }
 
     async fn run(mut self) {
         loop {
-            tokio::select! {
-                biased;
-                message = self.inbox.recv() => match message {
-                    None | Some(Message::Abort) => return,
-                    Some(message) => self.take(message),
-                },
-                Some(landed) = self.flight.next(), if !self.flight.is_empty() => self.land(landed),
-                event = self.link.event() => self.linked(event),
-                () = &mut self.timer, if self.timer_armed => self.expire(),
-            }
-            while let Ok(message) = self.inbox.try_recv() {
-                if matches!(message, Message::Abort) {
+            let mut next = Some(poll_fn(|cx| self.poll_event(cx)).await);
+            // Everything that is ready goes into one turn, and its answers into one delivery.
+            while let Some(event) = next {
+                if matches!(event, Event::Message(Message::Abort)) {
                     return;
                 }
-                self.take(message);
+                self.handle(event);
+                next = poll_fn(|cx| self.poll_event(cx)).now_or_never();
             }
-            while let Some(Some(landed)) = self.flight.next().now_or_never() {
-                self.land(landed);
+            self.map.release();
+            self.map.discover();
+            for lane in &mut self.map.lanes {
+                lane.dispatch();
             }
-            self.dispatch();
             self.arm();
             self.deliver();
             if let Some(id) = self.closing
-                && self.queue.is_empty()
-                && self.flight.is_empty()
-                && self.questions == 0
+                && self.map.is_idle()
+                && self.larger == 0
+                && self.waiting.is_empty()
             {
                 self.answer(id, Ok(Reply::Ok));
                 self.deliver();
                 return;
             }
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(message) = self.inbox.poll_recv(cx) {
+            return Poll::Ready(Event::Message(message.unwrap_or(Message::Abort)));
+        }
+        for (at, lane) in self.map.lanes.iter_mut().enumerate() {
+            if let Poll::Ready(event) = lane.poll_event(cx) {
+                return Poll::Ready(Event::Lane(at, event));
+            }
+        }
+        if let Some(discovery) = self.map.running_discovery()
+            && let Poll::Ready(answer) = discovery.poll_unpin(cx)
+        {
+            return Poll::Ready(Event::Discovered(answer));
+        }
+        if self.timer_at.is_some() && self.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Timer);
+        }
+        Poll::Pending
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Message(message) => self.take(message),
+            Event::Lane(at, LaneEvent::Landed(landed)) => self.land(at, landed),
+            Event::Lane(at, LaneEvent::Link(event)) => self.linked(at, event),
+            Event::Discovered(answer) => {
+                if let Err(error) = &answer
+                    && error.code != ErrorCode::Connect
+                {
+                    self.refuse_unrouted(error);
+                }
+                self.map.discovered(answer);
+                if !self.map.masters().is_empty() {
+                    for (id, keyspace, _) in std::mem::take(&mut self.waiting) {
+                        self.larger -= 1;
+                        self.ask(id, keyspace, Instant::now() + self.config.command_timeout);
+                    }
+                }
+            }
+            Event::Timer => self.expire(),
         }
     }
 
@@ -249,14 +332,14 @@ impl Worker {
                 deadline,
                 admitted,
             } => self.admit(batch(), deadline, admitted),
-            Message::Step { command, reply } => self.queue.push_back(Job {
-                command,
-                reply_to: ReplyTo::Step(reply),
-                deadline: Instant::now() + self.config.command_timeout,
-                retried: false,
-            }),
+            Message::Step { step, reply } => {
+                let deadline = Instant::now() + self.config.command_timeout;
+                let mut job = Job::new(step.command, ReplyTo::Step(reply), deadline);
+                job.pinned = step.lane;
+                self.map.enter(job);
+            }
             Message::Answer(completion) => {
-                self.questions -= 1;
+                self.larger -= 1;
                 self.answer(completion.id, completion.outcome);
             }
             Message::Close(id) => {
@@ -281,165 +364,242 @@ impl Worker {
                 continue;
             }
             match request.work {
-                Work::Command(command) => self.queue.push_back(Job {
-                    command,
-                    reply_to: ReplyTo::Caller(id),
-                    deadline,
-                    retried: false,
-                }),
-                Work::Keyspace(keyspace) => self.ask(id, keyspace),
+                Work::Command(Command::MGet { keys }) if self.map.is_cluster() => {
+                    self.get_each(id, keys, deadline);
+                }
+                Work::Command(command) => {
+                    self.map
+                        .enter(Job::new(command, ReplyTo::Caller(id), deadline));
+                }
+                Work::Keyspace(keyspace) => self.ask(id, keyspace, deadline),
                 Work::Refused(error) => self.answer(id, Err(error)),
             }
         }
     }
 
-    /// Starts to answer a question about all keys. Its first SCAN takes its place in the queue
-    /// behind what was asked before it.
-    fn ask(&mut self, id: u32, keyspace: Keyspace) {
-        self.questions += 1;
+    /// Starts to answer a question about all keys. Its first SCAN takes its place behind what was
+    /// asked before it, and before what is asked later.
+    fn ask(&mut self, id: u32, keyspace: Keyspace, deadline: Instant) {
+        self.larger += 1;
+        let lanes = self.map.masters();
+        let Some(&first_lane) = lanes.first() else {
+            self.waiting.push((id, keyspace, deadline));
+            return;
+        };
+        let (reply, first) = oneshot::channel();
+        let mut job = Job::new(
+            keyspace.scan(b"0".to_vec()),
+            ReplyTo::Step(reply),
+            Instant::now() + self.config.command_timeout,
+        );
+        job.pinned = Some(first_lane);
+        self.map.enter(job);
+        let split = self.map.is_cluster();
+        self.begin(id, move |steps| {
+            Box::pin(async move {
+                let first = first.map(|reply| reply.unwrap_or_else(|_| Err(closed_error())));
+                keyspace
+                    .answer(&lanes, split, first, |step| steps.run(step))
+                    .await
+            })
+        });
+    }
+
+    /// An MGET whose keys are in many slots: a GET each, in one pipeline a node.
+    fn get_each(&mut self, id: u32, keys: Vec<Vec<u8>>, deadline: Instant) {
+        self.larger += 1;
+        let waiting: Vec<_> = keys
+            .into_iter()
+            .map(|key| {
+                let (reply, answer) = oneshot::channel();
+                self.map.enter(Job::new(
+                    Command::Get { key },
+                    ReplyTo::Step(reply),
+                    deadline,
+                ));
+                answer
+            })
+            .collect();
+        self.begin(id, move |_| {
+            Box::pin(async move {
+                let texts = join_all(waiting)
+                    .await
+                    .into_iter()
+                    .map(|answer| match answer {
+                        Ok(Ok(Reply::Text(text))) => Ok(Some(text)),
+                        Ok(Ok(_)) => Ok(None),
+                        Ok(Err(error)) => Err(error),
+                        Err(_) => Err(closed_error()),
+                    });
+                texts.collect::<Result<_, _>>().map(Reply::Texts)
+            })
+        });
+    }
+
+    /// Runs larger work beside this task; its answer comes back by the inbox.
+    fn begin(
+        &self,
+        id: u32,
+        work: impl FnOnce(Steps) -> BoxFuture<'static, Result<Reply, Error>> + Send + 'static,
+    ) {
         let inbox = self.own_inbox.clone();
         tokio::spawn(async move {
-            let run = |command| {
-                let (reply, answer) = oneshot::channel();
-                if let Some(inbox) = inbox.upgrade() {
-                    let _ = inbox.send(Message::Step { command, reply });
-                }
-                async move { answer.await.unwrap_or_else(|_| Err(closed_error())) }
-            };
-            let outcome = keyspace.answer(run).await;
+            let outcome = work(Steps(inbox.clone())).await;
             if let Some(inbox) = inbox.upgrade() {
                 let _ = inbox.send(Message::Answer(Completion { id, outcome }));
             }
         });
     }
 
-    /// Puts what waits on the wire, in chunks.
-    fn dispatch(&mut self) {
-        let Link::Up { connection, .. } = &self.link else {
-            return;
+    fn land(&mut self, at: usize, landed: Landed) {
+        let values = match landed.replies {
+            Ok(values) => values,
+            Err(error) => return self.give_up(at, &error, Some((landed.number, landed.jobs))),
         };
-        while !self.queue.is_empty() && self.flight.chunks() < CHUNKS_IN_FLIGHT {
-            let size = self.queue.len().min(CHUNK_COMMANDS);
-            let jobs: VecDeque<Job> = self.queue.drain(..size).collect();
-            let replies = connection.run(&mut jobs.iter().map(|job| &job.command));
-            self.flight.launch(jobs, replies);
-        }
-    }
-
-    fn land(&mut self, landed: Landed) {
-        match landed.replies {
-            Ok(values) => {
-                self.timeouts_in_a_row = 0;
-                self.link.proved();
-                for (job, value) in landed.jobs.into_iter().zip(values) {
-                    let outcome = job.command.reply(value);
-                    self.reply(job.reply_to, outcome);
-                }
-            }
-            Err(error) => self.drop_link(&error, Some((landed.number, landed.jobs))),
-        }
-    }
-
-    fn linked(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Opened => self.timeouts_in_a_row = 0,
-            LinkEvent::Lost => {
-                let error = Error::new(
-                    ErrorCode::Connect,
-                    format!(
-                        "Redis at {} closed the connection before the reply came.",
-                        self.config.endpoint
-                    ),
-                );
-                self.drop_link(&error, None);
-            }
-            // Credentials do not get better by waiting for the deadline.
-            LinkEvent::Failed(error) if error.code != ErrorCode::Connect => {
-                for job in std::mem::take(&mut self.queue) {
-                    self.reply(job.reply_to, Err(error.clone()));
-                }
-            }
-            LinkEvent::Failed(_) | LinkEvent::Retry => {}
-        }
-    }
-
-    /// Gives the connection up and queues again, in their order and before everything else, those
-    /// of its requests that are safe to repeat. The others are answered with `error`.
-    fn drop_link(&mut self, error: &Error, landed: Option<flight::Chunk>) {
-        let mut lost: Vec<_> = landed.into_iter().collect();
-        while let Some(Some(other)) = self.flight.next().now_or_never() {
-            match other.replies {
-                Ok(_) => self.land(other),
-                Err(_) => lost.push((other.number, other.jobs)),
-            }
-        }
-        self.link.lost(error.clone());
-        self.timeouts_in_a_row = 0;
-        // A SET whose key is written again by a later request must not come after it.
-        let mut written: HashSet<Vec<u8>> = self
-            .queue
-            .iter()
-            .filter_map(|job| job.command.written_key().map(<[u8]>::to_vec))
-            .collect();
-        for mut job in self.flight.abandon(lost).into_iter().rev() {
-            let is_set = matches!(job.command, Command::Set { .. });
-            let superseded = job
-                .command
-                .written_key()
-                .is_some_and(|key| !written.insert(key.to_vec()));
+        self.map.lanes[at].proved();
+        let asked = self.map.lanes[at].target.clone();
+        let mut demoted = None;
+        for (mut job, value) in landed.jobs.into_iter().zip(values) {
+            let turned = match (&asked, job.pinned) {
+                (Target::Server(endpoint), None) => redirection(&value, Some(endpoint)),
+                _ => redirection(&value, None),
+            };
+            let outcome = job.command.reply(value);
+            let cluster = self.map.is_cluster();
+            let turned = match turned {
+                Some(Redirection::Demoted) => match self.config.servers {
+                    Servers::One(_) => None,
+                    Servers::Sentinel(_) => Some(Redirection::Demoted),
+                    Servers::Cluster(_) => Some(Redirection::Later),
+                },
+                Some(Redirection::Moved(_) | Redirection::Ask(_)) if !cluster => None,
+                turned => turned,
+            };
+            let (Some(turned), Err(refusal)) = (turned, &outcome) else {
+                self.reply(job.reply_to, outcome);
+                continue;
+            };
             if matches!(job.reply_to, ReplyTo::Nobody) {
                 continue;
             }
-            if job.retried || (is_set && superseded) {
-                self.reply(job.reply_to, Err(error.clone()));
-            } else {
-                job.retried = true;
-                self.queue.push_front(job);
+            job.refusal = Some(refusal.clone());
+            job.asking = false;
+            match turned {
+                Redirection::Moved(endpoint) => self.map.moved(job, endpoint),
+                Redirection::Ask(endpoint) => self.map.ask(job, endpoint),
+                Redirection::Later => self.map.later(job),
+                Redirection::Demoted => {
+                    demoted = Some(refusal.clone());
+                    self.map.later(job);
+                }
             }
         }
+        if let Some(error) = demoted {
+            self.give_up(at, &error, None);
+        }
+    }
+
+    fn linked(&mut self, at: usize, event: LinkEvent) {
+        match event {
+            LinkEvent::Opened => {}
+            LinkEvent::Lost => {
+                let error = self.map.lanes[at].link.closed_by_server();
+                self.give_up(at, &error, None);
+            }
+            LinkEvent::Failed(error) => {
+                self.map.rediscover();
+                // Credentials do not get better by waiting for the deadline.
+                if error.code != ErrorCode::Connect {
+                    for job in std::mem::take(&mut self.map.lanes[at].queue) {
+                        self.reply(job.reply_to, Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a connection up; what is not safe to repeat is answered with `error`.
+    fn give_up(&mut self, at: usize, error: &Error, landed: Option<Chunk>) {
+        let fallout = self.map.lanes[at].give_up(error.clone(), landed);
+        for landed in fallout.landed {
+            self.land(at, landed);
+        }
+        for job in fallout.refused {
+            self.reply(job.reply_to, Err(error.clone()));
+        }
+        self.map.resettle();
+        self.map.rediscover();
     }
 
     /// Answers everything whose deadline has come.
     fn expire(&mut self) {
-        self.timer_armed = false;
+        self.timer_at = None;
         let now = Instant::now();
-        let mut late = 0;
-        let mut expired = Vec::new();
-        for job in self.flight.jobs_mut() {
-            if job.deadline <= now && !matches!(job.reply_to, ReplyTo::Nobody) {
-                late += 1;
-                expired.push(std::mem::replace(&mut job.reply_to, ReplyTo::Nobody));
+        let mut silent = Vec::new();
+        for at in 0..self.map.lanes.len() {
+            let mut expired = Vec::new();
+            let lane = &mut self.map.lanes[at];
+            let give_up = lane.expire(now, &mut expired);
+            if expired.is_empty() {
+                continue;
+            }
+            let error = lane.link.too_late();
+            for reply_to in expired {
+                self.reply(reply_to, Err(error.clone()));
+            }
+            if give_up {
+                silent.push((at, error));
             }
         }
-        while self.queue.front().is_some_and(|job| job.deadline <= now) {
-            expired.extend(self.queue.pop_front().map(|job| job.reply_to));
+        for (at, error) in silent {
+            self.give_up(at, &error, None);
         }
-        let error = self.link.too_late(&self.config);
-        for reply_to in expired {
-            self.reply(reply_to, Err(error.clone()));
+        for job in self.map.expire(now) {
+            let error = job.refusal.unwrap_or_else(|| self.unrouted_error());
+            self.reply(job.reply_to, Err(error));
         }
-        self.timeouts_in_a_row += late;
-        if self.timeouts_in_a_row >= TIMEOUTS_IN_A_ROW {
-            self.drop_link(&error, None);
+        let late = self
+            .waiting
+            .extract_if(.., |(_, _, deadline)| *deadline <= now);
+        for (id, ..) in late.collect::<Vec<_>>() {
+            self.larger -= 1;
+            let error = self.unrouted_error();
+            self.answer(id, Err(error));
         }
     }
 
-    /// Sets the timer to the earliest deadline. Answers do not move it: it fires at most once per
-    /// deadline in vain, which costs less than moving it with every reply.
+    fn refuse_unrouted(&mut self, error: &Error) {
+        let far = Instant::now() + Duration::from_secs(u32::MAX.into());
+        for job in self.map.expire(far) {
+            self.reply(job.reply_to, Err(error.clone()));
+        }
+        for (id, ..) in std::mem::take(&mut self.waiting) {
+            self.larger -= 1;
+            self.answer(id, Err(error.clone()));
+        }
+    }
+
+    fn unrouted_error(&self) -> Error {
+        no_connection(
+            &self.config.servers.to_string(),
+            &self.config,
+            self.map.failure(),
+        )
+    }
+
+    /// Sets the timer to when something is next to be looked at. Answers do not move it back: it
+    /// fires at most once per deadline in vain, which costs less than moving it with every reply.
     fn arm(&mut self) {
-        if self.timer_armed {
+        if self.timer_at.is_some() && !self.map.is_cluster() {
             return;
         }
-        let earliest = [
-            self.flight.earliest_deadline(),
-            self.queue.front().map(|job| job.deadline),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-        if let Some(earliest) = earliest {
-            self.timer.as_mut().reset(earliest);
-            self.timer_armed = true;
+        let waiting = self.waiting.iter().map(|(_, _, deadline)| *deadline);
+        let Some(at) = waiting.chain(self.map.wake_at()).min() else {
+            return;
+        };
+        if self.timer_at.is_none_or(|armed| at < armed) {
+            self.timer.as_mut().reset(at);
+            self.timer_at = Some(at);
         }
     }
 
@@ -464,6 +624,19 @@ impl Worker {
                 .sink
                 .deliver(std::mem::take(&mut self.completions));
         }
+    }
+}
+
+/// How larger work runs its commands.
+struct Steps(mpsc::WeakUnboundedSender<Message>);
+
+impl Steps {
+    fn run(&self, step: Step) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        if let Some(inbox) = self.0.upgrade() {
+            let _ = inbox.send(Message::Step { step, reply });
+        }
+        async move { answer.await.unwrap_or_else(|_| Err(closed_error())) }
     }
 }
 

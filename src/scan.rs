@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, future::Future};
 
+use futures_util::future::join_all;
+
 use crate::{
     command::{Command, Reply},
     config::SCAN_COUNT_MIN,
@@ -29,85 +31,124 @@ pub enum Question {
     Clear,
 }
 
+/// Where to go on, if there is more, and keys.
+type Page = (Option<Vec<u8>>, Vec<Vec<u8>>);
+
+/// One command of an answer.
+pub struct Step {
+    /// The lane it is for, if it is not for that of its key.
+    pub lane: Option<usize>,
+    /// The command.
+    pub command: Command,
+}
+
 impl Keyspace {
-    /// Answers the question by commands given to `run`, one after the other.
-    pub async fn answer<F>(self, run: impl Fn(Command) -> F) -> Result<Reply, Error>
+    /// Answers the question by a SCAN of each of `lanes`, one after the other, and commands given
+    /// to `run`. `first` is the reply to the first lane's first SCAN, which is under way. `split`
+    /// says that a command may name no more than one key.
+    pub async fn answer<F>(
+        self,
+        lanes: &[usize],
+        split: bool,
+        first: impl Future<Output = Result<Reply, Error>>,
+        run: impl Fn(Step) -> F,
+    ) -> Result<Reply, Error>
     where
         F: Future<Output = Result<Reply, Error>>,
     {
-        match self.question {
-            Question::Clear => self.clear(run).await,
-            Question::Length => {
-                let keys = self.keys(run).await?;
-                Ok(Reply::Count(i64::try_from(keys.len()).unwrap_or(i64::MAX)))
-            }
-            Question::Ids => {
-                let keys = self.keys(run).await?;
-                let ids: Vec<_> = keys
-                    .iter()
-                    .map(|key| String::from_utf8_lossy(&key[self.prefix.len()..]))
-                    .collect();
-                let text = serde_json::to_vec(&ids)
-                    .map_err(|error| Error::new(ErrorCode::Decode, error.to_string()))?;
-                Ok(Reply::Text(text))
-            }
-        }
-    }
-
-    async fn keys<F>(&self, run: impl Fn(Command) -> F) -> Result<HashSet<Vec<u8>>, Error>
-    where
-        F: Future<Output = Result<Reply, Error>>,
-    {
-        let mut all = HashSet::new();
-        let mut cursor = Some(b"0".to_vec());
-        while let Some(at) = cursor {
-            let (next, keys) = self.page(at, &run).await?;
-            all.extend(keys);
-            cursor = next;
-        }
-        Ok(all)
-    }
-
-    /// Removes page by page: SCAN returns every key that is there from its start to its end,
-    /// whatever is removed meanwhile, and a page is as much as one UNLINK should take.
-    async fn clear<F>(&self, run: impl Fn(Command) -> F) -> Result<Reply, Error>
-    where
-        F: Future<Output = Result<Reply, Error>>,
-    {
+        let mut first = Some(first);
+        let mut seen = HashSet::new();
         let mut removed = 0;
-        let mut cursor = Some(b"0".to_vec());
-        while let Some(at) = cursor {
-            let (next, keys) = self.page(at, &run).await?;
-            if !keys.is_empty()
-                && let Reply::Count(count) = run(Command::Unlink { keys }).await?
-            {
-                removed += count;
+        for &lane in lanes {
+            let mut cursor = Some(b"0".to_vec());
+            while let Some(at) = cursor {
+                let reply = match first.take() {
+                    Some(first) => first.await?,
+                    None => {
+                        let command = self.scan(at);
+                        let lane = Some(lane);
+                        run(Step { lane, command }).await?
+                    }
+                };
+                let (next, keys) = self.page(reply)?;
+                cursor = next;
+                // Removed page by page: SCAN returns every key that is there from its start to its
+                // end, whatever is removed meanwhile, and a page is as much as one UNLINK should
+                // take.
+                if self.question == Question::Clear {
+                    removed += remove(keys, lane, split, &run).await?;
+                } else {
+                    seen.extend(keys);
+                }
             }
-            cursor = next;
         }
-        Ok(Reply::Count(removed))
+        match self.question {
+            Question::Clear => Ok(Reply::Count(removed)),
+            Question::Length => Ok(Reply::Count(i64::try_from(seen.len()).unwrap_or(i64::MAX))),
+            Question::Ids => self.ids(&seen),
+        }
     }
 
-    async fn page<F>(
-        &self,
-        cursor: Vec<u8>,
-        run: impl Fn(Command) -> F,
-    ) -> Result<(Option<Vec<u8>>, Vec<Vec<u8>>), Error>
-    where
-        F: Future<Output = Result<Reply, Error>>,
-    {
-        let scan = Command::Scan {
+    /// The SCAN that goes on at `cursor`.
+    pub fn scan(&self, cursor: Vec<u8>) -> Command {
+        Command::Scan {
             cursor,
             pattern: pattern(&self.prefix),
             count: self.count.max(SCAN_COUNT_MIN),
-        };
-        let Reply::Page { cursor, mut keys } = run(scan).await? else {
+        }
+    }
+
+    fn page(&self, reply: Reply) -> Result<Page, Error> {
+        let Reply::Page { cursor, mut keys } = reply else {
             return Err(Error::new(ErrorCode::Decode, "SCAN answered no page."));
         };
         // The pattern is only as good as its escapes: what we remove must bear our prefix.
         keys.retain(|key| key.starts_with(&self.prefix));
         Ok(((cursor != b"0").then_some(cursor), keys))
     }
+
+    fn ids(&self, keys: &HashSet<Vec<u8>>) -> Result<Reply, Error> {
+        let ids: Vec<_> = keys
+            .iter()
+            .map(|key| String::from_utf8_lossy(&key[self.prefix.len()..]))
+            .collect();
+        serde_json::to_vec(&ids)
+            .map(Reply::Text)
+            .map_err(|error| Error::new(ErrorCode::Decode, error.to_string()))
+    }
+}
+
+async fn remove<F>(
+    keys: Vec<Vec<u8>>,
+    lane: usize,
+    split: bool,
+    run: impl Fn(Step) -> F,
+) -> Result<i64, Error>
+where
+    F: Future<Output = Result<Reply, Error>>,
+{
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let steps: Vec<Step> = if split {
+        let one = |key| Step {
+            lane: None,
+            command: Command::Del { key },
+        };
+        keys.into_iter().map(one).collect()
+    } else {
+        vec![Step {
+            lane: Some(lane),
+            command: Command::Unlink { keys },
+        }]
+    };
+    let mut removed = 0;
+    for reply in join_all(steps.into_iter().map(run)).await {
+        if let Reply::Count(count) = reply? {
+            removed += count;
+        }
+    }
+    Ok(removed)
 }
 
 /// The MATCH pattern of every key that starts with `prefix`, whose glob characters are escaped.

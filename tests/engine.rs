@@ -14,7 +14,7 @@ use std::{
 
 use connect_redis_native::{
     command::{Command, Reply},
-    config::{Config, Endpoint},
+    config::{Config, Endpoint, Servers},
     engine::{Completion, Engine, Request, Sink, Work},
     error::{Error, ErrorCode},
     scan::{Keyspace, Question},
@@ -82,10 +82,10 @@ struct Store {
 impl Store {
     fn open(port: u16, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
-            endpoint: Endpoint::Tcp {
+            servers: Servers::One(Endpoint::Tcp {
                 host: "127.0.0.1".into(),
                 port,
-            },
+            }),
             tls: None,
             username: None,
             password: None,

@@ -4,17 +4,41 @@ use std::time::Duration;
 
 use napi_derive::napi;
 
-use crate::config::{Config, Endpoint, Tls};
+use crate::config::{Config, Endpoint, Sentinel, Servers, Tls};
 
-/// Connection settings, read from a URL or off a client.
+/// Where one server listens.
 #[napi(object, object_to_js = false)]
-pub struct Settings {
+pub struct NodeSettings {
     /// Host name or address; unused with `path`.
-    pub host: String,
+    pub host: Option<String>,
     /// 1 to 65535.
-    pub port: u16,
+    pub port: Option<u16>,
     /// Path of a unix socket.
     pub path: Option<String>,
+}
+
+/// What to ask sentinels, and as whom.
+#[napi(object, object_to_js = false)]
+pub struct SentinelSettings {
+    /// The name of the master group.
+    pub name: String,
+    /// ACL user of the sentinels.
+    pub username: Option<String>,
+    /// Password of the sentinels.
+    pub password: Option<String>,
+    /// TLS to the sentinels, unless plain.
+    pub tls: Option<TlsSettings>,
+}
+
+/// Connection settings, read from options or off a client.
+#[napi(object, object_to_js = false)]
+pub struct Settings {
+    /// The server; some nodes of the cluster; or the sentinels.
+    pub nodes: Vec<NodeSettings>,
+    /// Whether the nodes are a cluster's.
+    pub cluster: bool,
+    /// Set if the nodes are sentinels.
+    pub sentinel: Option<SentinelSettings>,
     /// TLS, unless plain.
     pub tls: Option<TlsSettings>,
     /// ACL user.
@@ -51,21 +75,25 @@ pub struct TlsSettings {
 impl Settings {
     /// The configuration these settings mean.
     pub fn into_config(self) -> Config {
-        Config {
-            endpoint: match self.path {
-                Some(path) => Endpoint::Unix(path),
-                None => Endpoint::Tcp {
-                    host: self.host,
-                    port: self.port,
-                },
-            },
-            tls: self.tls.map(|tls| Tls {
-                ca: tls.ca,
-                cert: tls.cert,
-                key: tls.key,
-                servername: tls.servername,
-                accept_invalid: !tls.reject_unauthorized,
+        let mut nodes: Vec<Endpoint> = self
+            .nodes
+            .into_iter()
+            .map(NodeSettings::into_endpoint)
+            .collect();
+        let servers = match self.sentinel {
+            Some(sentinel) => Servers::Sentinel(Sentinel {
+                name: sentinel.name,
+                nodes,
+                username: sentinel.username,
+                password: sentinel.password,
+                tls: sentinel.tls.map(TlsSettings::into_tls),
             }),
+            None if self.cluster => Servers::Cluster(nodes),
+            None => Servers::One(nodes.swap_remove(0)),
+        };
+        Config {
+            servers,
+            tls: self.tls.map(TlsSettings::into_tls),
             username: self.username,
             password: self.password,
             database: self.database,
@@ -73,6 +101,30 @@ impl Settings {
             connect_timeout: Duration::from_millis(self.connect_timeout_ms.into()),
             command_timeout: Duration::from_millis(self.command_timeout_ms.into()),
             max_pending: self.max_pending as usize,
+        }
+    }
+}
+
+impl NodeSettings {
+    fn into_endpoint(self) -> Endpoint {
+        match self.path {
+            Some(path) => Endpoint::Unix(path),
+            None => Endpoint::Tcp {
+                host: self.host.unwrap_or_default(),
+                port: self.port.unwrap_or_default(),
+            },
+        }
+    }
+}
+
+impl TlsSettings {
+    fn into_tls(self) -> Tls {
+        Tls {
+            ca: self.ca,
+            cert: self.cert,
+            key: self.key,
+            servername: self.servername,
+            accept_invalid: !self.reject_unauthorized,
         }
     }
 }

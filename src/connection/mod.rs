@@ -1,79 +1,79 @@
-//! The one place that knows how Redis is run. Everything above sees a [`Connection`].
+//! The one place that knows how Redis is run: what a connection is opened to, and how that is
+//! found. Everything above sees a [`Connection`] to one server.
 
+pub mod cluster;
+mod sentinel;
 mod standalone;
 mod stream;
 mod tls;
 
-use std::{future::Future, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use redis::{Pipeline, Value};
+use redis::Value;
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
-    command::Command,
-    config::Config,
+    config::{Config, Endpoint, Servers},
     error::{Error, ErrorCode},
 };
-use standalone::Standalone;
+pub use standalone::Connection;
+use standalone::Login;
 
 /// Resolves, in whichever way, when the connection it came with is gone.
 pub type Closed = oneshot::Receiver<()>;
 
-/// An open connection. Dropping it closes it.
-pub enum Connection {
-    /// One server.
-    Standalone(Standalone),
-}
-
 /// The raw replies to a chunk, in the order of its commands.
 pub type Replies = Result<Vec<Value>, Error>;
 
-impl Connection {
-    /// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the id
-    /// that the server gave to the connection before this one: commands of it that the server has
-    /// not read yet must not run after the first of ours, so it is killed first.
-    pub async fn open(
-        config: Arc<Config>,
-        predecessor: Option<i64>,
-    ) -> Result<(Self, Closed), Error> {
-        let opened = timeout(
-            config.connect_timeout,
-            Standalone::open(&config, predecessor),
-        )
-        .await;
-        match opened {
-            Ok(Ok((connection, closed))) => Ok((Self::Standalone(connection), closed)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::new(
-                ErrorCode::Connect,
-                format!(
-                    "Redis at {} did not accept a connection within {} ms; check that it runs, can be reached and is not overloaded.",
-                    config.endpoint,
-                    config.connect_timeout.as_millis()
-                ),
-            )),
-        }
-    }
+/// What a connection is opened to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// This server.
+    Server(Endpoint),
+    /// Whoever the sentinels say is the master.
+    Master,
+}
 
-    /// Sends `commands` as one pipeline. They are queued for the wire when the returned future is
-    /// first polled, and pipelines keep the order of that.
-    pub fn run(
-        &self,
-        commands: &mut dyn Iterator<Item = &Command>,
-    ) -> impl Future<Output = Replies> + Send + use<> {
-        let mut pipeline = Pipeline::new();
-        for command in commands {
-            command.append_to(&mut pipeline);
+/// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the id that
+/// the server gave to the connection before this one: commands of it that the server has not read
+/// yet must not run after the first of ours, so it is killed first.
+pub async fn open(
+    config: Arc<Config>,
+    target: Target,
+    predecessor: Option<i64>,
+) -> Result<(Connection, Closed), Error> {
+    let opening = async {
+        match (&target, &config.servers) {
+            (Target::Server(endpoint), _) => {
+                Connection::open(endpoint, &Login::of(&config), &config, predecessor).await
+            }
+            (Target::Master, Servers::Sentinel(settings)) => {
+                sentinel::open_master(settings, &config).await
+            }
+            (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
         }
-        match self {
-            Self::Standalone(connection) => connection.run(pipeline),
-        }
+    };
+    match timeout(config.connect_timeout, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(Error::new(
+            ErrorCode::Connect,
+            format!(
+                "Redis at {} did not accept a connection within {} ms; check that it runs, can be reached and is not overloaded.",
+                Named(&target, &config),
+                config.connect_timeout.as_millis()
+            ),
+        )),
     }
+}
 
-    /// The id that the server gave to this connection, if it tells.
-    pub fn id(&self) -> Option<i64> {
-        match self {
-            Self::Standalone(connection) => connection.id(),
+/// A target as messages name it.
+pub struct Named<'a>(pub &'a Target, pub &'a Config);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Target::Server(endpoint) => endpoint.fmt(f),
+            Target::Master => self.1.servers.fmt(f),
         }
     }
 }

@@ -15,12 +15,35 @@ use tokio::{
 
 use super::{Closed, Replies, stream};
 use crate::{
-    config::Config,
+    command::Command,
+    config::{Config, Endpoint, Tls},
     error::{Error, ErrorCode},
 };
 
-/// An open connection to one server.
-pub struct Standalone {
+/// Who we are to a server.
+pub struct Login<'a> {
+    pub username: Option<&'a str>,
+    pub password: Option<&'a str>,
+    pub tls: Option<&'a Tls>,
+    pub database: u32,
+    pub client_name: Option<&'a str>,
+}
+
+impl<'a> Login<'a> {
+    /// As the settings of the store say.
+    pub fn of(config: &'a Config) -> Self {
+        Self {
+            username: config.username.as_deref(),
+            password: config.password.as_deref(),
+            tls: config.tls.as_ref(),
+            database: config.database,
+            client_name: config.client_name.as_deref(),
+        }
+    }
+}
+
+/// An open connection to one server. Dropping it closes it.
+pub struct Connection {
     link: MultiplexedConnection,
     /// The crate's driver would go on until every reply has come, which a frozen server never sends.
     driver: AbortHandle,
@@ -28,36 +51,42 @@ pub struct Standalone {
     id: Option<i64>,
 }
 
-impl Drop for Standalone {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
-impl Standalone {
+impl Connection {
     /// Connects, authenticates, selects the database and sees a reply.
-    pub async fn open(config: &Config, predecessor: Option<i64>) -> Result<(Self, Closed), Error> {
-        match stream::connect(config).await? {
-            stream::Stream::Tcp(tcp) => Self::over(tcp, config, predecessor).await,
-            stream::Stream::Tls(tls) => Self::over(tls, config, predecessor).await,
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        login: &Login<'_>,
+        config: &Config,
+        predecessor: Option<i64>,
+    ) -> Result<(Self, Closed), Error> {
+        let name = endpoint.to_string();
+        match stream::connect(endpoint, login.tls, config).await? {
+            stream::Stream::Tcp(tcp) => Self::over(tcp, name, login, predecessor).await,
+            stream::Stream::Tls(tls) => Self::over(tls, name, login, predecessor).await,
             #[cfg(unix)]
-            stream::Stream::Unix(unix) => Self::over(unix, config, predecessor).await,
+            stream::Stream::Unix(unix) => Self::over(unix, name, login, predecessor).await,
         }
     }
 
     async fn over(
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        config: &Config,
+        endpoint: String,
+        login: &Login<'_>,
         predecessor: Option<i64>,
     ) -> Result<(Self, Closed), Error> {
-        let endpoint = config.endpoint.to_string();
         let mut info = RedisConnectionInfo::default()
             .set_skip_set_lib_name()
-            .set_db(config.database.into());
-        if let Some(username) = &config.username {
+            .set_db(login.database.into());
+        if let Some(username) = login.username {
             info = info.set_username(username);
         }
-        if let Some(password) = &config.password {
+        if let Some(password) = login.password {
             info = info.set_password(password);
         }
         // Deadlines are the engine's: the crate's own would answer for requests we have answered.
@@ -77,16 +106,16 @@ impl Standalone {
             endpoint,
             id: None,
         };
-        connection.greet(config, predecessor).await?;
+        connection.greet(login, predecessor).await?;
         Ok((connection, closed))
     }
 
     /// The first exchange: shows that the server is Redis and takes our commands, which a
     /// connection without password and database has not shown yet.
-    async fn greet(&mut self, config: &Config, predecessor: Option<i64>) -> Result<(), Error> {
+    async fn greet(&mut self, login: &Login<'_>, predecessor: Option<i64>) -> Result<(), Error> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("CLIENT").arg("ID");
-        if let Some(name) = &config.client_name {
+        if let Some(name) = login.client_name {
             pipeline.cmd("CLIENT").arg("SETNAME").arg(name);
         }
         if let Some(predecessor) = predecessor {
@@ -119,8 +148,35 @@ impl Standalone {
         }
     }
 
-    /// Sends a pipeline; see [`super::Connection::run`].
-    pub fn run(&self, pipeline: Pipeline) -> impl Future<Output = Replies> + Send + use<> {
+    /// Sends `commands` as one pipeline, each behind an ASKING if it is to. They are queued for the
+    /// wire when the returned future is first polled, and pipelines keep the order of that.
+    pub fn run(
+        &self,
+        commands: &mut dyn Iterator<Item = (&Command, bool)>,
+    ) -> impl Future<Output = Replies> + Send + use<> {
+        let mut pipeline = Pipeline::new();
+        let mut prefixes = Vec::new();
+        for (command, asking) in commands {
+            if asking {
+                prefixes.push(pipeline.len());
+                pipeline.cmd("ASKING");
+            }
+            command.append_to(&mut pipeline);
+        }
+        let replies = self.send(pipeline);
+        async move {
+            let mut replies = replies.await?;
+            for prefix in prefixes.into_iter().rev() {
+                if prefix < replies.len() {
+                    replies.remove(prefix);
+                }
+            }
+            Ok(replies)
+        }
+    }
+
+    /// Sends a pipeline and returns a reply for each of its commands.
+    pub(super) fn send(&self, pipeline: Pipeline) -> impl Future<Output = Replies> + Send + use<> {
         let mut link = self.link.clone();
         let endpoint = self.endpoint.clone();
         async move {

@@ -8,7 +8,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::tls;
 use crate::{
-    config::{Config, Endpoint, KEEP_ALIVE},
+    config::{Config, Endpoint, KEEP_ALIVE, Tls},
     error::Error,
 };
 
@@ -23,19 +23,23 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
-/// Opens the stream that `config` asks for.
-pub async fn connect(config: &Config) -> Result<Stream, Error> {
-    let named = |error| Error::io(&config.endpoint.to_string(), &error);
-    match &config.endpoint {
+/// Opens the stream to `endpoint`.
+pub async fn connect(
+    endpoint: &Endpoint,
+    security: Option<&Tls>,
+    config: &Config,
+) -> Result<Stream, Error> {
+    let named = |error| Error::io(&endpoint.to_string(), &error);
+    match endpoint {
         Endpoint::Tcp { host, port } => {
             let tcp = TcpStream::connect((host.as_str(), *port))
                 .await
                 .map_err(named)?;
             tune(&tcp, config).map_err(named)?;
-            match &config.tls {
+            match security {
                 None => Ok(Stream::Tcp(tcp)),
                 Some(settings) => Ok(Stream::Tls(Box::new(
-                    tls::handshake(settings, host, &config.endpoint, tcp).await?,
+                    tls::handshake(settings, host, endpoint, tcp).await?,
                 ))),
             }
         }

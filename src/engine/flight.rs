@@ -1,6 +1,10 @@
 //! The chunks on the wire: who waits for which reply, oldest first.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
 
 use futures_util::{
     FutureExt, StreamExt,
@@ -53,18 +57,26 @@ impl Flight {
     }
 
     /// The next chunk to land; none if nothing is on the wire.
-    pub(super) async fn next(&mut self) -> Option<Landed> {
-        let (number, replies) = self.replies.next().await?;
-        let at = self
-            .chunks
-            .binary_search_by_key(&number, |chunk| chunk.0)
-            .ok()?;
-        let (_, jobs) = self.chunks.remove(at)?;
-        Some(Landed {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Landed>> {
+        let Some((number, replies)) = ready!(self.replies.poll_next_unpin(cx)) else {
+            return Poll::Ready(None);
+        };
+        let found = self.chunks.binary_search_by_key(&number, |chunk| chunk.0);
+        let jobs = found.ok().and_then(|at| self.chunks.remove(at));
+        Poll::Ready(jobs.map(|(number, jobs)| Landed {
             number,
             jobs,
             replies,
-        })
+        }))
+    }
+
+    /// [`Self::poll_next`] as a future.
+    pub(super) async fn next(&mut self) -> Option<Landed> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.chunks.iter().flat_map(|chunk| &chunk.1)
     }
 
     pub(super) fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {

@@ -1,43 +1,42 @@
-//! The connection's life: opened at once, lost, opened again for ever, ever more slowly.
+//! A connection's life: opened at once, lost, opened again for ever, ever more slowly.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     config::{Config, RECONNECT_MAX, RECONNECT_MIN},
-    connection::{Closed, Connection},
+    connection::{self, Closed, Connection, Named, Target},
     error::{Error, ErrorCode},
 };
 
 type Opening = BoxFuture<'static, Result<(Connection, Closed), Error>>;
 
-/// Where the connection stands.
-pub(super) enum Link {
-    Down {
-        until: Instant,
-        past: Past,
-    },
-    Opening {
-        attempt: Opening,
-        past: Past,
-    },
-    Up {
-        connection: Connection,
-        closed: Closed,
-        past: Past,
-    },
-}
-
-/// What the next attempt must know of the ones before.
-pub(super) struct Past {
+/// One connection, or the next attempt at it.
+pub(super) struct Link {
     config: Arc<Config>,
+    target: Target,
+    state: State,
     /// Attempts since a connection last gave a reply.
     failures: u32,
+    /// Why there is no connection.
     error: Option<Error>,
     /// The id of the connection that we gave up and that the server may still read from.
     predecessor: Option<i64>,
+}
+
+enum State {
+    Down(Pin<Box<Sleep>>),
+    Opening(Opening),
+    Up(Connection, Closed),
+    /// Nobody needs it.
+    Retired,
 }
 
 /// What happened to the connection.
@@ -45,118 +44,136 @@ pub(super) enum LinkEvent {
     Opened,
     Lost,
     Failed(Error),
-    Retry,
 }
 
 impl Link {
-    pub(super) fn new(config: Arc<Config>) -> Self {
-        Self::open(Past {
+    pub(super) fn new(config: Arc<Config>, target: Target) -> Self {
+        let mut link = Self {
             config,
+            target,
+            state: State::Retired,
             failures: 0,
             error: None,
             predecessor: None,
-        })
+        };
+        link.open();
+        link
     }
 
-    fn open(past: Past) -> Self {
-        let attempt = Connection::open(Arc::clone(&past.config), past.predecessor).boxed();
-        Self::Opening { attempt, past }
+    fn open(&mut self) {
+        let config = Arc::clone(&self.config);
+        let attempt = connection::open(config, self.target.clone(), self.predecessor);
+        self.state = State::Opening(attempt.boxed());
     }
 
-    fn down(mut past: Past) -> Self {
-        let until = Instant::now() + backoff(past.failures);
-        past.failures = past.failures.saturating_add(1);
-        Self::Down { until, past }
+    /// The connection, if there is one.
+    pub(super) fn connection(&self) -> Option<&Connection> {
+        match &self.state {
+            State::Up(connection, _) => Some(connection),
+            _ => None,
+        }
     }
 
-    /// Waits for the next thing to happen, and takes it into account.
-    pub(super) async fn event(&mut self) -> LinkEvent {
-        match self {
-            Self::Down { until, .. } => {
-                sleep_until(*until).await;
-                self.change(Self::open);
-                LinkEvent::Retry
-            }
-            Self::Opening { attempt, .. } => match attempt.await {
-                Ok((connection, closed)) => {
-                    self.change(|mut past| {
-                        past.error = None;
-                        past.predecessor = None;
-                        Self::Up {
-                            connection,
-                            closed,
-                            past,
-                        }
-                    });
-                    LinkEvent::Opened
+    /// The next thing that happens, taken into account.
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        loop {
+            match &mut self.state {
+                State::Down(until) => {
+                    ready!(until.as_mut().poll(cx));
+                    self.open();
                 }
-                Err(error) => {
-                    self.lost(error.clone());
-                    LinkEvent::Failed(error)
+                State::Opening(attempt) => match ready!(attempt.as_mut().poll(cx)) {
+                    Ok((connection, closed)) => {
+                        self.error = None;
+                        self.predecessor = None;
+                        self.state = State::Up(connection, closed);
+                        return Poll::Ready(LinkEvent::Opened);
+                    }
+                    Err(error) => {
+                        self.lost(error.clone());
+                        return Poll::Ready(LinkEvent::Failed(error));
+                    }
+                },
+                State::Up(_, closed) => {
+                    let _ = ready!(closed.poll_unpin(cx));
+                    return Poll::Ready(LinkEvent::Lost);
                 }
-            },
-            Self::Up { closed, .. } => {
-                let _ = closed.await;
-                LinkEvent::Lost
+                State::Retired => return Poll::Pending,
             }
         }
     }
 
     /// The connection gave a reply: the next failure is the first one again.
     pub(super) fn proved(&mut self) {
-        if let Self::Up { past, .. } = self {
-            past.failures = 0;
-        }
+        self.failures = 0;
     }
 
     /// Closes the connection, if there is one, because of `error`, and plans the next attempt.
     pub(super) fn lost(&mut self, error: Error) {
-        let predecessor = match self {
-            Self::Up { connection, .. } => connection.id(),
-            _ => None,
-        };
-        self.change(|mut past| {
-            past.error = Some(error);
-            past.predecessor = predecessor.or(past.predecessor);
-            Self::down(past)
-        });
+        if let State::Up(connection, _) = &self.state {
+            self.predecessor = connection.id();
+        }
+        self.error = Some(error);
+        let until = Instant::now() + backoff(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Down(Box::pin(sleep_until(until)));
     }
 
-    /// Why a request that ran into its deadline got no answer.
-    pub(super) fn too_late(&self, config: &Config) -> Error {
-        let waited = config.command_timeout.as_millis();
-        let endpoint = &config.endpoint;
-        match self {
-            Self::Up { .. } => Error::new(
-                ErrorCode::Timeout,
-                format!(
-                    "Redis at {endpoint} did not answer within {waited} ms (option \"commandTimeoutMs\")."
-                ),
-            ),
-            Self::Down { past, .. } | Self::Opening { past, .. } => {
-                let last = past.error.as_ref();
-                let why = last.map_or_else(String::new, |error| format!(" {}", error.message));
-                let error = Error::new(
-                    ErrorCode::Connect,
-                    format!("No connection to Redis at {endpoint} within {waited} ms.{why}"),
-                );
-                match last.and_then(|error| error.cause.clone()) {
-                    Some(cause) => error.caused_by(cause),
-                    None => error,
-                }
-            }
+    /// Closes the connection for as long as nobody needs it.
+    pub(super) fn retire(&mut self) {
+        self.state = State::Retired;
+    }
+
+    /// Opens a retired connection again.
+    pub(super) fn revive(&mut self) {
+        if matches!(self.state, State::Retired) {
+            self.open();
         }
     }
 
-    fn change(&mut self, next: impl FnOnce(Past) -> Self) {
-        let (Self::Down { past, .. } | Self::Opening { past, .. } | Self::Up { past, .. }) = self;
-        let past = Past {
-            config: Arc::clone(&past.config),
-            failures: past.failures,
-            error: past.error.take(),
-            predecessor: past.predecessor,
-        };
-        *self = next(past);
+    /// Why requests got no answer, if it is for want of a connection.
+    pub(super) fn failure(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    /// The loss of the connection, as the requests on it are told.
+    pub(super) fn closed_by_server(&self) -> Error {
+        Error::new(
+            ErrorCode::Connect,
+            format!(
+                "Redis at {} closed the connection before the reply came.",
+                Named(&self.target, &self.config)
+            ),
+        )
+    }
+
+    /// Why a request that ran into its deadline got no answer.
+    pub(super) fn too_late(&self) -> Error {
+        let named = Named(&self.target, &self.config);
+        if self.connection().is_some() {
+            let waited = self.config.command_timeout.as_millis();
+            return Error::new(
+                ErrorCode::Timeout,
+                format!(
+                    "Redis at {named} did not answer within {waited} ms (option \"commandTimeoutMs\")."
+                ),
+            );
+        }
+        no_connection(&named.to_string(), &self.config, self.error.as_ref())
+    }
+}
+
+/// There was no connection to `name` before the deadline, last because of `last`.
+pub(super) fn no_connection(name: &str, config: &Config, last: Option<&Error>) -> Error {
+    let waited = config.command_timeout.as_millis();
+    let why = last.map_or_else(String::new, |error| format!(" {}", error.message));
+    let error = Error::new(
+        ErrorCode::Connect,
+        format!("No connection to Redis at {name} within {waited} ms.{why}"),
+    );
+    match last.and_then(|error| error.cause.clone()) {
+        Some(cause) => error.caused_by(cause),
+        None => error,
     }
 }
 

@@ -1,0 +1,96 @@
+"use strict"
+
+const { optionError, shown } = require("./errors.js")
+const { readTlsOption } = require("./tls.js")
+const { DEFAULT_PORT, readUrl } = require("./url.js")
+
+const SENTINEL_PORT = 26379
+const SENTINEL_OPTIONS = ["name", "nodes", "username", "password", "tls"]
+
+/**
+ * The connection settings that the options mean where there is no client: one server by `url`, a
+ * cluster by some of its `nodes`, or the master that a `sentinel` names. What `url` says goes before
+ * what the other options say.
+ */
+function readSettings({ url, nodes, sentinel, tls, username, password, database, clientName }) {
+  const common = {
+    username: username ?? undefined,
+    password: password ?? undefined,
+    database: database ?? 0,
+    clientName: clientName ?? undefined,
+    tls: readTlsOption("tls", tls),
+  }
+  if (url !== undefined) {
+    const said = readUrl(url)
+    return {
+      nodes: said.nodes,
+      cluster: false,
+      ...common,
+      username: said.username ?? common.username,
+      password: said.password ?? common.password,
+      database: said.database ?? common.database,
+      tls: said.tls && !common.tls ? said.tls : common.tls,
+    }
+  }
+  if (nodes !== undefined) {
+    if (common.database !== 0) {
+      throw optionError(`Option "database" must be 0 for a cluster, which has no other, got ${shown(database)}.`)
+    }
+    return { nodes: readNodes("nodes", nodes, DEFAULT_PORT), cluster: true, ...common }
+  }
+  return { ...readSentinel(sentinel), cluster: false, ...common }
+}
+
+function readSentinel(sentinel) {
+  for (const name of Object.keys(sentinel)) {
+    if (!SENTINEL_OPTIONS.includes(name)) {
+      throw optionError(`Option "sentinel.${name}" is unknown; known are ${SENTINEL_OPTIONS.join(", ")}.`)
+    }
+  }
+  const { name, nodes, username, password, tls } = sentinel
+  if (typeof name !== "string" || name === "") {
+    throw optionError(`Option "sentinel.name" must be the name of a master group, got ${shown(name)}.`)
+  }
+  for (const [field, value] of Object.entries({ username, password })) {
+    if (value != null && typeof value !== "string") {
+      throw optionError(`Option "sentinel.${field}" must be a string, got a ${typeof value}.`)
+    }
+  }
+  return {
+    nodes: readNodes("sentinel.nodes", nodes, SENTINEL_PORT),
+    sentinel: {
+      name,
+      username: username ?? undefined,
+      password: password ?? undefined,
+      tls: readTlsOption("sentinel.tls", tls),
+    },
+  }
+}
+
+/** `[{host, port}]`; "host:port" and Redis URLs are nodes too. */
+function readNodes(option, nodes, defaultPort) {
+  if (!Array.isArray(nodes) || nodes.length === 0) {
+    throw optionError(`Option "${option}" must be a list of {host, port}, got ${shown(nodes)}.`)
+  }
+  return nodes.map((node, at) => {
+    const { host, port } = typeof node === "string" ? readNode(node) : (node ?? {})
+    const found = { host: host ?? "127.0.0.1", port: Number(port ?? defaultPort) }
+    if (typeof found.host !== "string" || !Number.isInteger(found.port) || found.port < 1 || found.port > 65535) {
+      throw optionError(
+        `Option "${option}[${at}]" must be {host, port}, "host:port" or a Redis URL, got ${shown(node)}.`,
+      )
+    }
+    return found
+  })
+}
+
+function readNode(text) {
+  try {
+    const { hostname, port } = new URL(/^\w+:\/\//.test(text) ? text : `redis://${text}`)
+    return { host: hostname.replace(/^\[(.*)\]$/, "$1") || undefined, port: port || undefined }
+  } catch {
+    return { port: Number.NaN }
+  }
+}
+
+module.exports = { readSettings, readNodes }

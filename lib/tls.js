@@ -1,0 +1,47 @@
+"use strict"
+
+const { optionError, shown } = require("./errors.js")
+
+const KNOWN = ["ca", "cert", "key", "servername", "rejectUnauthorized"]
+const UNREADABLE = ["pfx", "passphrase"]
+
+/** The option `tls` of `owner`, checked: undefined for a plain connection. */
+function readTlsOption(owner, value) {
+  if (value == null || value === false) return undefined
+  if (value === true) return readTls({})
+  if (typeof value !== "object" || Array.isArray(value)) {
+    throw optionError(`Option "${owner}" must be true or an object of TLS options, got ${shown(value)}.`)
+  }
+  for (const name of Object.keys(value)) {
+    if (!KNOWN.includes(name)) {
+      throw optionError(`Option "${owner}.${name}" is unknown; known are ${KNOWN.join(", ")}.`)
+    }
+  }
+  if ((value.cert == null) !== (value.key == null)) {
+    throw optionError(`Option "${owner}" needs cert and key together, got one of them.`)
+  }
+  return readTls(value)
+}
+
+/** Node's TLS options, as far as they concern a client; PEM as text. */
+function readTls(options) {
+  for (const name of UNREADABLE) {
+    if (options[name] !== undefined) {
+      throw optionError(
+        `The client's TLS option "${name}" cannot be adopted; give it "cert" and an unencrypted "key" in PEM.`,
+      )
+    }
+  }
+  return {
+    ca: list(options.ca).map(String),
+    cert: text(options.cert),
+    key: text(options.key),
+    servername: options.servername || undefined,
+    rejectUnauthorized: options.rejectUnauthorized !== false,
+  }
+}
+
+const list = (value) => (value == null ? [] : Array.isArray(value) ? value : [value])
+const text = (value) => (value == null ? undefined : list(value).map(String).join("\n"))
+
+module.exports = { readTls, readTlsOption }

@@ -1,0 +1,183 @@
+//! Who serves which slot of a cluster:
+//! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use redis::{Pipeline, Value};
+use tokio::time::timeout;
+
+use super::standalone::{Connection, Login};
+use crate::{
+    config::{Config, Endpoint},
+    error::{Error, ErrorCode},
+};
+
+/// How many slots a cluster has.
+pub const SLOTS: u16 = 16384;
+
+/// Slots from the first to the second, both included, and the master that serves them.
+pub type Range = (u16, u16, Endpoint);
+
+/// The slot of a key: CRC16 (XMODEM) of its hash tag, or of all of it.
+pub fn slot_of(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        let length = rest.iter().position(|&byte| byte == b'}')?;
+        (length > 0).then(|| &rest[..length])
+    });
+    crc16(tag.unwrap_or(key)) % SLOTS
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc: u16, &byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x1021
+            }
+        })
+    })
+}
+
+/// Asks the nodes at once who serves what, and takes the first answer.
+pub async fn discover(config: Arc<Config>, nodes: Vec<Endpoint>) -> Result<Vec<Range>, Error> {
+    let mut answers: FuturesUnordered<_> = nodes
+        .iter()
+        .map(|node| timeout(config.connect_timeout, ask(node, &config)))
+        .collect();
+    let mut failure = None;
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(Ok(ranges)) => return Ok(ranges),
+            Ok(Err(error)) => failure = failure.or(Some(error)),
+            Err(_) => {}
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        Error::new(
+            ErrorCode::Connect,
+            format!(
+                "No node of {} answers; check that it runs and can be reached.",
+                config.servers
+            ),
+        )
+    }))
+}
+
+async fn ask(node: &Endpoint, config: &Config) -> Result<Vec<Range>, Error> {
+    let (connection, _closed) = Connection::open(node, &Login::of(config), config, None).await?;
+    let mut question = Pipeline::new();
+    question.cmd("CLUSTER").arg("SLOTS");
+    let ranges = match connection.send(question).await?.pop() {
+        Some(Value::Array(ranges)) => ranges
+            .iter()
+            .filter_map(|range| read(range, node))
+            .collect(),
+        _ => Vec::new(),
+    };
+    if ranges.is_empty() {
+        return Err(Error::new(
+            ErrorCode::Connect,
+            format!(
+                "Redis at {node} is no node of a working cluster; pass it as url if it runs alone."
+            ),
+        ));
+    }
+    Ok(ranges)
+}
+
+const LOCAL: &str = "127.0.0.1";
+
+fn host_of(endpoint: &Endpoint) -> &str {
+    match endpoint {
+        Endpoint::Tcp { host, .. } => host,
+        Endpoint::Unix(_) => LOCAL,
+    }
+}
+
+/// `[first, last, [host, port, ...], ...]`: masters come first. A node that does not know its own
+/// host gives none, and means the one we asked.
+fn read(range: &Value, asked: &Endpoint) -> Option<Range> {
+    let Value::Array(parts) = range else {
+        return None;
+    };
+    let [
+        Value::Int(first),
+        Value::Int(last),
+        Value::Array(master),
+        ..,
+    ] = parts.as_slice()
+    else {
+        return None;
+    };
+    let [host, Value::Int(port), ..] = master.as_slice() else {
+        return None;
+    };
+    let host = match host {
+        Value::BulkString(host) if !host.is_empty() && host != b"?" => {
+            String::from_utf8_lossy(host).into_owned()
+        }
+        _ => host_of(asked).to_owned(),
+    };
+    Some((
+        u16::try_from(*first).ok()?,
+        u16::try_from(*last).ok()?.min(SLOTS - 1),
+        Endpoint::Tcp {
+            host,
+            port: u16::try_from(*port).ok()?,
+        },
+    ))
+}
+
+/// What a node said instead of serving a command.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Redirection {
+    /// The slot has moved there for good.
+    Moved(Endpoint),
+    /// This key is there already, while its slot moves.
+    Ask(Endpoint),
+    /// Nobody serves it now: a failover is under way, or the node is loading.
+    Later,
+    /// This server is no master any more.
+    Demoted,
+}
+
+/// Reads a redirection out of a reply. None of them has executed the command.
+pub fn redirection(reply: &Value, asked: Option<&Endpoint>) -> Option<Redirection> {
+    let Value::ServerError(error) = reply else {
+        return None;
+    };
+    let there = || {
+        let (host, port) = error.details()?.rsplit_once(' ')?.1.rsplit_once(':')?;
+        let own = asked.map_or(LOCAL, host_of);
+        Some(Endpoint::Tcp {
+            host: if host.is_empty() { own } else { host }.to_owned(),
+            port: port.parse().ok()?,
+        })
+    };
+    match error.code() {
+        "MOVED" => there().map(Redirection::Moved),
+        "ASK" => there().map(Redirection::Ask),
+        "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "MASTERDOWN" => Some(Redirection::Later),
+        "READONLY" => Some(Redirection::Demoted),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot_of;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        // `CLUSTER KEYSLOT` of Redis 7.0.15.
+        assert_eq!(slot_of(b"123456789"), 12739);
+        assert_eq!(slot_of(b"foo"), 12182);
+        assert_eq!(slot_of(b"{foo}bar"), 12182);
+        assert_eq!(slot_of(b"a{}b"), slot_of(b"a{}b"));
+        assert_ne!(slot_of(b"a{}b"), slot_of(b""));
+        assert_eq!(slot_of(b"x{foo"), slot_of(b"x{foo"));
+    }
+}

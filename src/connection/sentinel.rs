@@ -1,0 +1,107 @@
+//! The master that sentinels name, as <https://redis.io/docs/latest/develop/reference/sentinel-clients/>
+//! asks of clients: any live sentinel will do, and what it says is verified by ROLE.
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use redis::{Pipeline, Value};
+
+use super::{
+    Closed,
+    standalone::{Connection, Login},
+};
+use crate::{
+    config::{Config, Endpoint, Sentinel},
+    error::{Error, ErrorCode},
+};
+
+/// Asks every sentinel at once, so that dead ones cost no time, and opens the first master that
+/// says it is one.
+pub(super) async fn open_master(
+    sentinel: &Sentinel,
+    config: &Config,
+) -> Result<(Connection, Closed), Error> {
+    let mut answers: FuturesUnordered<_> = sentinel
+        .nodes
+        .iter()
+        .map(|node| master_of(sentinel, node, config))
+        .collect();
+    let mut failure = None;
+    let mut tried: Vec<Endpoint> = Vec::new();
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(master) if tried.contains(&master) => {}
+            Ok(master) => {
+                match verified(&master, config).await {
+                    Ok(opened) => return Ok(opened),
+                    Err(error) => failure = Some(error),
+                }
+                tried.push(master);
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure
+        .unwrap_or_else(|| Error::new(ErrorCode::Options, "The list of sentinels is empty.")))
+}
+
+async fn master_of(
+    sentinel: &Sentinel,
+    node: &Endpoint,
+    config: &Config,
+) -> Result<Endpoint, Error> {
+    let login = Login {
+        username: sentinel.username.as_deref(),
+        password: sentinel.password.as_deref(),
+        tls: sentinel.tls.as_ref(),
+        database: 0,
+        client_name: None,
+    };
+    let (connection, _closed) = Connection::open(node, &login, config, None).await?;
+    let mut question = Pipeline::new();
+    question
+        .cmd("SENTINEL")
+        .arg("GET-MASTER-ADDR-BY-NAME")
+        .arg(&sentinel.name);
+    let reply = connection.send(question).await?.pop();
+    let unknown = || {
+        Error::new(
+            ErrorCode::Connect,
+            format!(
+                "The sentinel at {node} knows no master \"{}\"; check the name.",
+                sentinel.name
+            ),
+        )
+    };
+    let Some(Value::Array(parts)) = reply else {
+        return Err(unknown());
+    };
+    match parts.as_slice() {
+        [Value::BulkString(host), Value::BulkString(port)] => Ok(Endpoint::Tcp {
+            host: String::from_utf8_lossy(host).into_owned(),
+            port: String::from_utf8_lossy(port)
+                .parse()
+                .map_err(|_| unknown())?,
+        }),
+        _ => Err(unknown()),
+    }
+}
+
+async fn verified(master: &Endpoint, config: &Config) -> Result<(Connection, Closed), Error> {
+    let opened = Connection::open(master, &Login::of(config), config, None).await?;
+    let mut question = Pipeline::new();
+    question.cmd("ROLE");
+    match opened.0.send(question).await?.pop() {
+        Some(Value::Array(role)) if is_text(role.first(), b"master") => Ok(opened),
+        // A user whom the ACL denies ROLE cannot be told; the first write will tell.
+        Some(Value::ServerError(_)) => Ok(opened),
+        _ => Err(Error::new(
+            ErrorCode::Connect,
+            format!(
+                "The sentinels name {master} as master, which says that it is none; they will agree soon."
+            ),
+        )),
+    }
+}
+
+fn is_text(value: Option<&Value>, expected: &[u8]) -> bool {
+    matches!(value, Some(Value::BulkString(text)) if text == expected)
+}

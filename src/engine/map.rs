@@ -1,0 +1,352 @@
+//! Which lane serves a key. One lane serves every key unless Redis is a cluster, whose slots move:
+//! then the requests on a slot wait here until nothing of them is left where they were sent before,
+//! so that they reach Redis in the order in which they were made.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::time::Instant;
+
+use super::{Job, lane::Lane};
+use crate::{
+    config::{CLUSTER_RETRY, Config, Endpoint, RECONNECT_MAX, Servers},
+    connection::{
+        Target,
+        cluster::{self, Range, SLOTS},
+    },
+    error::Error,
+};
+
+/// The lanes and who serves what.
+pub(super) struct Map {
+    config: Arc<Config>,
+    pub(super) lanes: Vec<Lane>,
+    /// The lane of each slot of a cluster. None: there is no cluster, and one lane.
+    slots: Option<Box<[Option<usize>]>>,
+    holds: HashMap<u16, Hold>,
+    /// Requests on slots that nobody is known to serve.
+    unrouted: Vec<Job>,
+    discovery: Discovery,
+    next_seq: u64,
+}
+
+/// The requests on one slot, waiting.
+struct Hold {
+    jobs: Vec<Job>,
+    not_before: Instant,
+}
+
+#[derive(Default)]
+struct Discovery {
+    running: Option<BoxFuture<'static, Result<Vec<Range>, Error>>>,
+    due: Option<Instant>,
+    failures: u32,
+    error: Option<Error>,
+}
+
+impl Map {
+    pub(super) fn new(config: &Arc<Config>) -> Self {
+        let mut map = Self {
+            config: Arc::clone(config),
+            lanes: Vec::new(),
+            slots: None,
+            holds: HashMap::new(),
+            unrouted: Vec::new(),
+            discovery: Discovery::default(),
+            next_seq: 0,
+        };
+        match &config.servers {
+            Servers::One(endpoint) => {
+                let target = Target::Server(endpoint.clone());
+                map.lanes.push(Lane::new(config, target));
+            }
+            Servers::Sentinel(_) => map.lanes.push(Lane::new(config, Target::Master)),
+            Servers::Cluster(_) => {
+                map.slots = Some(vec![None; SLOTS.into()].into());
+                map.discovery.due = Some(Instant::now());
+            }
+        }
+        map
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        self.slots.is_some()
+    }
+
+    /// The lanes that hold keys; none as long as a cluster is unknown.
+    pub(super) fn masters(&self) -> Vec<usize> {
+        let Some(slots) = &self.slots else {
+            return vec![0];
+        };
+        let mut masters: Vec<usize> = slots.iter().flatten().copied().collect();
+        masters.sort_unstable();
+        masters.dedup();
+        masters
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.holds.is_empty() && self.unrouted.is_empty() && self.lanes.iter().all(Lane::is_idle)
+    }
+
+    /// Queues a new request.
+    pub(super) fn enter(&mut self, mut job: Job) {
+        job.seq = self.next_seq;
+        self.next_seq += 1;
+        if self.slots.is_some() {
+            job.slot = job.command.key().map_or(0, cluster::slot_of);
+        }
+        self.place(job);
+    }
+
+    fn place(&mut self, job: Job) {
+        if let Some(lane) = job.pinned {
+            self.lanes[lane].queue.push_back(job);
+        } else if let Some(hold) = self.holds.get_mut(&job.slot) {
+            hold.jobs.push(job);
+        } else {
+            match self.lane_of(job.slot) {
+                Some(lane) => self.lanes[lane].queue.push_back(job),
+                None => self.unrouted.push(job),
+            }
+        }
+    }
+
+    fn lane_of(&self, slot: u16) -> Option<usize> {
+        match &self.slots {
+            None => Some(0),
+            Some(slots) => slots[usize::from(slot)],
+        }
+    }
+
+    /// A node says that `job`'s slot has moved to `endpoint`.
+    pub(super) fn moved(&mut self, job: Job, endpoint: Endpoint) {
+        let lane = self.lane_at(endpoint);
+        if let Some(slots) = &mut self.slots {
+            slots[usize::from(job.slot)] = Some(lane);
+        }
+        self.rediscover();
+        self.hold(job, Instant::now());
+    }
+
+    /// A node says that `job`'s key is at `endpoint` already. Later requests on it are told the
+    /// same by that node, and so come after it.
+    pub(super) fn ask(&mut self, mut job: Job, endpoint: Endpoint) {
+        job.asking = true;
+        let lane = self.lane_at(endpoint);
+        self.lanes[lane].queue.push_back(job);
+    }
+
+    /// Nobody serves `job`'s slot for the moment.
+    pub(super) fn later(&mut self, job: Job) {
+        self.rediscover();
+        self.hold(job, Instant::now() + CLUSTER_RETRY);
+    }
+
+    fn hold(&mut self, job: Job, not_before: Instant) {
+        let slot = job.slot;
+        let hold = self.holds.entry(slot).or_insert_with(|| Hold {
+            jobs: Vec::new(),
+            not_before,
+        });
+        hold.not_before = hold.not_before.max(not_before);
+        hold.jobs.push(job);
+        for lane in &mut self.lanes {
+            hold.jobs.extend(take(&mut lane.queue, |job| {
+                job.pinned.is_none() && job.slot == slot
+            }));
+        }
+    }
+
+    /// Lets go the requests that nothing holds any more.
+    pub(super) fn release(&mut self) {
+        if self.holds.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let free: Vec<u16> = self
+            .holds
+            .iter()
+            .filter(|(slot, hold)| hold.not_before <= now && !self.is_flying(**slot))
+            .map(|(slot, _)| *slot)
+            .collect();
+        for slot in free {
+            if let Some(mut hold) = self.holds.remove(&slot) {
+                hold.jobs.sort_unstable_by_key(|job| job.seq);
+                hold.jobs.into_iter().for_each(|job| self.place(job));
+            }
+        }
+    }
+
+    fn is_flying(&self, slot: u16) -> bool {
+        self.lanes
+            .iter()
+            .flat_map(|lane| lane.flight.jobs())
+            .any(|job| job.pinned.is_none() && job.slot == slot)
+    }
+
+    fn lane_at(&mut self, endpoint: Endpoint) -> usize {
+        let target = Target::Server(endpoint);
+        if let Some(at) = self.lanes.iter().position(|lane| lane.target == target) {
+            self.lanes[at].link.revive();
+            return at;
+        }
+        self.lanes.push(Lane::new(&self.config, target));
+        self.lanes.len() - 1
+    }
+
+    /// Asks the cluster anew who serves what, soon.
+    pub(super) fn rediscover(&mut self) {
+        if self.slots.is_some() && self.discovery.due.is_none() {
+            self.discovery.due = Some(Instant::now() + CLUSTER_RETRY);
+        }
+    }
+
+    /// Starts what is due.
+    pub(super) fn discover(&mut self) {
+        let Some(due) = self.discovery.due else {
+            return;
+        };
+        if self.discovery.running.is_some() || due > Instant::now() {
+            return;
+        }
+        self.discovery.due = None;
+        let mut nodes: Vec<Endpoint> = self
+            .lanes
+            .iter()
+            .filter_map(|lane| match &lane.target {
+                Target::Server(endpoint) if lane.link.connection().is_some() => {
+                    Some(endpoint.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        if let Servers::Cluster(seeds) = &self.config.servers {
+            let new = seeds.iter().filter(|seed| !nodes.contains(seed)).cloned();
+            let new: Vec<_> = new.collect();
+            nodes.extend(new);
+        }
+        self.discovery.running = Some(cluster::discover(Arc::clone(&self.config), nodes).boxed());
+    }
+
+    pub(super) fn running_discovery(
+        &mut self,
+    ) -> Option<&mut BoxFuture<'static, Result<Vec<Range>, Error>>> {
+        self.discovery.running.as_mut()
+    }
+
+    /// Takes in what the cluster said.
+    pub(super) fn discovered(&mut self, answer: Result<Vec<Range>, Error>) {
+        self.discovery.running = None;
+        let ranges = match answer {
+            Ok(ranges) => ranges,
+            Err(error) => {
+                self.discovery.error = Some(error);
+                let delay = CLUSTER_RETRY * (1 << self.discovery.failures.min(6));
+                self.discovery.failures += 1;
+                self.discovery.due = Some(Instant::now() + delay.min(RECONNECT_MAX));
+                return;
+            }
+        };
+        self.discovery.failures = 0;
+        self.discovery.error = None;
+        let mut slots = vec![None; SLOTS.into()].into_boxed_slice();
+        for (first, last, endpoint) in ranges {
+            let lane = self.lane_at(endpoint);
+            slots[usize::from(first)..=usize::from(last)].fill(Some(lane));
+        }
+        self.slots = Some(slots);
+        self.resettle();
+        let masters = self.masters();
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
+            if !masters.contains(&at) && lane.is_idle() {
+                lane.link.retire();
+            }
+        }
+        // A master that cannot be reached may be about to be replaced.
+        if masters
+            .iter()
+            .any(|&at| self.lanes[at].link.failure().is_some())
+        {
+            self.discovery.due = Some(Instant::now() + CLUSTER_RETRY * 2);
+        }
+    }
+
+    /// Moves what waits in a lane that serves it no more, behind what is on the wire there.
+    pub(super) fn resettle(&mut self) {
+        if self.slots.is_none() {
+            return;
+        }
+        let held: Vec<u16> = self.holds.keys().copied().collect();
+        let owner = |slot: u16| {
+            self.slots
+                .as_ref()
+                .and_then(|slots| slots[usize::from(slot)])
+        };
+        let mut displaced = std::mem::take(&mut self.unrouted);
+        let mut flying = Vec::new();
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
+            let strays =
+                |job: &Job| job.pinned.is_none() && !job.asking && owner(job.slot) != Some(at);
+            flying.extend(
+                lane.flight
+                    .jobs()
+                    .filter(|job| strays(job))
+                    .map(|job| job.slot),
+            );
+            displaced.extend(take(&mut lane.queue, |job| {
+                strays(job) || (job.pinned.is_none() && !job.asking && held.contains(&job.slot))
+            }));
+        }
+        let now = Instant::now();
+        for slot in flying {
+            self.holds.entry(slot).or_insert_with(|| Hold {
+                jobs: Vec::new(),
+                not_before: now,
+            });
+        }
+        displaced.sort_unstable_by_key(|job| job.seq);
+        displaced.into_iter().for_each(|job| self.place(job));
+    }
+
+    /// Takes out the requests outside of lanes whose deadline has come.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Job> {
+        let late = |job: &Job| job.deadline <= now;
+        let mut expired: Vec<Job> = self.unrouted.extract_if(.., |job| late(job)).collect();
+        for hold in self.holds.values_mut() {
+            expired.extend(hold.jobs.extract_if(.., |job| late(job)));
+        }
+        expired
+    }
+
+    /// When something here is next to be looked at.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let held = self.holds.values().flat_map(|hold| {
+            let deadlines = hold.jobs.iter().map(|job| job.deadline);
+            // One that has passed waits for replies, not for the time.
+            deadlines.chain([hold.not_before].into_iter().filter(|at| *at > now))
+        });
+        let unrouted = self.unrouted.iter().map(|job| job.deadline);
+        let due = self
+            .discovery
+            .due
+            .filter(|_| self.discovery.running.is_none());
+        let lanes = self.lanes.iter().filter_map(Lane::earliest_deadline);
+        lanes.chain(held).chain(unrouted).chain(due).min()
+    }
+
+    /// Why nobody is known to serve a key.
+    pub(super) fn failure(&self) -> Option<&Error> {
+        self.discovery.error.as_ref()
+    }
+}
+
+/// Takes out of a queue what `matches`, and leaves the rest in its order.
+fn take(queue: &mut std::collections::VecDeque<Job>, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
+    if !queue.iter().any(&matches) {
+        return Vec::new();
+    }
+    let (out, stay): (Vec<_>, Vec<_>) = std::mem::take(queue).into_iter().partition(matches);
+    queue.extend(stay);
+    out
+}
