@@ -1,36 +1,48 @@
 "use strict"
 
-const { optionError } = require("./errors.js")
+const { dialectOf } = require("./delegate.js")
+const { readNodes } = require("./settings.js")
 const { readTls } = require("./tls.js")
-const { DEFAULT_PORT } = require("./url.js")
+const { DEFAULT_PORT, readUrl } = require("./url.js")
 
 /**
  * How each kind of client is recognised and where it keeps its settings. `settings` is read when
- * the store first connects, so that a client that is still being set up is read right; it does no
- * I/O. A row without `settings` is a client that cannot be adopted: `advice` says what to pass.
+ * the store first connects, so that a client that is still being set up is read right. A row without
+ * `settings`, and a client that is not `readable`, is delegated to, in the words of `dialect`.
  */
 const KINDS = [
   {
     kind: "redis-mock",
     testedWith: ["redis-mock 0.47", "redis-mock 0.56"],
     matches: (client) => has(client, "pub_sub_mode") && !has(client, "connection_options"),
-    delegate: true,
+    dialect: "positional",
+  },
+  {
+    kind: "@upstash/redis",
+    testedWith: ["@upstash/redis 1.39"],
+    matches: (client) => client.client?.baseUrl !== undefined || client.baseUrl !== undefined,
+    dialect: "upstash",
   },
   {
     kind: "ioredis Cluster",
-    testedWith: ["ioredis 5.11", "ioredis 6.0"],
+    testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: (client) => client.isCluster === true && has(client, "startupNodes"),
-    advice: "a client of one server, or {url}; clusters are not adopted yet",
+    // An address that the client translates is one that we do not know.
+    readable: ({ options }) => options.natMap == null,
+    settings: ioredisCluster,
+    dialect: "positional",
   },
   {
     kind: "ioredis sentinel",
-    testedWith: ["ioredis 5.11", "ioredis 6.0"],
+    testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: (client) => isIoredis(client) && Array.isArray(client.options.sentinels),
-    advice: "a client of the master itself, or {url}; sentinels are not adopted yet",
+    readable: ({ options }) => options.natMap == null && (options.role ?? "master") === "master",
+    settings: ioredisSentinel,
+    dialect: "positional",
   },
   {
     kind: "ioredis",
-    testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0"],
+    testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: isIoredis,
     settings: ioredis,
   },
@@ -38,31 +50,38 @@ const KINDS = [
     kind: "redis sentinel",
     testedWith: ["redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "getMasterNode") && has(client, "getSentinelNode"),
-    advice: "a client of the master itself, or {url}; sentinels are not adopted yet",
+    // redis 5 shows its options to nobody.
+    readable: (client) => sentinelOptions(client) !== undefined,
+    settings: nodeRedisSentinel,
+    dialect: "nodeRedis",
   },
   {
     kind: "redis cluster",
     testedWith: ["redis 4.7", "redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "masters") && has(client, "nodeClient"),
-    advice: "a client of one server, or {url}; clusters are not adopted yet",
+    readable: (client) => clusterOptions(client) !== undefined,
+    settings: nodeRedisCluster,
+    dialect: "nodeRedisCluster",
   },
   {
     kind: "redis pool",
     testedWith: ["redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "execute") && has(client, "totalClients"),
-    advice: "a client instead of a pool: the store has a connection of its own",
+    readable: (client) => client.isOpen && client.totalClients > 0,
+    settings: (client) => client.execute((one) => nodeRedis(one)),
+    dialect: "nodeRedis",
   },
   {
     kind: "redis with credentialsProvider",
-    testedWith: ["redis 6.3"],
+    testedWith: ["redis 5.12", "redis 6.3"],
     // The credentials of a url are kept as text and as a provider.
     matches: (client) =>
       isNodeRedis(client) && client.options?.credentialsProvider !== undefined && client.options.password === undefined,
-    advice: "a client with username and password, or {url}; credentialsProvider is not adopted yet",
+    dialect: "nodeRedis",
   },
   {
     kind: "redis",
-    testedWith: ["redis 4.7", "redis 4.7 legacyMode", "redis 5.12", "redis 6.3"],
+    testedWith: ["redis 4.7", "redis 5.12", "redis 6.3"],
     matches: isNodeRedis,
     settings: nodeRedis,
   },
@@ -74,18 +93,16 @@ const KINDS = [
   },
 ]
 
-/** The row of `client`, or a TypeError that says what to pass. */
+/** How long a client is asked what it does not show, before what it shows is taken. */
+const ASK_MS = 500
+
+/** `{settings}` of a client that is adopted, or `{dialect}` of one that is delegated to. */
 function recognise(client) {
   const kind = KINDS.find(({ matches }) => matches(client))
-  if (kind === undefined) {
-    throw optionError(
-      'Option "client" must be a client of redis (2 to 6) or ioredis (4 to 6), got an object that is neither; pass one of those, or {url: "redis://..."}.',
-    )
+  if (kind?.settings !== undefined && (kind.readable === undefined || kind.readable(client))) {
+    return { settings: () => kind.settings(client) }
   }
-  if (kind.advice !== undefined) {
-    throw optionError(`Option "client" is a client of the kind "${kind.kind}"; pass ${kind.advice}.`)
-  }
-  return kind
+  return { dialect: dialectOf(client, kind?.dialect) }
 }
 
 function ioredis(client) {
@@ -97,17 +114,68 @@ function ioredis(client) {
       : [options.username, options.password]
   return {
     ...address(options),
+    ...login(options, { username, password }),
+    database: Number(condition?.select ?? options.db ?? 0),
+    tls: options.path == null ? tlsOf(options.tls) : undefined,
+  }
+}
+
+function ioredisSentinel({ options, condition }) {
+  return {
+    nodes: readNodes("client", options.sentinels, 26379),
+    sentinel: {
+      name: options.name,
+      username: options.sentinelUsername ?? undefined,
+      password: options.sentinelPassword ?? undefined,
+      tls: tlsOf(options.sentinelTLS),
+    },
+    ...login(options),
+    database: Number(condition?.select ?? options.db ?? 0),
+    tls: options.enableTLSForSentinelMode ? tlsOf(options.tls) : undefined,
+  }
+}
+
+function ioredisCluster({ options, startupNodes }) {
+  const redis = options.redisOptions ?? {}
+  const nodes = startupNodes.map((node) => (typeof node === "number" ? { port: node } : node))
+  const url = nodes.find((node) => typeof node === "string" && node.includes("@"))
+  const said = url === undefined ? {} : readUrl(url)
+  return {
+    nodes: readNodes("client", nodes, DEFAULT_PORT),
+    cluster: true,
+    ...login(redis, { username: redis.username ?? said.username, password: redis.password ?? said.password }),
+    keyPrefix: options.keyPrefix || redis.keyPrefix || "",
+    database: 0,
+    tls: tlsOf(redis.tls),
+  }
+}
+
+const tlsOf = (value) => (value ? readTls(value === true ? {} : value) : undefined)
+
+function login(options, { username = options.username, password = options.password } = {}) {
+  return {
     username: username ?? undefined,
     password: password ?? undefined,
-    database: Number(condition?.select ?? options.db ?? 0),
-    tls: options.tls && options.path == null ? readTls(options.tls === true ? {} : options.tls) : undefined,
     clientName: options.connectionName ?? undefined,
     keyPrefix: options.keyPrefix || "",
   }
 }
 
 function nodeRedis(client) {
-  const options = client.options ?? {}
+  const settings = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
+  // select() leaves no trace that could be read: only the server knows.
+  return client.isReady ? withLiveDatabase(client, settings) : settings
+}
+
+async function withLiveDatabase(client, settings) {
+  const late = new Promise((resolve) => setTimeout(resolve, ASK_MS).unref())
+  const target = client.options?.legacyMode ? client.v4 : client
+  const info = await Promise.race([target.sendCommand(["CLIENT", "INFO"]).catch(() => undefined), late])
+  const found = / db=(\d+)/.exec(String(info))
+  return found === null ? settings : { ...settings, database: Number(found[1]) }
+}
+
+function nodeRedisOptions(options, prefixed) {
   const socket = options.socket ?? {}
   return {
     ...address(socket),
@@ -116,17 +184,80 @@ function nodeRedis(client) {
     database: options.database ?? 0,
     tls: socket.tls === true ? readTls(socket) : undefined,
     clientName: options.name,
-    keyPrefix: options.keyPrefix !== undefined && "_keyPrefix" in client ? options.keyPrefix : "",
-    // select() leaves no trace that could be read: only the server knows.
-    askDatabase: client.isReady ? () => askDatabase(client) : undefined,
+    keyPrefix: (prefixed && options.keyPrefix) || "",
   }
 }
 
-async function askDatabase(client) {
-  const target = client.options?.legacyMode ? client.v4 : client
-  const info = await target.sendCommand(["CLIENT", "INFO"])
-  const found = / db=(\d+)/.exec(String(info))
-  return found === null ? undefined : Number(found[1])
+/** redis 5 and 6 keep a cluster's options; redis 4 only those of the nodes it is connected to. */
+function clusterOptions(client) {
+  const kept = client._self?._options
+  if (kept !== undefined) {
+    return kept.nodeAddressMap === undefined && kept.defaults?.credentialsProvider === undefined ? kept : undefined
+  }
+  const masters = client.masters ?? []
+  const { options } = masters.find((master) => master.client?.options)?.client ?? {}
+  return options && { rootNodes: masters.map(({ host, port }) => ({ socket: { host, port } })), defaults: options }
+}
+
+function nodeRedisCluster(client) {
+  const { rootNodes, defaults = {}, keyPrefix } = clusterOptions(client)
+  const roots = rootNodes.map(({ url, socket, username, password }) => ({
+    ...(url === undefined ? address(socket ?? {}) : readUrl(url)),
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+  }))
+  const [first] = roots
+  const settings = nodeRedisOptions({ ...defaults, socket: { ...defaults.socket, host: "", port: 0 } }, false)
+  return {
+    ...settings,
+    nodes: roots.flatMap(({ nodes }) => nodes),
+    cluster: true,
+    username: settings.username ?? first.username,
+    password: settings.password ?? first.password,
+    tls: settings.tls ?? first.tls,
+    keyPrefix: keyPrefix ?? "",
+    database: 0,
+  }
+}
+
+/** The options of a redis 6 sentinel, which it hands to the constructor of a duplicate only. */
+function sentinelOptions(client) {
+  if (typeof client.duplicate !== "function" || client._self === undefined) return undefined
+  let options
+  class Reader {
+    constructor(given) {
+      options = given
+    }
+  }
+  const reader = Object.create(Reader.prototype, { _self: { value: client._self } })
+  try {
+    client.duplicate.call(reader)
+  } catch {
+    return undefined
+  }
+  return options?.sentinelRootNodes && options.nodeAddressMap === undefined ? options : undefined
+}
+
+function nodeRedisSentinel(client) {
+  const {
+    name,
+    sentinelRootNodes,
+    nodeClientOptions = {},
+    sentinelClientOptions = {},
+    keyPrefix,
+  } = sentinelOptions(client)
+  const sentinelSocket = sentinelClientOptions.socket ?? {}
+  return {
+    ...nodeRedisOptions(nodeClientOptions, false),
+    nodes: readNodes("client", sentinelRootNodes, 26379),
+    sentinel: {
+      name,
+      username: sentinelClientOptions.username,
+      password: sentinelClientOptions.password,
+      tls: sentinelSocket.tls === true ? readTls(sentinelSocket) : undefined,
+    },
+    keyPrefix: keyPrefix ?? "",
+  }
 }
 
 function callbackRedis(client) {

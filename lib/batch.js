@@ -42,6 +42,8 @@ class Batch {
   #limits
   #keyPrefix = ""
   #connecting
+  /** Requests that came before the settings were known, and how they are made again. */
+  #waiting = []
   #store
   #requests = []
   #free = []
@@ -64,34 +66,51 @@ class Batch {
   /** Connects, unless that was done. Throws what is wrong with the settings. */
   connect() {
     if (this.#store !== undefined || this.#connecting !== undefined || this.#closed) return
-    const { keyPrefix = "", askDatabase, ...settings } = this.#readSettings()
+    const settings = this.#readSettings()
+    if (typeof settings.then !== "function") return this.#start(settings)
+    const { commandTimeoutMs } = this.#limits
+    const late = new Promise((_resolve, reject) => {
+      setTimeout(reject, commandTimeoutMs, new Error(`no answer within ${commandTimeoutMs} ms`)).unref()
+    })
+    this.#connecting = Promise.race([settings, late])
+      .then((found) => this.#start(found))
+      .catch((error) => this.#refuseWaiting(error))
+  }
+
+  #refuseWaiting(cause) {
+    this.#connecting = undefined
+    const message = "The client did not tell its settings; see the cause."
+    const error = new RedisStoreError("ERR_REDIS_STORE_CONNECT", message, cause)
+    for (const { request } of this.#waiting.splice(0)) {
+      this.#release()
+      process.nextTick(settleNow, request, error)
+    }
+  }
+
+  #start({ keyPrefix = "", ...settings }) {
     this.#keyPrefix = keyPrefix
-    if (askDatabase === undefined) this.#start(settings)
-    else this.#connecting = this.#startIn(askDatabase, settings)
-  }
-
-  async #startIn(askDatabase, settings) {
-    const enough = this.#limits.commandTimeoutMs / 4
-    const late = new Promise((resolve) => setTimeout(resolve, enough).unref())
-    const database = await Promise.race([askDatabase().catch(() => undefined), late])
-    this.#start({ ...settings, database: database ?? settings.database })
-  }
-
-  #start(settings) {
     const batch = new WeakRef(this)
     this.#store = new binding.RedisStore({ cluster: false, ...settings, ...this.#limits }, () => batch.deref()?.wake())
+    for (const { add } of this.#waiting.splice(0)) {
+      add()
+      this.#release()
+    }
     this.#flush()
   }
 
   /** One command about one key. `number` is milliseconds to live, negative for ever. */
   send(operation, key, value, number, request) {
-    if (!this.#accepts(request)) return
+    if (this.#store === undefined || this.#closed) {
+      if (!this.#accepts(request, () => this.send(operation, key, value, number, request))) return
+    }
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
   }
 
   /** The values of `keys`, at least one. */
   mget(keys, request) {
-    if (!this.#accepts(request)) return
+    if (this.#store === undefined || this.#closed) {
+      if (!this.#accepts(request, () => this.mget(keys, request))) return
+    }
     this.#add(this.#open(request), OPERATION.mget, "", "", keys.length)
     for (const key of keys) this.#row(0, 0, this.#keyPrefix + key, "", 0)
   }
@@ -116,7 +135,8 @@ class Batch {
     })
   }
 
-  #accepts(request) {
+  /** Whether a request can be sent now; if not, `add` sends it later or it has been refused. */
+  #accepts(request, add) {
     if (this.#closed) {
       const error = new RedisStoreError(
         "ERR_REDIS_STORE_CLOSED",
@@ -125,24 +145,22 @@ class Batch {
       process.nextTick(settleNow, request, error)
       return false
     }
-    if (this.#store === undefined) {
-      try {
-        this.connect()
-      } catch (error) {
-        process.nextTick(settleNow, request, error)
-        return false
-      }
+    try {
+      this.connect()
+    } catch (error) {
+      process.nextTick(settleNow, request, error)
+      return false
     }
-    return true
+    if (this.#store !== undefined) return true
+    this.#keep()
+    this.#waiting.push({ request, add })
+    return false
   }
 
   #open(request) {
     const id = this.#free.length > 0 ? this.#free.pop() : this.#requests.length
     this.#requests[id] = request
-    if (this.#pending++ === 0) {
-      busy.add(this)
-      if (busy.size === 1) alive.ref()
-    }
+    this.#keep()
     return id
   }
 
@@ -150,11 +168,20 @@ class Batch {
     const request = this.#requests[id]
     this.#requests[id] = undefined
     this.#free.push(id)
-    if (--this.#pending === 0) {
-      busy.delete(this)
-      if (busy.size === 0) alive.unref()
-    }
+    this.#release()
     return request
+  }
+
+  #keep() {
+    if (this.#pending++ > 0) return
+    busy.add(this)
+    if (busy.size === 1) alive.ref()
+  }
+
+  #release() {
+    if (--this.#pending > 0) return
+    busy.delete(this)
+    if (busy.size === 0) alive.unref()
   }
 
   #add(id, operation, key, value, number) {

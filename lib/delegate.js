@@ -1,55 +1,160 @@
 "use strict"
 
-const { RedisStoreError } = require("./errors.js")
 const { OPERATION } = require("./batch.js")
+const { RedisStoreError, optionError } = require("./errors.js")
 const { ask } = require("./request.js")
 
 const SCAN_COUNT_MIN = 1000
-const UNLINK_KEYS = 1000
+const DELETE_KEYS = 1000
+
+/**
+ * How clients spell the few commands that a store needs. Each returns a promise or, if the client
+ * takes callbacks, calls `done`; whichever comes first counts. `names` must be there.
+ */
+const DIALECTS = {
+  /** Redis's own order of arguments: ioredis, redis 2 and 3, their mocks, and most of what is unknown. */
+  positional: {
+    names: ["get", "set", ["pexpire", "pExpire", "expire"], "del", "scan"],
+    get: (client, key, done) => client.get(key, done),
+    set: (client, key, value, ms, done) => client.set(key, value, ...(ms < 0 ? [] : ["PX", ms]), done),
+    expire: (client, key, ms, done) => {
+      const name = named(client, ["pexpire", "pExpire"])
+      return name === undefined ? client.expire(key, Math.ceil(ms / 1000), done) : client[name](key, ms, done)
+    },
+    del: (client, keys, done) => client.del(keys, done),
+    mget: (client, keys, done) => client[named(client, ["mget", "mGet"])](keys, done),
+    scan: (client, cursor, match, count, done) => client.scan(cursor, "MATCH", match, "COUNT", count, done),
+  },
+  /** redis 4 to 6. */
+  nodeRedis: {
+    names: ["get", "set", "pExpire", "del", "scan"],
+    get: (client, key) => client.get(key),
+    set: (client, key, value, ms) => client.set(key, value, ms < 0 ? {} : { PX: ms }),
+    expire: (client, key, ms) => client.pExpire(key, ms),
+    del: (client, keys) => client.del(keys),
+    mget: (client, keys) => client.mGet(keys),
+    scan: (client, cursor, match, count) => client.scan(cursor, { MATCH: match, COUNT: count }),
+  },
+  upstash: {
+    // Each command is an HTTP request of its own.
+    unordered: true,
+    names: ["get", "set", "pexpire", "del", "scan"],
+    get: (client, key) => client.get(key),
+    set: (client, key, value, ms) => client.set(key, value, ms < 0 ? {} : { px: ms }),
+    expire: (client, key, ms) => client.pexpire(key, ms),
+    del: (client, keys) => client.del(...[keys].flat()),
+    mget: (client, keys) => client.mget(...keys),
+    scan: (client, cursor, match, count) => client.scan(cursor, { match, count }),
+  },
+}
+
+/** A cluster client routes by key: what names many keys goes key by key, and SCAN to each master. */
+DIALECTS.nodeRedisCluster = {
+  ...DIALECTS.nodeRedis,
+  names: ["get", "set", "pExpire", "del"],
+  del: (client, keys) =>
+    Promise.all([keys].flat().map((key) => client.del(key))).then((counts) => counts.reduce((sum, n) => sum + n, 0)),
+  mget: (client, keys) => Promise.all(keys.map((key) => client.get(key))),
+  masters: (client) => Promise.all((client.masters ?? []).map((master) => client.nodeClient(master))),
+}
+
+const named = (client, names) => names.find((name) => typeof client[name] === "function")
+
+/** The dialect of a client, whose `name` a known kind says; a TypeError if it lacks a command. */
+function dialectOf(client, name) {
+  const dialect =
+    DIALECTS[name ?? (typeof client.pExpire === "function" && !isLegacy(client) ? "nodeRedis" : "positional")]
+  for (const names of dialect.names) {
+    if (named(client, [names].flat()) === undefined) {
+      throw optionError(
+        `Option "client" must be a Redis client, got an object without the method ${[names].flat()[0]}(); pass a client of redis or ioredis, or {url: "redis://..."}.`,
+      )
+    }
+  }
+  return dialect
+}
+
+/** redis 5 and 6's `legacy()`: the names of redis 4 with the callbacks of redis 3. */
+function isLegacy(client) {
+  return client.constructor?.name === "RedisLegacyClient"
+}
 
 /**
  * The same few operations as lib/batch.js, spoken through the client's own commands: for clients
- * that have no connection whose settings could be adopted. Commands take a callback.
+ * that have no connection whose settings could be adopted.
  */
 class Delegate {
   native = false
   #client
+  #dialect
   #limits
   #pending = 0
   #closed = false
+  /** The last command on each key, where the client keeps no order. */
+  #last = new Map()
 
-  constructor(client, limits) {
+  constructor(client, dialect, limits) {
     this.#client = client
+    this.#dialect = dialect
     this.#limits = limits
   }
 
   connect() {}
 
   send(operation, key, value, number, request) {
+    const { get, set, expire, del } = this.#dialect
     const client = this.#client
-    if (operation === OPERATION.get) this.#run(request, (done) => client.get(key, done))
-    else if (operation === OPERATION.expire && number > 0)
-      this.#run(request, (done) => client.pexpire(key, number, done))
-    else if (operation === OPERATION.del || operation === OPERATION.expire)
-      this.#run(request, (done) => client.del(key, done))
+    if (operation === OPERATION.get) this.#keyed(key, request, (done) => get(client, key, done), textOf)
     else if (operation === OPERATION.set) {
-      const expiry = number < 0 ? [] : ["PX", number]
-      this.#run(request, (done) => client.set(key, value, ...expiry, (error, reply) => done(error, reply === "OK")))
+      this.#keyed(key, request, (done) => set(client, key, value, number, done), isDone)
+    } else if (operation === OPERATION.expire && number > 0) {
+      this.#keyed(key, request, (done) => expire(client, key, number, done), Number)
+    } else if (operation === OPERATION.del || operation === OPERATION.expire) {
+      this.#keyed(key, request, (done) => del(client, key, done), Number)
     } else this.#answer(operation, key, number, request)
   }
 
+  /** Runs a command about one key, after those before it on the same key. */
+  #keyed(key, request, command, read) {
+    if (!this.#dialect.unordered) return this.#run(request, command, read)
+    const before = this.#last.get(key)
+    const inOrder = before === undefined ? command : (done) => before.then(() => command(done))
+    const reply = new Promise((resolve) => {
+      this.#run(
+        request,
+        (done) => {
+          const promise = inOrder(done)
+          promise.then(resolve, resolve)
+          return promise
+        },
+        read,
+      )
+    })
+    this.#last.set(key, reply)
+    reply.then(() => this.#last.get(key) === reply && this.#last.delete(key))
+  }
+
   mget(keys, request) {
-    this.#run(request, (done) => this.#client.mget(keys, done))
+    const { get, mget } = this.#dialect
+    const many = named(this.#client, ["mget", "mGet"]) !== undefined
+    if (many)
+      return this.#run(
+        request,
+        (done) => mget(this.#client, keys, done),
+        (values) => values.map(textOf),
+      )
+    const one = (key) => ask((single) => this.#run(single, (done) => get(this.#client, key, done), textOf))
+    this.#settle(request, Promise.all(keys.map(one)))
   }
 
   async close() {
     this.#closed = true
-    return true
   }
 
-  /** Runs one command; its callback or the deadline settles the request, whichever is first. */
-  #run(request, command) {
+  /** Runs one command; its reply or the deadline settles the request, whichever is first. */
+  #run(request, command, read) {
     let open = true
+    let timer = null
     const settle = (error, reply) => {
       if (!open) return
       open = false
@@ -58,75 +163,95 @@ class Delegate {
       request.runInAsyncScope(request.settle, request, error, reply)
     }
     const { commandTimeoutMs, maxPending } = this.#limits
-    const timer = setTimeout(() => {
-      settle(
-        new RedisStoreError(
-          "ERR_REDIS_STORE_TIMEOUT",
-          `The client did not answer within ${commandTimeoutMs} ms (option "commandTimeoutMs").`,
-        ),
-      )
-    }, commandTimeoutMs)
-    const refusal = this.#closed
-      ? new RedisStoreError("ERR_REDIS_STORE_CLOSED", "The store is closed; make a new RedisStore to go on.")
-      : this.#pending >= maxPending
-        ? new RedisStoreError(
-            "ERR_REDIS_STORE_QUEUE_FULL",
-            `${maxPending} requests are pending already (option "maxPending").`,
-          )
-        : undefined
     this.#pending++
-    if (refusal !== undefined) return void process.nextTick(settle, refusal, null)
-    const done = (error, reply) => settle(error ? serverError(error) : null, reply ?? null)
+    if (this.#closed || this.#pending > maxPending) {
+      const refusal = this.#closed
+        ? new RedisStoreError("ERR_REDIS_STORE_CLOSED", "The store is closed; make a new RedisStore to go on.")
+        : new RedisStoreError(
+            "ERR_REDIS_STORE_QUEUE_FULL",
+            `${maxPending} requests are pending already (option "maxPending"); Redis is slower than they come.`,
+          )
+      return void process.nextTick(settle, refusal, null)
+    }
+    timer = setTimeout(() => {
+      const message = `The client did not answer within ${commandTimeoutMs} ms (option "commandTimeoutMs").`
+      settle(new RedisStoreError("ERR_REDIS_STORE_TIMEOUT", message), null)
+    }, commandTimeoutMs)
+    // By nextTick: what a callback of the caller throws must not come back as an error of the client.
+    const done = (error, reply) =>
+      process.nextTick(settle, error ? serverError(error) : null, error ? null : read(reply))
     try {
-      command(done)
+      const promise = command(done)
+      if (typeof promise?.then === "function") promise.then((reply) => done(null, reply), done)
     } catch (error) {
-      process.nextTick(done, error)
+      done(error)
     }
   }
 
-  /** The questions about all keys. */
-  #answer(operation, prefix, count, request) {
-    const answer = operation === OPERATION.clear ? this.#clear(prefix, count) : this.#keys(prefix, count)
-    answer.then(
-      (keys) => {
-        const reply =
-          operation === OPERATION.clear
-            ? keys
-            : operation === OPERATION.length
-              ? keys.length
-              : JSON.stringify(keys.map((key) => key.slice(prefix.length)))
-        process.nextTick(settleNow, request, null, reply)
-      },
+  #settle(request, promise) {
+    promise.then(
+      (reply) => process.nextTick(settleNow, request, null, reply),
       (error) => process.nextTick(settleNow, request, error, null),
     )
   }
 
+  /** The questions about all keys. */
+  #answer(operation, prefix, count, request) {
+    const keys = this.#keys(prefix, count)
+    if (operation === OPERATION.clear)
+      this.#settle(
+        request,
+        keys.then((found) => this.#remove(found)),
+      )
+    else if (operation === OPERATION.length)
+      this.#settle(
+        request,
+        keys.then((found) => found.length),
+      )
+    else {
+      const ids = keys.then((found) => JSON.stringify(found.map((key) => key.slice(prefix.length))))
+      this.#settle(request, ids)
+    }
+  }
+
   async #keys(prefix, count) {
     const pattern = `${prefix.replace(/[*?[\]\\]/g, "\\$&")}*`
+    const size = Math.max(count, SCAN_COUNT_MIN)
     const found = new Set()
-    let cursor = "0"
-    do {
-      const [next, keys] = await this.#ask((client, done) =>
-        client.scan(cursor, "MATCH", pattern, "COUNT", Math.max(count, SCAN_COUNT_MIN), done),
-      )
-      for (const key of keys) if (key.startsWith(prefix)) found.add(key)
-      cursor = String(next)
-    } while (cursor !== "0")
+    const masters = (await this.#dialect.masters?.(this.#client)) ?? [this.#client]
+    for (const master of masters) {
+      let cursor = "0"
+      do {
+        const reply = await this.#ask((done) => this.#dialect.scan(master, cursor, pattern, size, done), same)
+        const [next, keys] = Array.isArray(reply) ? reply : [reply.cursor, reply.keys]
+        for (const key of keys) if (key.startsWith(prefix)) found.add(key)
+        cursor = String(next)
+      } while (cursor !== "0")
+    }
     return [...found]
   }
 
-  async #clear(prefix, count) {
-    const keys = await this.#keys(prefix, count)
+  async #remove(keys) {
     let removed = 0
-    for (let at = 0; at < keys.length; at += UNLINK_KEYS) {
-      removed += await this.#ask((client, done) => client.del(keys.slice(at, at + UNLINK_KEYS), done))
+    for (let at = 0; at < keys.length; at += DELETE_KEYS) {
+      const some = keys.slice(at, at + DELETE_KEYS)
+      removed += await this.#ask((done) => this.#dialect.del(this.#client, some, done), Number)
     }
     return removed
   }
 
-  #ask(command) {
-    return ask((request) => this.#run(request, (done) => command(this.#client, done)))
+  #ask(command, read) {
+    return ask((request) => this.#run(request, command, read))
   }
+}
+
+const same = (reply) => reply
+const isDone = (reply) => reply === "OK"
+
+/** The text of a value; some clients parse what looks like JSON. */
+function textOf(reply) {
+  if (reply == null || typeof reply === "string") return reply ?? null
+  return JSON.stringify(reply)
 }
 
 function serverError(error) {
@@ -138,4 +263,4 @@ function settleNow(request, error, reply) {
   request.settle(error, reply)
 }
 
-module.exports = { Delegate }
+module.exports = { Delegate, dialectOf }

@@ -142,9 +142,8 @@ function openBackend(options) {
     const settings = readSettings(options)
     return new Batch(() => settings, limits)
   }
-  const kind = recognise(client)
-  if (kind.delegate) return new Delegate(client, limits)
-  return new Batch(() => kind.settings(client), limits)
+  const { settings, dialect } = recognise(client)
+  return settings === undefined ? new Delegate(client, dialect, limits) : new Batch(settings, limits)
 }
 
 function connect(backend) {

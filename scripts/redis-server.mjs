@@ -23,24 +23,27 @@ export function findServer() {
 
 /**
  * Starts a Redis on a free loopback port, without persistence, in a temporary folder. It ends with
- * this process, or by `stop()`. `port` may be 0 for a server that listens on no TCP port.
+ * this process, or by `stop()`. `port` may be 0 for a server that listens on no TCP port; `config` is
+ * the path of a configuration file, and `ready` what it logs when it serves.
  */
-export async function startServer({ args = [], port } = {}) {
+export async function startServer({ args = [], port, config, ready = "eady to accept connections" } = {}) {
   const server = await findServer()
   for (let tries = 1; ; tries++) {
     const at = port ?? (await freePort())
     try {
-      return await startOn(at, server, args)
+      return await startOn({ port: at, server, args, config, ready })
     } catch (error) {
       if (port !== undefined || tries === PORT_TRIES || !/in use/i.test(error.message)) throw error
     }
   }
 }
 
-async function startOn(port, server, args) {
+async function startOn({ port, server, args, config, ready }) {
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const base = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
-  const child = spawn(server.binary, [...base, ...args].map(String), { stdio: ["ignore", "pipe", "pipe"] })
+  const child = spawn(server.binary, [...(config ? [config] : []), ...base, ...args].map(String), {
+    stdio: ["ignore", "pipe", "pipe"],
+  })
   let log = ""
   for (const stream of [child.stdout, child.stderr]) {
     stream.on("data", (data) => {
@@ -69,7 +72,7 @@ async function startOn(port, server, args) {
     rmSync(folder, { recursive: true, force: true })
   }
   const deadline = Date.now() + START_MS
-  while (!log.includes("eady to accept connections")) {
+  while (!log.includes(ready)) {
     if (child.exitCode !== null || Date.now() > deadline) {
       await stop()
       throw new Error(`${server.binary} did not start on port ${port}:\n${log}`)

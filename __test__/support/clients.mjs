@@ -1,8 +1,10 @@
 import { createRequire } from "node:module"
 
+import { startRestStub } from "./rest-stub.mjs"
+
 const require = createRequire(import.meta.url)
 
-/** Every client that is adopted: how it is made for a server, and how it is let go. */
+/** Every client: how it is made for a server, how it is let go, and whether it is adopted. */
 export const CLIENTS = [
   ...["redis-4", "redis-5", "redis"].map((name) => ({
     name,
@@ -33,7 +35,7 @@ export const CLIENTS = [
     open: async (url) => require(name).createClient(url),
     close: (client) => client.end(false),
   })),
-  ...["ioredis-4", "ioredis-5", "ioredis"].flatMap((name) => {
+  ...["ioredis-4", "ioredis-5", "ioredis", "iovalkey"].flatMap((name) => {
     const module = require(name)
     const Redis = module.default ?? module
     return [
@@ -45,4 +47,101 @@ export const CLIENTS = [
       },
     ]
   }),
+  ...["redis-5", "redis"].map((name) => ({
+    name: `${name} pool`,
+    open: (url) =>
+      require(name)
+        .createClientPool({ url })
+        .on("error", () => {})
+        .connect(),
+    close: (client) => client.destroy(),
+  })),
+  ...["redis-5", "redis"].map((name) => ({
+    name: `${name} legacy()`,
+    open: async (url) => {
+      const client = await require(name)
+        .createClient({ url })
+        .on("error", () => {})
+        .connect()
+      return Object.assign(client.legacy(), { end: () => client.destroy() })
+    },
+    close: (client) => client.end(),
+    native: false,
+  })),
+  {
+    name: "redis with credentialsProvider",
+    open: (url) => {
+      const credentialsProvider = {
+        type: "async-credentials-provider",
+        credentials: async () => ({ password: undefined }),
+      }
+      return require("redis")
+        .createClient({ url, credentialsProvider })
+        .on("error", () => {})
+        .connect()
+    },
+    close: (client) => client.destroy(),
+    native: false,
+  },
+  {
+    name: "redis-mock",
+    open: async () => require("redis-mock").createClient(),
+    close: () => {},
+    native: false,
+    pttl: (key, client) => new Promise((resolve) => client.pttl(key, (_error, ms) => resolve(ms))),
+  },
+  {
+    name: "ioredis-mock",
+    open: async () => new (require("ioredis-mock"))(),
+    close: (client) => client.disconnect(),
+    native: false,
+    pttl: (key, client) => client.pttl(key),
+  },
+  {
+    name: "@upstash/redis",
+    open: async (url) => {
+      const stub = await startRestStub(url)
+      const { Redis } = require("@upstash/redis")
+      return Object.assign(new Redis({ url: stub.url, token: "token", enableTelemetry: false }), { stop: stub.stop })
+    },
+    close: (client) => client.stop(),
+    native: false,
+  },
+  {
+    name: "an unknown client that takes callbacks",
+    open: async (url) =>
+      speaking(await openRedis(url), (command) => (...args) => {
+        const done = args.pop()
+        command(args).then((reply) => done(null, reply), done)
+      }),
+    close: (client) => client.end(),
+    native: false,
+  },
+  {
+    name: "an unknown client that returns promises",
+    open: async (url) =>
+      speaking(
+        await openRedis(url),
+        (command) =>
+          (...args) =>
+            command(args.filter((arg) => typeof arg !== "function")),
+      ),
+    close: (client) => client.end(),
+    native: false,
+  },
 ]
+
+const openRedis = (url) =>
+  require("redis")
+    .createClient({ url, RESP: 2 })
+    .on("error", () => {})
+    .connect()
+
+/** An object with Redis's commands and nothing else. */
+function speaking(client, style) {
+  const unknown = { end: () => client.destroy() }
+  for (const name of ["get", "set", "expire", "pexpire", "del", "mget", "scan"]) {
+    unknown[name] = style((args) => client.sendCommand([name, ...args.flat().map(String)]))
+  }
+  return unknown
+}

@@ -1,0 +1,202 @@
+import { createRequire } from "node:module"
+import { join } from "node:path"
+import { after, before, describe } from "node:test"
+
+import { createCluster, createClient } from "redis"
+
+import { RedisStore } from "../index.mjs"
+import { contract } from "./support/contract.mjs"
+import { freePort, startServer } from "./support/servers.mjs"
+import { makeCertificates, startCluster, startSentinels } from "./support/topologies.mjs"
+
+const require = createRequire(import.meta.url)
+const Ioredis = (name) => require(name).default ?? require(name)
+const quiet = (client) => client.on("error", () => {})
+
+describe("a cluster of three masters and three replicas", () => {
+  let cluster
+  let looker
+  before(async () => {
+    cluster = await startCluster()
+    looker = quiet(createCluster({ rootNodes: cluster.nodes.map((socket) => ({ socket })) }))
+    await looker.connect()
+  })
+  after(async () => {
+    looker.destroy()
+    await cluster.stop()
+  })
+  const pttl = (key) => looker.pTTL(key)
+  const rootNodes = () => cluster.nodes.map(({ host, port }) => ({ url: `redis://${host}:${port}` }))
+
+  const SOURCES = {
+    "option nodes": () => ({ options: { nodes: cluster.nodes } }),
+    "one node of it": () => ({ options: { nodes: [`127.0.0.1:${cluster.replicas[0].port}`] } }),
+  }
+  for (const name of ["redis-5", "redis"]) {
+    SOURCES[`${name} createCluster, not connected`] = () => ({
+      options: { client: require(name).createCluster({ rootNodes: rootNodes() }) },
+    })
+  }
+  for (const name of ["redis-4", "redis"]) {
+    SOURCES[`${name} createCluster, connected`] = async () => {
+      const client = quiet(require(name).createCluster({ rootNodes: rootNodes() }))
+      await client.connect()
+      return { options: { client }, close: () => (client.destroy ? client.destroy() : client.disconnect()) }
+    }
+  }
+  for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
+    SOURCES[`${name} Cluster`] = () => {
+      const { Cluster } = Ioredis(name)
+      const client = quiet(new Cluster(cluster.nodes, { lazyConnect: true }))
+      return { options: { client }, close: () => client.disconnect() }
+    }
+  }
+  for (const [name, source] of Object.entries(SOURCES)) {
+    contract(name, { RedisStore, source: async () => source(), pttl, native: true })
+  }
+  contract("redis-4 createCluster, delegated to for it was not connected when the store was made", {
+    RedisStore: class extends RedisStore {
+      constructor({ client, ...options }) {
+        let connected = false
+        const masters = () => (connected ? Reflect.get(Object.getPrototypeOf(client), "masters", client) : [])
+        Object.defineProperty(client, "masters", { configurable: true, get: masters })
+        super({ client, ...options })
+        connected = true
+      }
+    },
+    source: SOURCES["redis-4 createCluster, connected"],
+    pttl,
+    native: false,
+  })
+})
+
+describe("a master that three sentinels name", () => {
+  const password = "sentinel-secret"
+  let group
+  let looker
+  before(async () => {
+    group = await startSentinels({ password })
+    looker = quiet(createClient({ url: group.master.url, password }))
+    await looker.connect()
+  })
+  after(async () => {
+    looker.destroy()
+    await group.stop()
+  })
+  const pttl = (key) => looker.pTTL(key)
+  const dead = { host: "127.0.0.1", port: 1 }
+
+  const SOURCES = {
+    "option sentinel": () => ({
+      options: { sentinel: { name: group.name, nodes: [dead, ...group.nodes] }, password },
+    }),
+    "redis createSentinel": () => ({
+      options: {
+        client: require("redis").createSentinel({
+          name: group.name,
+          sentinelRootNodes: group.nodes,
+          nodeClientOptions: { password },
+        }),
+      },
+    }),
+  }
+  for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
+    SOURCES[`${name} with sentinels`] = () => {
+      const Redis = Ioredis(name)
+      const client = quiet(new Redis({ sentinels: group.nodes, name: group.name, password, lazyConnect: true }))
+      return { options: { client }, close: () => client.disconnect() }
+    }
+  }
+  for (const [name, source] of Object.entries(SOURCES)) {
+    contract(name, { RedisStore, source: async () => source(), pttl, native: true })
+  }
+  contract("redis-5 createSentinel, which shows its options to nobody: delegated", {
+    RedisStore,
+    source: async () => {
+      const client = quiet(
+        require("redis-5").createSentinel({
+          name: group.name,
+          sentinelRootNodes: group.nodes,
+          nodeClientOptions: { password },
+        }),
+      )
+      await client.connect()
+      return { options: { client }, close: () => client.destroy() }
+    },
+    pttl,
+    native: false,
+  })
+})
+
+describe("TLS", () => {
+  let certificates
+  const servers = {}
+  const lookers = {}
+  before(async () => {
+    certificates = makeCertificates()
+    for (const authClients of ["no", "yes"]) {
+      const tlsPort = await freePort()
+      const server = await startServer({ args: certificates.args(tlsPort, authClients) })
+      servers[authClients] = { ...server, tlsPort }
+      lookers[authClients] = await quiet(createClient({ url: server.url })).connect()
+    }
+  })
+  after(async () => {
+    for (const looker of Object.values(lookers)) looker.destroy()
+    for (const server of Object.values(servers)) await server.stop()
+    certificates.remove()
+  })
+  const url = (authClients, host = "127.0.0.1") => `rediss://${host}:${servers[authClients].tlsPort}`
+  const SOURCES = {
+    "with the ca of the server": ["no", () => ({ url: url("no"), tls: { ca: certificates.ca } })],
+    "with servername": ["no", () => ({ url: url("no"), tls: { ca: certificates.ca, servername: "redis.test" } })],
+    "with rejectUnauthorized: false": ["no", () => ({ url: url("no"), tls: { rejectUnauthorized: false } })],
+    mutual: [
+      "yes",
+      () => ({ url: url("yes"), tls: { ca: certificates.ca, cert: certificates.cert, key: certificates.key } }),
+    ],
+    "redis, adopted": [
+      "yes",
+      () => {
+        const { ca: trusted, cert: chain, key: secret } = certificates
+        return { client: createClient({ url: url("yes"), socket: { ca: trusted, cert: chain, key: secret } }) }
+      },
+    ],
+    "ioredis, adopted": [
+      "yes",
+      () => {
+        const { ca: trusted, cert: chain, key: secret } = certificates
+        const tls = { ca: Buffer.from(trusted), cert: Buffer.from(chain), key: Buffer.from(secret) }
+        const Redis = Ioredis("ioredis")
+        return { client: quiet(new Redis(url("yes"), { tls, lazyConnect: true })) }
+      },
+    ],
+  }
+  for (const [name, [authClients, options]] of Object.entries(SOURCES)) {
+    contract(name, {
+      RedisStore,
+      source: async () => ({ options: options() }),
+      pttl: (stored) => lookers[authClients].pTTL(stored),
+      native: true,
+    })
+  }
+})
+
+describe("a unix socket", () => {
+  let server
+  let looker
+  before(async () => {
+    server = await startServer({ args: ["--unixsocket", "redis.sock"] })
+    looker = await quiet(createClient({ url: server.url })).connect()
+  })
+  after(async () => {
+    looker.destroy()
+    await server.stop()
+  })
+  contract("redis+unix://", {
+    RedisStore,
+    source: async () => ({ options: { url: `redis+unix://${join(server.folder, "redis.sock")}` } }),
+    pttl: (key) => looker.pTTL(key),
+    native: true,
+  })
+})
