@@ -3,7 +3,10 @@ export {
   RedisStore as default,
   RedisStoreError,
   type Callback,
+  type Node,
   type RedisStoreErrorCode,
   type RedisStoreOptions,
+  type SentinelOptions,
   type Serializer,
+  type TlsOptions,
 } from "./index.js"

@@ -28,20 +28,68 @@ declare namespace connectRedis {
     stringify(session: SessionData): string
   }
 
-  /** A wrong or unknown option throws a TypeError with code `ERR_REDIS_STORE_OPTIONS` that names it. */
+  /** Where a server listens; `"host:port"` and Redis URLs are nodes too. */
+  export type Node = string | { host?: string; port?: number }
+
+  /** Node's TLS options, as far as they concern a client; PEM as text or Buffer. */
+  export interface TlsOptions {
+    /** Certificates to trust. @default the system's */
+    ca?: string | Buffer | Array<string | Buffer>
+    /** The client's certificate chain, together with `key`. */
+    cert?: string | Buffer
+    /** The private key of `cert`, unencrypted. */
+    key?: string | Buffer
+    /** The name that the server's certificate must carry. @default the host */
+    servername?: string
+    /** False takes any certificate. @default true */
+    rejectUnauthorized?: boolean
+  }
+
+  /** Sentinels, and the master group they are asked for. */
+  export interface SentinelOptions {
+    /** The name of the master group. */
+    name: string
+    /** At least one sentinel; all are asked at once. Port 26379 if it has none. */
+    nodes: Node[]
+    /** ACL user of the sentinels themselves. */
+    username?: string
+    /** Password of the sentinels themselves. */
+    password?: string
+    /** TLS to the sentinels themselves. @default false */
+    tls?: boolean | TlsOptions
+  }
+
+  /**
+   * One of `client`, `url`, `nodes` and `sentinel` says where Redis is. A wrong or unknown option
+   * throws a TypeError with code `ERR_REDIS_STORE_OPTIONS` that names it.
+   */
   export interface RedisStoreOptions {
     /**
-     * A client of redis (2 to 6) or ioredis (4 to 6) for one server. Its settings are adopted: host,
-     * port or path, user, password, database, TLS, client name and key prefix are read when the
-     * store first connects, and the store opens a connection of its own with them. The client need
-     * not be connected and is not used otherwise. A redis-mock client is used as it is.
+     * A Redis client. Its settings are adopted: addresses, user, password, database, TLS, client name
+     * and key prefix are read when the store first connects, and the store opens connections of its
+     * own with them. The client need not be connected and is not used otherwise. A client whose
+     * settings cannot be read is delegated to: the store calls its commands (`native` is false).
      */
     client?: object
     /**
      * `redis://user:password@host:port/database`, `rediss://` for TLS, or
-     * `redis+unix:///path?db=database`. Instead of `client`.
+     * `redis+unix:///path?db=database`. What it says goes before `username`, `password` and `database`.
      */
     url?: string | URL
+    /** Some nodes of a cluster, from which the others are found. Port 6379 if it has none. */
+    nodes?: Node[]
+    /** The master that sentinels name. */
+    sentinel?: SentinelOptions
+    /** TLS to Redis; not beside `client`, as the four options below. @default false, or true by rediss:// */
+    tls?: boolean | TlsOptions
+    /** ACL user. @default Redis's own, "default" */
+    username?: string
+    /** @default none, and no AUTH is sent */
+    password?: string
+    /** Database number; 0 for a cluster. @default 0 */
+    database?: number
+    /** The name that CLIENT LIST shows; no spaces. @default none */
+    clientName?: string
     /** What keys begin with, before the session id. @default "sess:" */
     prefix?: string
     /**
@@ -79,7 +127,7 @@ declare namespace connectRedis {
   export class RedisStore extends Store {
     constructor(options: RedisStoreOptions)
 
-    /** The client that was given; undefined with `url`. */
+    /** The client that was given, if one was. */
     client: any
     /** May be changed, as all fields here, and counts from the next call on. */
     prefix: string
