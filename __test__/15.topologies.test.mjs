@@ -7,7 +7,7 @@ import { createCluster, createClient } from "redis"
 import { RedisStore } from "../index.mjs"
 import { contract } from "./support/contract.mjs"
 import { freePort, startServer } from "./support/servers.mjs"
-import { makeCertificates, startCluster, startSentinels } from "./support/topologies.mjs"
+import { lacksTls, makeCertificates, startCluster, startSentinels } from "./support/topologies.mjs"
 
 const require = createRequire(import.meta.url)
 const Ioredis = (name) => require(name).default ?? require(name)
@@ -128,7 +128,7 @@ describe("a master that three sentinels name", () => {
   })
 })
 
-describe("TLS", () => {
+describe("TLS", { skip: await lacksTls() }, () => {
   let certificates
   const servers = {}
   const lookers = {}

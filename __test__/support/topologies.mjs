@@ -71,7 +71,7 @@ export async function startSentinels({ name = "mymaster", password } = {}) {
   const secured = password ? ["--requirepass", password, "--masterauth", password] : []
   const master = await startServer({ args: secured })
   const replicas = await Promise.all(
-    [0, 1].map(() => startServer({ args: [...secured, "--replicaof", `127.0.0.1 ${master.port}`] })),
+    [0, 1].map(() => startServer({ args: [...secured, "--replicaof", "127.0.0.1", master.port] })),
   )
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const sentinels = await Promise.all(
@@ -113,6 +113,16 @@ export async function startSentinels({ name = "mymaster", password } = {}) {
       await Promise.all([...sentinels, master, ...replicas].map((server) => server.stop()))
       rmSync(folder, { recursive: true, force: true })
     },
+  }
+}
+
+/** Why the server under test cannot speak TLS; undefined if it can. */
+export async function lacksTls() {
+  try {
+    await (await startServer({ args: ["--tls-port", "0"] })).stop()
+  } catch (error) {
+    if (/Bad directive/.test(error.message)) return "this server was built without TLS"
+    throw error
   }
 }
 
