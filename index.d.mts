@@ -3,6 +3,7 @@ export {
   RedisStore as default,
   RedisStoreError,
   type Callback,
+  type Credentials,
   type Node,
   type RedisStoreErrorCode,
   type RedisStoreOptions,

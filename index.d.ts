@@ -45,6 +45,13 @@ declare namespace connectRedis {
     rejectUnauthorized?: boolean
   }
 
+  /** Who the store is to Redis. */
+  export interface Credentials {
+    /** ACL user. @default Redis's own, "default" */
+    username?: string
+    password: string
+  }
+
   /** Sentinels, and the master group they are asked for. */
   export interface SentinelOptions {
     /** The name of the master group. */
@@ -80,12 +87,18 @@ declare namespace connectRedis {
     nodes?: Node[]
     /** The master that sentinels name. */
     sentinel?: SentinelOptions
-    /** TLS to Redis; not beside `client`, as the four options below. @default false, or true by rediss:// */
+    /** TLS to Redis; not beside `client`, as the five options below. @default false, or true by rediss:// */
     tls?: boolean | TlsOptions
     /** ACL user. @default Redis's own, "default" */
     username?: string
     /** @default none, and no AUTH is sent */
     password?: string
+    /**
+     * Asked who we are at every connect, and again when Redis says that the password holds no more;
+     * instead of `username` and `password`. Has `connectTimeoutMs` to answer. A throw or a rejection
+     * is an `ERR_REDIS_STORE_AUTH`.
+     */
+    credentials?: () => Credentials | Promise<Credentials>
     /** Database number; 0 for a cluster. @default 0 */
     database?: number
     /** The name that CLIENT LIST shows; no spaces. @default none */

@@ -28,6 +28,7 @@ describe("a wrong option is named, with what it got", () => {
     [{ url, tls: { key: "" } }, /Option "tls" needs cert and key together/],
     [{ url, password: 5 }, /Option "password" must be a string, got a number/],
     [{ url, username: 5 }, /Option "username" must be a string/],
+    [{ url, credentials: { password: "" } }, /Option "credentials" must be a function that returns/],
     [{ url, database: -1 }, /Option "database" must be a database number, got -1/],
     [{ url, clientName: "a b" }, /Option "clientName" must be a string without spaces, got "a b"/],
     [{ nodes: [] }, /Option "nodes" must be a list of \{host, port\}/],

@@ -142,6 +142,89 @@ describe("a client's settings are adopted", () => {
   })
 })
 
+describe("credentials that change", () => {
+  const user = (password) =>
+    guarded.client.sendCommand(["ACL", "SETUSER", "changing", "on", "resetpass", `>${password}`, "~*", "&*", "+@all"])
+  const dropped = () => guarded.client.sendCommand(["CLIENT", "KILL", "USER", "changing"])
+
+  test("are asked for at every connect", async () => {
+    await user("first")
+    let password = "first"
+    let asked = 0
+    const credentials = async () => {
+      asked++
+      return { username: "changing", password }
+    }
+    const store = open({ url: guarded.url, credentials })
+    await store.set("sid", session)
+    assert.equal(asked, 1)
+    await user("second")
+    password = "second"
+    await dropped()
+    assert.deepEqual(await store.get("sid"), session)
+    assert.equal(asked, 2)
+  })
+
+  test("that are wrong are asked for again until they are right", async () => {
+    await user("right")
+    const passwords = ["wrong-secret", "wrong-secret", "right"]
+    const store = open({
+      url: guarded.url,
+      credentials: () => ({ username: "changing", password: passwords.length > 1 ? passwords.shift() : passwords[0] }),
+    })
+    await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_AUTH" })
+    await until("the right password", () =>
+      store.get("sid").then(
+        () => true,
+        () => false,
+      ),
+    )
+  })
+
+  test("of a redis client's credentialsProvider are asked for too", async () => {
+    await user("provided")
+    for (const name of ["redis-5", "redis"]) {
+      const credentials = async () => ({ username: "changing", password: "provided" })
+      const credentialsProvider = { type: "async-credentials-provider", credentials }
+      const client = require(name).createClient({ url: guarded.url, credentialsProvider, name: `provided-${name}` })
+      const store = open({ client })
+      assert.equal(await store.set("sid", session), null)
+      const [line] = await connections(`provided-${name}`)
+      assert.equal(field(line, "user"), "changing")
+    }
+  })
+
+  const FAILURES = {
+    "that throws": () => {
+      throw new Error("the vault is closed")
+    },
+    "that rejects": () => Promise.reject(new Error("the vault is closed")),
+    "that returns nothing": () => undefined,
+    "that returns a number": () => ({ password: 5 }),
+  }
+  for (const [name, credentials] of Object.entries(FAILURES)) {
+    test(`a function ${name} is an AUTH error, with its words as cause`, async () => {
+      const store = open({ url: guarded.url, credentials })
+      const error = await store.get("sid").then(
+        () => assert.fail("no error"),
+        (thrown) => thrown,
+      )
+      assert.equal(error.code, "ERR_REDIS_STORE_AUTH")
+      assert.match(error.cause.message, /the vault is closed|must return|Cannot destructure/)
+    })
+  }
+
+  test("a function that never answers is a CONNECT error", async () => {
+    const store = open({
+      url: guarded.url,
+      connectTimeoutMs: 100,
+      commandTimeoutMs: 300,
+      credentials: () => new Promise(() => {}),
+    })
+    await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_CONNECT" })
+  })
+})
+
 describe("connecting", () => {
   test("happens by itself, before the first request", async () => {
     open({ client: require("redis").createClient({ url: guarded.url, name: "eager" }) })

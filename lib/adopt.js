@@ -77,6 +77,11 @@ const KINDS = [
     // The credentials of a url are kept as text and as a provider.
     matches: (client) =>
       isNodeRedis(client) && client.options?.credentialsProvider !== undefined && client.options.password === undefined,
+    readable: (client) => typeof client.options.credentialsProvider.credentials === "function",
+    settings: (client) => ({
+      ...nodeRedisOptions(client.options, "_keyPrefix" in client),
+      credentials: () => client.options.credentialsProvider.credentials(),
+    }),
     dialect: "nodeRedis",
   },
   {

@@ -87,15 +87,32 @@ class Batch {
     }
   }
 
-  #start({ keyPrefix = "", ...settings }) {
+  #start({ keyPrefix = "", credentials, ...settings }) {
     this.#keyPrefix = keyPrefix
     const batch = new WeakRef(this)
-    this.#store = new binding.RedisStore({ cluster: false, ...settings, ...this.#limits }, () => batch.deref()?.wake())
+    const wake = () => batch.deref()?.wake()
+    const ask = credentials && ((number) => batch.deref()?.#answer(number, credentials))
+    this.#store = new binding.RedisStore({ cluster: false, ...settings, ...this.#limits }, wake, ask)
     for (const { add } of this.#waiting.splice(0)) {
       add()
       this.#release()
     }
     this.#flush()
+  }
+
+  /** Answers the native half's question for credentials. */
+  async #answer(number, credentials) {
+    try {
+      const { username, password } = await credentials()
+      for (const value of [username, password]) {
+        if (value != null && typeof value !== "string") {
+          throw new TypeError('Option "credentials" must return {username, password} with strings.')
+        }
+      }
+      this.#store.answer(number, username ?? undefined, password ?? undefined)
+    } catch (error) {
+      this.#store.answer(number, undefined, undefined, String(error?.message ?? "no reason was given"))
+    }
   }
 
   /** One command about one key. `number` is milliseconds to live, negative for ever. */

@@ -19,6 +19,10 @@ const OPTIONS = {
   tls: { must: "be true or an object of TLS options", test: (value) => ["boolean", "object"].includes(typeof value) },
   username: { must: "be a string", test: (value) => typeof value === "string" },
   password: { must: "be a string", test: (value) => typeof value === "string" },
+  credentials: {
+    must: "be a function that returns {username, password}, or a promise of it",
+    test: (value) => typeof value === "function",
+  },
   database: {
     must: "be a database number",
     test: (value) => Number.isInteger(value) && value >= 0 && value <= 0x7fffffff,
@@ -58,7 +62,7 @@ const OPTIONS = {
 const SOURCES = ["client", "url", "nodes", "sentinel"]
 
 /** What a client brings with it. */
-const CONNECTION = ["tls", "username", "password", "database", "clientName"]
+const CONNECTION = ["tls", "username", "password", "credentials", "database", "clientName"]
 
 /** What may hold a password, or is too large to show. */
 const SECRET = new Set([...SOURCES, "password"])

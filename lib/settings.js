@@ -12,12 +12,13 @@ const SENTINEL_OPTIONS = ["name", "nodes", "username", "password", "tls"]
  * cluster by some of its `nodes`, or the master that a `sentinel` names. What `url` says goes before
  * what the other options say.
  */
-function readSettings({ url, nodes, sentinel, tls, username, password, database, clientName }) {
+function readSettings({ url, nodes, sentinel, tls, username, password, credentials, database, clientName }) {
   const common = {
     username: username ?? undefined,
     password: password ?? undefined,
     database: database ?? 0,
     clientName: clientName ?? undefined,
+    credentials: credentials ?? undefined,
     tls: readTlsOption("tls", tls),
   }
   if (url !== undefined) {

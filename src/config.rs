@@ -1,6 +1,10 @@
 //! Settings of one store, checked and complete: no `Option` for a field that has a default.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+
+use crate::error::Error;
 
 /// How many commands travel as one pipeline. The redis crate completes a pipeline with its last
 /// reply, so one big pipeline would put Redis, I/O and JavaScript in lockstep.
@@ -62,10 +66,8 @@ pub struct Sentinel {
     pub name: String,
     /// At least one.
     pub nodes: Vec<Endpoint>,
-    /// ACL user of the sentinels themselves.
-    pub username: Option<String>,
-    /// Password of the sentinels themselves.
-    pub password: Option<String>,
+    /// Who we are to the sentinels themselves.
+    pub credentials: Credentials,
     /// TLS of the connections to the sentinels.
     pub tls: Option<Tls>,
 }
@@ -106,6 +108,21 @@ pub struct Tls {
     pub accept_invalid: bool,
 }
 
+/// Who we are to a server.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// ACL user; Redis's `default` if absent.
+    pub username: Option<String>,
+    /// No AUTH is sent without one.
+    pub password: Option<String>,
+}
+
+/// Credentials that change: asked for at every connect.
+pub trait CredentialsSource: Send + Sync {
+    /// Asks; the answer may take its time, within `connect_timeout`.
+    fn ask(&self) -> BoxFuture<'static, Result<Credentials, Error>>;
+}
+
 /// Everything the engine needs to know. Has no `Debug`: it holds a password.
 #[derive(Clone)]
 pub struct Config {
@@ -113,10 +130,10 @@ pub struct Config {
     pub servers: Servers,
     /// TLS, unless the connection is plain.
     pub tls: Option<Tls>,
-    /// ACL user; Redis's `default` if absent.
-    pub username: Option<String>,
-    /// No AUTH is sent without one.
-    pub password: Option<String>,
+    /// Who we are, unless `credentials_source` says it.
+    pub credentials: Credentials,
+    /// Asked who we are at every connect.
+    pub credentials_source: Option<Arc<dyn CredentialsSource>>,
     /// The database that is selected.
     pub database: u32,
     /// Set with CLIENT SETNAME.
@@ -127,4 +144,14 @@ pub struct Config {
     pub command_timeout: Duration,
     /// One more pending request than this is refused at once.
     pub max_pending: usize,
+}
+
+impl Config {
+    /// Who we are now.
+    pub async fn credentials(&self) -> Result<Credentials, Error> {
+        match &self.credentials_source {
+            Some(source) => source.ask().await,
+            None => Ok(self.credentials.clone()),
+        }
+    }
 }

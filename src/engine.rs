@@ -473,6 +473,7 @@ impl Worker {
                     Servers::Cluster(_) => Some(Redirection::Later),
                 },
                 Some(Redirection::Moved(_) | Redirection::Ask(_)) if !cluster => None,
+                Some(Redirection::Stranger) if self.config.credentials_source.is_none() => None,
                 turned => turned,
             };
             let (Some(turned), Err(refusal)) = (turned, &outcome) else {
@@ -488,7 +489,7 @@ impl Worker {
                 Redirection::Moved(endpoint) => self.map.moved(job, endpoint),
                 Redirection::Ask(endpoint) => self.map.ask(job, endpoint),
                 Redirection::Later => self.map.later(job),
-                Redirection::Demoted => {
+                Redirection::Demoted | Redirection::Stranger => {
                     demoted = Some(refusal.clone());
                     self.map.later(job);
                 }

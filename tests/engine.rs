@@ -14,7 +14,7 @@ use std::{
 
 use connect_redis_native::{
     command::{Command, Reply},
-    config::{Config, Endpoint, Servers},
+    config::{Config, Credentials, Endpoint, Servers},
     engine::{Completion, Engine, Request, Sink, Work},
     error::{Error, ErrorCode},
     scan::{Keyspace, Question},
@@ -87,8 +87,8 @@ impl Store {
                 port,
             }),
             tls: None,
-            username: None,
-            password: None,
+            credentials: Credentials::default(),
+            credentials_source: None,
             database: 0,
             client_name: None,
             connect_timeout: Duration::from_secs(5),

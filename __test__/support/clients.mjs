@@ -68,21 +68,14 @@ export const CLIENTS = [
     close: (client) => client.end(),
     native: false,
   })),
-  {
-    name: "redis with credentialsProvider",
-    open: (url) => {
-      const credentialsProvider = {
-        type: "async-credentials-provider",
-        credentials: async () => ({ password: undefined }),
-      }
-      return require("redis")
-        .createClient({ url, credentialsProvider })
-        .on("error", () => {})
-        .connect()
+  ...["redis-5", "redis"].map((name) => ({
+    name: `${name} with credentialsProvider`,
+    open: async (url) => {
+      const credentialsProvider = { type: "async-credentials-provider", credentials: async () => ({}) }
+      return require(name).createClient({ url, credentialsProvider })
     },
-    close: (client) => client.destroy(),
-    native: false,
-  },
+    close: () => {},
+  })),
   {
     name: "redis-mock",
     open: async () => require("redis-mock").createClient(),

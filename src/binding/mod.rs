@@ -1,6 +1,7 @@
 //! The boundary to JavaScript, and the only place that names Node-API. Bytes go in, answers come
 //! out, nothing is decided here.
 
+mod credentials;
 mod delivery;
 mod options;
 mod submission;
@@ -10,7 +11,12 @@ use std::{sync::Arc, time::Duration};
 use napi::bindgen_prelude::{Array, Env, Float64ArraySlice, Function, Utf16String};
 use napi_derive::napi;
 
-use crate::{engine::Engine, error::ErrorCode};
+use crate::{
+    config::Credentials,
+    engine::Engine,
+    error::{Error, ErrorCode},
+};
+use credentials::Questions;
 use delivery::Delivery;
 use options::Settings;
 
@@ -19,6 +25,7 @@ use options::Settings;
 pub struct RedisStore {
     engine: Engine,
     delivery: Arc<Delivery>,
+    questions: Option<Arc<Questions>>,
     command_timeout: Duration,
 }
 
@@ -26,9 +33,18 @@ pub struct RedisStore {
 impl RedisStore {
     /// Starts a store, which connects at once. `wake` is called without arguments, on the thread
     /// of the event loop, when answers wait for [`RedisStore::drain`]; once for however many.
+    /// `ask`, if it is given, is called with a number at every connect, for credentials that
+    /// [`RedisStore::answer`] brings.
     #[napi(constructor, catch_unwind)]
-    pub fn new(settings: Settings, wake: Function<'_, (), ()>) -> napi::Result<Self> {
-        let config = settings.into_config();
+    pub fn new(
+        settings: Settings,
+        wake: Function<'_, (), ()>,
+        ask: Option<Function<'_, u32, ()>>,
+    ) -> napi::Result<Self> {
+        let questions = ask
+            .map(|ask| Questions::new(&ask).map(Arc::new))
+            .transpose()?;
+        let config = settings.into_config(questions.clone().map(|questions| questions as _));
         let command_timeout = config.command_timeout;
         let delivery = Arc::new(Delivery::new(&wake)?);
         let engine = Engine::start(config, Arc::clone(&delivery) as _)
@@ -36,8 +52,33 @@ impl RedisStore {
         Ok(Self {
             engine,
             delivery,
+            questions,
             command_timeout,
         })
+    }
+
+    /// Answers the question `number` for credentials; without a password but with a `failure`,
+    /// there are none.
+    #[napi(catch_unwind)]
+    pub fn answer(
+        &self,
+        number: u32,
+        username: Option<String>,
+        password: Option<String>,
+        failure: Option<String>,
+    ) {
+        let Some(questions) = &self.questions else {
+            return;
+        };
+        let answer = match failure {
+            None => Ok(Credentials { username, password }),
+            Some(failure) => Err(Error::new(
+                ErrorCode::Auth,
+                "The function of the option \"credentials\" gave none; see the cause.",
+            )
+            .caused_by(failure)),
+        };
+        questions.answer(number, answer);
     }
 
     /// Takes `count` requests, which the first `used` numbers of `rows` describe; see [`submission`]

@@ -1,10 +1,10 @@
 //! The settings as JavaScript gives them, checked there, and what Rust makes of them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use napi_derive::napi;
 
-use crate::config::{Config, Endpoint, Sentinel, Servers, Tls};
+use crate::config::{Config, Credentials, CredentialsSource, Endpoint, Sentinel, Servers, Tls};
 
 /// Where one server listens.
 #[napi(object, object_to_js = false)]
@@ -74,7 +74,7 @@ pub struct TlsSettings {
 
 impl Settings {
     /// The configuration these settings mean.
-    pub fn into_config(self) -> Config {
+    pub fn into_config(self, credentials_source: Option<Arc<dyn CredentialsSource>>) -> Config {
         let mut nodes: Vec<Endpoint> = self
             .nodes
             .into_iter()
@@ -84,8 +84,10 @@ impl Settings {
             Some(sentinel) => Servers::Sentinel(Sentinel {
                 name: sentinel.name,
                 nodes,
-                username: sentinel.username,
-                password: sentinel.password,
+                credentials: Credentials {
+                    username: sentinel.username,
+                    password: sentinel.password,
+                },
                 tls: sentinel.tls.map(TlsSettings::into_tls),
             }),
             None if self.cluster => Servers::Cluster(nodes),
@@ -94,8 +96,11 @@ impl Settings {
         Config {
             servers,
             tls: self.tls.map(TlsSettings::into_tls),
-            username: self.username,
-            password: self.password,
+            credentials: Credentials {
+                username: self.username,
+                password: self.password,
+            },
+            credentials_source,
             database: self.database,
             client_name: self.client_name,
             connect_timeout: Duration::from_millis(self.connect_timeout_ms.into()),

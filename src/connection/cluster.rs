@@ -67,7 +67,8 @@ pub async fn discover(config: Arc<Config>, nodes: Vec<Endpoint>) -> Result<Vec<R
 }
 
 async fn ask(node: &Endpoint, config: &Config) -> Result<Vec<Range>, Error> {
-    let (connection, _closed) = Connection::open(node, &Login::of(config), config, None).await?;
+    let (connection, _closed) =
+        Connection::open(node, &Login::of(config).await?, config, None).await?;
     let mut question = Pipeline::new();
     question.cmd("CLUSTER").arg("SLOTS");
     let ranges = match connection.send(question).await?.pop() {
@@ -142,6 +143,8 @@ pub enum Redirection {
     Later,
     /// This server is no master any more.
     Demoted,
+    /// This connection's credentials hold no more.
+    Stranger,
 }
 
 /// Reads a redirection out of a reply. None of them has executed the command.
@@ -162,6 +165,7 @@ pub fn redirection(reply: &Value, asked: Option<&Endpoint>) -> Option<Redirectio
         "ASK" => there().map(Redirection::Ask),
         "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "MASTERDOWN" => Some(Redirection::Later),
         "READONLY" => Some(Redirection::Demoted),
+        "NOAUTH" => Some(Redirection::Stranger),
         _ => None,
     }
 }

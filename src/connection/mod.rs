@@ -45,7 +45,8 @@ pub async fn open(
     let opening = async {
         match (&target, &config.servers) {
             (Target::Server(endpoint), _) => {
-                Connection::open(endpoint, &Login::of(&config), &config, predecessor).await
+                let login = Login::of(&config).await?;
+                Connection::open(endpoint, &login, &config, predecessor).await
             }
             (Target::Master, Servers::Sentinel(settings)) => {
                 sentinel::open_master(settings, &config).await

@@ -49,8 +49,7 @@ async fn master_of(
     config: &Config,
 ) -> Result<Endpoint, Error> {
     let login = Login {
-        username: sentinel.username.as_deref(),
-        password: sentinel.password.as_deref(),
+        credentials: sentinel.credentials.clone(),
         tls: sentinel.tls.as_ref(),
         database: 0,
         client_name: None,
@@ -86,7 +85,7 @@ async fn master_of(
 }
 
 async fn verified(master: &Endpoint, config: &Config) -> Result<(Connection, Closed), Error> {
-    let opened = Connection::open(master, &Login::of(config), config, None).await?;
+    let opened = Connection::open(master, &Login::of(config).await?, config, None).await?;
     let mut question = Pipeline::new();
     question.cmd("ROLE");
     match opened.0.send(question).await?.pop() {

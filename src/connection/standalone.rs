@@ -16,14 +16,13 @@ use tokio::{
 use super::{Closed, Replies, stream};
 use crate::{
     command::Command,
-    config::{Config, Endpoint, Tls},
+    config::{Config, Credentials, Endpoint, Tls},
     error::{Error, ErrorCode},
 };
 
-/// Who we are to a server.
+/// How a connection begins.
 pub struct Login<'a> {
-    pub username: Option<&'a str>,
-    pub password: Option<&'a str>,
+    pub credentials: Credentials,
     pub tls: Option<&'a Tls>,
     pub database: u32,
     pub client_name: Option<&'a str>,
@@ -31,14 +30,13 @@ pub struct Login<'a> {
 
 impl<'a> Login<'a> {
     /// As the settings of the store say.
-    pub fn of(config: &'a Config) -> Self {
-        Self {
-            username: config.username.as_deref(),
-            password: config.password.as_deref(),
+    pub async fn of(config: &'a Config) -> Result<Self, Error> {
+        Ok(Self {
+            credentials: config.credentials().await?,
             tls: config.tls.as_ref(),
             database: config.database,
             client_name: config.client_name.as_deref(),
-        }
+        })
     }
 }
 
@@ -83,10 +81,10 @@ impl Connection {
         let mut info = RedisConnectionInfo::default()
             .set_skip_set_lib_name()
             .set_db(login.database.into());
-        if let Some(username) = login.username {
+        if let Some(username) = &login.credentials.username {
             info = info.set_username(username);
         }
-        if let Some(password) = login.password {
+        if let Some(password) = &login.credentials.password {
             info = info.set_password(password);
         }
         // Deadlines are the engine's: the crate's own would answer for requests we have answered.
