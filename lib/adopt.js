@@ -45,6 +45,7 @@ const KINDS = [
     testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: isIoredis,
     settings: ioredis,
+    dialect: "positional",
   },
   {
     kind: "redis sentinel",
@@ -87,27 +88,40 @@ const KINDS = [
   {
     kind: "redis",
     testedWith: ["redis 4.7", "redis 5.12", "redis 6.3"],
+    matches: (client) => isNodeRedis(client) && !client.options?.legacyMode,
+    settings: nodeRedis,
+    dialect: "nodeRedis",
+  },
+  {
+    kind: "redis in legacyMode",
+    testedWith: ["redis 4.7"],
     matches: isNodeRedis,
     settings: nodeRedis,
+    dialect: "positional",
   },
   {
     kind: "redis 2 or 3",
     testedWith: ["redis 2.8", "redis 3.1"],
     matches: (client) => has(client, "connection_options") && typeof client.internal_send_command === "function",
     settings: callbackRedis,
+    dialect: "positional",
   },
 ]
 
 /** How long a client is asked what it does not show, before what it shows is taken. */
 const ASK_MS = 500
 
-/** `{settings}` of a client that is adopted, or `{dialect}` of one that is delegated to. */
+/**
+ * What is known of a client: `settings()`, unless it cannot be adopted, and the `dialect` of its
+ * commands. A TypeError if it lacks one.
+ */
 function recognise(client) {
   const kind = KINDS.find(({ matches }) => matches(client))
-  if (kind?.settings !== undefined && (kind.readable === undefined || kind.readable(client))) {
-    return { settings: () => kind.settings(client) }
+  const readable = kind?.settings !== undefined && (kind.readable === undefined || kind.readable(client))
+  return {
+    settings: readable ? () => kind.settings(client) : undefined,
+    dialect: dialectOf(client, kind?.dialect),
   }
-  return { dialect: dialectOf(client, kind?.dialect) }
 }
 
 function ioredis(client) {

@@ -1,6 +1,6 @@
 "use strict"
 
-const { RedisStoreError } = require("./errors.js")
+const { RedisStoreError, optionError } = require("./errors.js")
 const { ask } = require("./request.js")
 
 /** The numbers that src/binding/submission.rs gives to operations. */
@@ -32,6 +32,17 @@ alive.unref()
 let binding
 let codes
 
+function load() {
+  if (binding !== undefined) return
+  try {
+    binding = require("../binding.js")
+  } catch (error) {
+    const message = `The native binary for ${process.platform} ${process.arch} could not be loaded; build it by "npm run build" in a clone of connect-redis-native, or pass {client} to do without it.`
+    throw Object.assign(optionError(message), { cause: error })
+  }
+  codes = binding.errorCodes()
+}
+
 /**
  * The native side of one store: gathers the requests of one turn of the event loop, hands them
  * over in one call, and settles each when its answer comes.
@@ -59,8 +70,7 @@ class Batch {
   constructor(readSettings, limits) {
     this.#readSettings = readSettings
     this.#limits = limits
-    binding ??= require("../binding.js")
-    codes ??= binding.errorCodes()
+    load()
   }
 
   /** Connects, unless that was done. Throws what is wrong with the settings. */

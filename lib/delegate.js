@@ -215,7 +215,10 @@ class Delegate {
   }
 
   async #keys(prefix, count) {
-    const pattern = `${prefix.replace(/[*?[\]\\]/g, "\\$&")}*`
+    // Clients put their own prefix before keys, but not before patterns, and leave it on what SCAN finds.
+    const own = keyPrefixOf(this.#client)
+    const begin = own + prefix
+    const pattern = `${begin.replace(/[*?[\]\\]/g, "\\$&")}*`
     const size = Math.max(count, SCAN_COUNT_MIN)
     const found = new Set()
     const masters = (await this.#dialect.masters?.(this.#client)) ?? [this.#client]
@@ -224,7 +227,7 @@ class Delegate {
       do {
         const reply = await this.#ask((done) => this.#dialect.scan(master, cursor, pattern, size, done), same)
         const [next, keys] = Array.isArray(reply) ? reply : [reply.cursor, reply.keys]
-        for (const key of keys) if (key.startsWith(prefix)) found.add(key)
+        for (const key of keys) if (key.startsWith(begin)) found.add(key.slice(own.length))
         cursor = String(next)
       } while (cursor !== "0")
     }
@@ -243,6 +246,15 @@ class Delegate {
   #ask(command, read) {
     return ask((request) => this.#run(request, command, read))
   }
+}
+
+/** The prefix that the client itself puts before keys: ioredis and redis 6 by one name, redis 2 and 3 by another. */
+function keyPrefixOf(client) {
+  if ("connection_options" in client) return client.options.prefix ?? ""
+  if ("_keyPrefix" in client) return client._keyPrefix ?? ""
+  return ("connector" in client || client.isCluster === true) && client.options.keyPrefix
+    ? client.options.keyPrefix
+    : ""
 }
 
 const same = (reply) => reply

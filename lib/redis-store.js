@@ -14,6 +14,8 @@ const MGET_KEYS = 500
 
 const BACKEND = Symbol("backend")
 
+let warned = false
+
 /**
  * Makes the class RedisStore over the Store of one express-session. `legacy` gives callbacks what
  * connect-redis 3 to 6 gave them: 'OK', numbers of keys, undefined for a miss.
@@ -143,7 +145,22 @@ function openBackend(options) {
     return new Batch(() => settings, limits)
   }
   const { settings, dialect } = recognise(client)
-  return settings === undefined ? new Delegate(client, dialect, limits) : new Batch(settings, limits)
+  if (settings === undefined) return new Delegate(client, dialect, limits)
+  try {
+    return new Batch(settings, limits)
+  } catch (error) {
+    warnOfFallback(error)
+    return new Delegate(client, dialect, limits)
+  }
+}
+
+/** Once a process: what is lost is speed and deadlines below the client, not sessions. */
+function warnOfFallback(error) {
+  if (warned) return
+  warned = true
+  process.emitWarning(`${error.message} Until then, stores use the commands of the client they are given.`, {
+    code: "CONNECT_REDIS_NATIVE_FALLBACK",
+  })
 }
 
 function connect(backend) {
