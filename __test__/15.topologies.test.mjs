@@ -44,6 +44,11 @@ describe("a cluster of three masters and three replicas", () => {
       return { options: { client }, close: () => (client.destroy ? client.destroy() : client.disconnect()) }
     }
   }
+  SOURCES["valkey-glide cluster"] = async () => {
+    const { GlideClusterClient } = require("@valkey/valkey-glide")
+    const client = await GlideClusterClient.createClient({ addresses: cluster.nodes })
+    return { options: { client }, close: () => client.close() }
+  }
   for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
     SOURCES[`${name} Cluster`] = () => {
       const { Cluster } = Ioredis(name)

@@ -100,6 +100,14 @@ const KINDS = [
     dialect: "positional",
   },
   {
+    kind: "valkey-glide",
+    testedWith: ["@valkey/valkey-glide 2.5"],
+    matches: (client) => typeof client.createClientRequest === "function",
+    readable: ({ config }) => config?.addresses !== undefined && config.credentials?.iamConfig === undefined,
+    settings: valkeyGlide,
+    dialect: "glide",
+  },
+  {
     kind: "redis 2 or 3",
     testedWith: ["redis 2.8", "redis 3.1"],
     matches: (client) => has(client, "connection_options") && typeof client.internal_send_command === "function",
@@ -288,6 +296,22 @@ function callbackRedis(client) {
     database: Number(client.selected_db ?? client.options.db ?? 0),
     tls: client.options.tls ? readTls(connection) : undefined,
     keyPrefix: client.options.prefix ?? "",
+  }
+}
+
+function valkeyGlide(client) {
+  const { addresses, credentials, databaseId, useTLS, clientName, advancedConfiguration } = client.config
+  const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
+  return {
+    nodes: readNodes("client", addresses, DEFAULT_PORT),
+    // What only the cluster's client can do.
+    cluster: typeof client.fcallWithRoute === "function",
+    username: credentials?.username,
+    password: credentials?.password,
+    database: databaseId ?? 0,
+    tls: useTLS ? readTls({ ca: rootCertificates, rejectUnauthorized: !insecure }) : undefined,
+    clientName,
+    keyPrefix: "",
   }
 }
 

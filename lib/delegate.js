@@ -35,6 +35,17 @@ const DIALECTS = {
     mget: (client, keys) => client.mGet(keys),
     scan: (client, cursor, match, count) => client.scan(cursor, { MATCH: match, COUNT: count }),
   },
+  glide: {
+    // Its core runs commands at once.
+    unordered: true,
+    names: ["get", "set", "pexpire", "del", "scan"],
+    get: (client, key) => client.get(key),
+    set: (client, key, value, ms) => client.set(key, value, ms < 0 ? {} : { expiry: { type: "PX", count: ms } }),
+    expire: (client, key, ms) => client.pexpire(key, ms).then(Number),
+    del: (client, keys) => client.del([keys].flat()),
+    mget: (client, keys) => client.mget(keys),
+    scan: (client, cursor, match, count) => client.scan(cursor, { match, count }),
+  },
   upstash: {
     // Each command is an HTTP request of its own.
     unordered: true,

@@ -77,6 +77,19 @@ export const CLIENTS = [
     close: () => {},
   })),
   {
+    name: "valkey-glide",
+    open: (url) => {
+      const { hostname, port } = new URL(url)
+      const { GlideClient } = require("@valkey/valkey-glide")
+      return GlideClient.createClient({
+        addresses: [{ host: hostname, port: Number(port) }],
+        // Without the native binary, the requests of a test are its own.
+        inflightRequestsLimit: 10_000,
+      })
+    },
+    close: (client) => client.close(),
+  },
+  {
     name: "redis-mock",
     open: async () => require("redis-mock").createClient(),
     close: () => {},
