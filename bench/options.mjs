@@ -5,6 +5,7 @@ const QUICK = { rounds: 3, seconds: 0.5 }
 
 export const USAGE = `Options:
   --quick            a subset of the workloads, ${QUICK.rounds} rounds of ${QUICK.seconds} s (under two minutes)
+  --cluster          a cluster of three masters instead of one server
   --only <regex>     only the workloads whose name matches, such as "^get 300B"
   --stores <regex>   only the stores whose name matches, such as "native|baseline"
   --rounds <n>       rounds for each workload (default ${FULL.rounds})
@@ -19,6 +20,7 @@ export function readOptions(args) {
   if (!Number.isInteger(rounds)) throw wrong("rounds", "a whole number", raw.rounds)
   return {
     quick: raw.quick === true,
+    cluster: raw.cluster === true,
     only: regex("only", raw.only),
     stores: regex("stores", raw.stores),
     rounds,
@@ -29,6 +31,7 @@ export function readOptions(args) {
 function parse(args) {
   const options = {
     quick: { type: "boolean" },
+    cluster: { type: "boolean" },
     only: { type: "string" },
     stores: { type: "string" },
     rounds: { type: "string" },

@@ -37,11 +37,11 @@ export function formatReport(results) {
   return [...header(results), "", ...table(results), ""].join("\n")
 }
 
-function header({ date, machine, node, redis, cpuSource, rounds, seconds, stores, skipped }) {
+function header({ date, machine, node, redis, cluster, cpuSource, rounds, seconds, stores, skipped }) {
   return [
     "",
     `${date}, ${machine}`,
-    `Node ${node}, Redis ${redis}, median of ${rounds} rounds of ${seconds} s; CPU is that of the ${cpuSource}`,
+    `Node ${node}, Redis ${redis}${cluster ? ", a cluster of three masters" : ""}, median of ${rounds} rounds of ${seconds} s; CPU is that of the ${cpuSource}`,
     "",
     ...stores.map(({ name, title, versions }) => `  ${name.padEnd(18)}${title} (${versions.join(", ")})`),
     ...skipped.map(({ name, reason }) => `  ${name.padEnd(18)}SKIPPED: ${reason}`),

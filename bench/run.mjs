@@ -1,13 +1,13 @@
 import { writeFileSync } from "node:fs"
 
-import { createClient } from "redis"
+import * as redis from "redis"
 
 import { describeMachine } from "./machine.mjs"
 import { readOptions, UsageError } from "./options.mjs"
 import { Progress } from "./progress.mjs"
 import { formatReport, summarize } from "./report.mjs"
 import { startServerProcess } from "./server-process.mjs"
-import { STORES, versionsOf } from "./stores.mjs"
+import { STORES, makeRedisClient, versionsOf } from "./stores.mjs"
 import { WorkerProcess } from "./worker-process.mjs"
 import { selectWorkloads } from "./workloads.mjs"
 
@@ -19,14 +19,14 @@ const TTL_SLACK_S = 120
 async function main() {
   const options = readOptions(process.argv.slice(2))
   const workloads = selectWorkloads(options)
-  const rows = STORES.filter(({ name }) => options.stores.test(name))
+  const rows = STORES.filter(({ name, cluster }) => options.stores.test(name) && (cluster || !options.cluster))
   if (workloads.length === 0) throw new UsageError("--only matches no workload (try --only get)")
   if (rows.length === 0) {
     throw new UsageError(`--stores matches none of ${STORES.map(({ name }) => name).join(", ")}`)
   }
 
-  const server = await startServerProcess()
-  const inspector = createClient({ url: server.url })
+  const server = await startServerProcess(options)
+  const inspector = makeRedisClient(redis, server.urls)
   const workers = rows.map((row) => new WorkerProcess(row))
   const killWorkers = () => workers.forEach((worker) => worker.kill())
   // What is asked of a killed worker fails, and from there on everything ends as after any failure.
@@ -35,10 +35,11 @@ async function main() {
 
   try {
     await inspector.connect()
-    const { measured, skipped, cpuSource } = await openStores(workers, server.url)
+    const { measured, skipped, cpuSource } = await openStores(workers, server.urls)
     const rounds = await measureAll({ measured, workloads, options, inspector })
     const results = {
-      ...describeMachine(await inspector.info("server")),
+      ...describeMachine(await serverInfo(server.urls[0])),
+      cluster: options.cluster,
       cpuSource,
       rounds: options.rounds,
       seconds: options.seconds,
@@ -63,12 +64,21 @@ async function main() {
   }
 }
 
-async function openStores(workers, url) {
+async function serverInfo(url) {
+  const client = await redis.createClient({ url }).connect()
+  try {
+    return await client.info("server")
+  } finally {
+    client.destroy()
+  }
+}
+
+async function openStores(workers, urls) {
   const measured = []
   const skipped = []
   let cpuSource
   for (const worker of workers) {
-    const reply = await worker.ask("open", { url, prefix: prefixOf(worker.row) })
+    const reply = await worker.ask("open", { urls, prefix: prefixOf(worker.row) })
     if (reply.skipped) {
       skipped.push({ name: worker.row.name, reason: reply.skipped })
       console.error(`skipped ${worker.row.name} (${worker.row.title}): ${reply.skipped}`)

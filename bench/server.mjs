@@ -1,7 +1,8 @@
 // Redis, under a process of its own: it is stopped even when the benchmark was killed and could not do it.
+import { startCluster } from "../__test__/support/topologies.mjs"
 import { startServer } from "../scripts/redis-server.mjs"
 
-const server = startServer()
+const server = process.argv[2] === "cluster" ? startCluster({ replicas: 0 }) : startServer()
 
 process.on("disconnect", async () => {
   await (await server).stop()
@@ -10,4 +11,5 @@ process.on("disconnect", async () => {
 // Ctrl-C reaches every process of the terminal; what to do about it is the parent's to say.
 process.on("SIGINT", () => {})
 
-process.send({ url: (await server).url })
+const { url, masters = [{ url }] } = await server
+process.send({ urls: masters.map((master) => master.url) })

@@ -7,12 +7,13 @@ export const BASELINE = "baseline"
 export const OURS = "native"
 
 // `load` only loads modules, so that a store that is not installed can be told from one that does not work.
-// It returns `open(url, prefix)`, which resolves to `{store, close}`.
+// It returns `open(urls, prefix)`, which resolves to `{store, close}`.
 export const STORES = [
   {
     name: BASELINE,
     title: "connect-redis 10 + redis 6",
     packages: ["connect-redis", "redis"],
+    cluster: true,
     load() {
       const { RedisStore } = require("connect-redis")
       return openOverRedis(RedisStore, require("redis"))
@@ -22,6 +23,7 @@ export const STORES = [
     name: OURS,
     title: "connect-redis-native, adopting a redis 6 client",
     packages: ["connect-redis-native", "redis"],
+    cluster: true,
     load() {
       const { RedisStore } = require("../index.js")
       return openOverRedis(RedisStore, require("redis"))
@@ -68,9 +70,13 @@ function refuseDelegation(store) {
   }
 }
 
-function openOverRedis(RedisStore, { createClient }) {
-  return async (url, prefix) => {
-    const client = createClient({ url })
+export function makeRedisClient({ createClient, createCluster }, urls) {
+  return urls.length === 1 ? createClient({ url: urls[0] }) : createCluster({ rootNodes: urls.map((url) => ({ url })) })
+}
+
+function openOverRedis(RedisStore, redis) {
+  return async (urls, prefix) => {
+    const client = makeRedisClient(redis, urls)
     failOnError(client)
     await client.connect()
     const store = new RedisStore({ client, prefix })
@@ -86,7 +92,7 @@ function openOverRedis(RedisStore, { createClient }) {
 }
 
 function openOverIoredis(RedisStore, { Redis }, options) {
-  return async (url, prefix) => {
+  return async ([url], prefix) => {
     const client = new Redis(url, { ...options, lazyConnect: true })
     failOnError(client)
     await client.connect()

@@ -12,14 +12,14 @@ let opened
 let closed = false
 
 const answers = {
-  async open({ url, prefix }) {
+  async open({ urls, prefix }) {
     let open
     try {
       open = row.load()
     } catch (error) {
       return { skipped: error.message.split("\n", 1)[0] }
     }
-    opened = await open(url, prefix)
+    opened = await open(urls, prefix)
     return { cpuSource: mainThreadCpu.source }
   },
 
