@@ -1,6 +1,9 @@
+import assert from "node:assert/strict"
+import { execFileSync } from "node:child_process"
+import { writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join } from "node:path"
-import { after, before, describe } from "node:test"
+import { after, before, describe, test } from "node:test"
 
 import { createCluster, createClient } from "redis"
 
@@ -185,6 +188,59 @@ describe("TLS", { skip: await lacksTls() }, () => {
       native: true,
     })
   }
+})
+
+describe("TLS that cannot be trusted", { skip: await lacksTls() }, () => {
+  let certificates
+  let server
+  let url
+  before(async () => {
+    certificates = makeCertificates()
+    const port = await freePort()
+    server = await startServer({ args: certificates.args(port, "yes") })
+    url = `rediss://127.0.0.1:${port}`
+  })
+  after(async () => {
+    await server.stop()
+    certificates.remove()
+  })
+  const REFUSED = {
+    "a certificate that the system does not trust": [() => ({}), "CONNECT", /UnknownIssuer/],
+    "a certificate for another name": [
+      ({ ca, cert, key }) => ({ ca, cert, key, servername: "other.test" }),
+      "CONNECT",
+      /not valid for name|NotValidForName/,
+    ],
+    "no certificate of ours where one is asked for": [({ ca }) => ({ ca }), "CONNECT", /closed|CertificateRequired/i],
+    "a ca that is no PEM": [() => ({ ca: "garbage" }), "OPTIONS", /"tls\.ca" must be certificates in PEM/],
+    "a key that is no PEM": [({ cert }) => ({ cert, key: "garbage" }), "OPTIONS", /"tls\.key" must be an unencrypted/],
+  }
+  for (const [name, [tls, code, pattern]] of Object.entries(REFUSED)) {
+    test(name, async () => {
+      const store = new RedisStore({ url, tls: tls(certificates), commandTimeoutMs: 500 })
+      const error = await store.get("sid").then(
+        () => assert.fail("no error"),
+        (thrown) => thrown,
+      )
+      assert.equal(error.code, `ERR_REDIS_STORE_${code}`)
+      assert.match(error.message, pattern)
+      await store.close()
+    })
+  }
+
+  test("the system's roots are trusted by default", async () => {
+    const plain = await freePort()
+    const open = await startServer({ args: certificates.args(plain) })
+    const program = `
+      const { RedisStore } = require(${JSON.stringify(require.resolve("../index.js"))})
+      new RedisStore({ url: "rediss://localhost:${plain}" }).set("sid", { cookie: {} }).then(console.log, (error) => console.log(error.message))`
+    const trusted = join(open.folder, "roots.pem")
+    writeFileSync(trusted, certificates.ca)
+    const env = { ...process.env, SSL_CERT_FILE: trusted }
+    const printed = execFileSync(process.execPath, ["--eval", program], { env, encoding: "utf8" })
+    assert.equal(printed, "null\n")
+    await open.stop()
+  })
 })
 
 describe("a unix socket", () => {

@@ -346,6 +346,19 @@ describe("what is wrong with the server is said, with a code", () => {
     await server.stop()
   })
 
+  test("a server without UNLINK, CLIENT and ROLE is served all the same", async () => {
+    const without = ["UNLINK", "CLIENT", "ROLE"].flatMap((name) => ["--rename-command", name, ""])
+    const server = await startServer({ args: without })
+    const store = open({ url: server.url, clientName: "name" })
+    const ids = Array.from({ length: 1200 }, (_, n) => `s${n}`)
+    await Promise.all(ids.map((sid) => store.set(sid, session)))
+    assert.equal(await store.length(), 1200)
+    assert.equal(await store.clear(), null)
+    assert.equal(await store.length(), 0)
+    await store.close()
+    await server.stop()
+  })
+
   test("a key of another type: SERVER", async () => {
     const prefix = ownPrefix()
     await guarded.client.hSet(`${prefix}the-session-id`, "a", "b")

@@ -1,5 +1,6 @@
 // `npm test`: everything, from a fresh clone.
-import { readdirSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
 import { delimiter, dirname, join } from "node:path"
 
 import { prepare, root } from "./prepare.mjs"
@@ -7,6 +8,9 @@ import { findServer } from "./redis-server.mjs"
 import { run } from "./run.mjs"
 
 const only = process.argv.slice(2)
+const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
+const table = join(folder, "contract.jsonl")
+process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
 
 try {
   await prepare()
@@ -16,6 +20,7 @@ try {
     ...process.env,
     CONNECT_REDIS_NATIVE_SERVER: server.binary,
     REDIS_SERVER: server.binary,
+    CONTRACT_TABLE: table,
     PATH: [process.env.PATH, dirname(server.binary)].join(delimiter),
   }
   if (only.length === 0) {
@@ -35,4 +40,17 @@ try {
 } catch (error) {
   console.error(error.message)
   process.exitCode = 1
+} finally {
+  printContract()
+}
+
+/** The contract suite, by client and topology. */
+function printContract() {
+  if (!existsSync(table)) return
+  const rows = readFileSync(table, "utf8").trim().split("\n").map(JSON.parse)
+  const width = Math.max(...rows.map(({ name }) => name.length))
+  console.log("\nThe contract suite over every client and topology:")
+  for (const { name, way, passed, tests } of rows) {
+    console.log(`  ${name.padEnd(width)}  ${way.padEnd(9)}  ${passed} of ${tests} passed`)
+  }
 }

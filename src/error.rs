@@ -80,6 +80,11 @@ impl Error {
         self
     }
 
+    /// Whether the server does not have, or was told not to have, the command.
+    pub fn says_unknown_command(&self) -> bool {
+        self.code == ErrorCode::Server && self.message.contains("unknown command")
+    }
+
     /// A failure to reach `endpoint`.
     pub fn io(endpoint: &str, error: &io::Error) -> Self {
         Self::new(

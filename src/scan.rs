@@ -49,7 +49,7 @@ impl Keyspace {
     pub async fn answer<F>(
         self,
         lanes: &[usize],
-        split: bool,
+        mut split: bool,
         first: impl Future<Output = Result<Reply, Error>>,
         run: impl Fn(Step) -> F,
     ) -> Result<Reply, Error>
@@ -76,7 +76,7 @@ impl Keyspace {
                 // end, whatever is removed meanwhile, and a page is as much as one UNLINK should
                 // take.
                 if self.question == Question::Clear {
-                    removed += remove(keys, lane, split, &run).await?;
+                    removed += remove(keys, lane, &mut split, &run).await?;
                 } else {
                     seen.extend(keys);
                 }
@@ -118,10 +118,11 @@ impl Keyspace {
     }
 }
 
+/// Removes keys that are in `lane`. `split` becomes true when the server has no UNLINK.
 async fn remove<F>(
     keys: Vec<Vec<u8>>,
     lane: usize,
-    split: bool,
+    split: &mut bool,
     run: impl Fn(Step) -> F,
 ) -> Result<i64, Error>
 where
@@ -130,20 +131,22 @@ where
     if keys.is_empty() {
         return Ok(0);
     }
-    let steps: Vec<Step> = if split {
-        let one = |key| Step {
-            lane: None,
-            command: Command::Del { key },
-        };
-        keys.into_iter().map(one).collect()
-    } else {
-        vec![Step {
-            lane: Some(lane),
-            command: Command::Unlink { keys },
-        }]
-    };
+    if !*split {
+        let command = Command::Unlink { keys: keys.clone() };
+        let lane = Some(lane);
+        match run(Step { lane, command }).await {
+            Ok(Reply::Count(count)) => return Ok(count),
+            Ok(_) => return Ok(0),
+            Err(error) if error.says_unknown_command() => *split = true,
+            Err(error) => return Err(error),
+        }
+    }
+    let steps = keys.into_iter().map(|key| Step {
+        lane: None,
+        command: Command::Del { key },
+    });
     let mut removed = 0;
-    for reply in join_all(steps.into_iter().map(run)).await {
+    for reply in join_all(steps.map(run)).await {
         if let Reply::Count(count) = reply? {
             removed += count;
         }

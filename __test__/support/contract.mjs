@@ -1,6 +1,7 @@
 // What every store must do, whatever it speaks to Redis by.
 import assert from "node:assert/strict"
-import { after, before, describe, test } from "node:test"
+import { appendFileSync } from "node:fs"
+import { after, before, describe, test as nodeTest } from "node:test"
 
 import session from "express-session"
 
@@ -17,13 +18,23 @@ const soon = (ms) => new Date(Date.now() + ms)
 export function contract(name, { RedisStore, source, pttl, native }) {
   describe(name, () => {
     let made
+    let tests = 0
+    let passed = 0
     const opened = []
+    const test = (title, body) => {
+      tests++
+      nodeTest(title, async () => {
+        await body()
+        passed++
+      })
+    }
     before(async () => {
       made = await source()
     })
     after(async () => {
       await Promise.all(opened.map((store) => store.close?.()))
       await made.close?.()
+      note({ name, way: native === undefined ? "" : native ? "native" : "delegated", passed, tests })
     })
     const open = (options) => {
       const store = new RedisStore({ ...made.options, prefix: ownPrefix(), ...options })
@@ -207,4 +218,10 @@ export function contract(name, { RedisStore, source, pttl, native }) {
       assert.ok(loaded.cookie instanceof session.Cookie)
     })
   })
+}
+
+/** For the table that `npm test` prints at its end. */
+function note(row) {
+  const file = process.env.CONTRACT_TABLE
+  if (file) appendFileSync(file, `${JSON.stringify(row)}\n`)
 }
