@@ -4,6 +4,8 @@ import { createServer } from "node:net"
 import { join } from "node:path"
 import { after, describe, test } from "node:test"
 
+import { createClient } from "redis"
+
 import { RedisStore, RedisStoreError } from "../index.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 import { until } from "./support/until.mjs"
@@ -255,6 +257,34 @@ describe("connecting", () => {
     await store.close()
     await late.stop()
   })
+})
+
+test("a server that is loading its data is waited for", async () => {
+  const first = await startServer()
+  const writer = await createClient({ url: first.url }).connect()
+  for (let n = 0; n < 500; n++) await writer.set(`k${n}`, "v".repeat(200))
+  await writer.set("sess:sid", JSON.stringify(session))
+  await writer.sendCommand(["SAVE"])
+  writer.destroy()
+  const second = await startServer({
+    args: ["--dir", first.folder, "--key-load-delay", 2000, "--loading-process-events-interval-bytes", 1024],
+    ready: "Server initialized",
+  })
+  const watcher = await createClient({ url: second.url })
+    .on("error", () => {})
+    .connect()
+  await until("LOADING", () =>
+    watcher.get("k").then(
+      () => false,
+      (error) => /LOADING/.test(error.message),
+    ),
+  )
+  const store = new RedisStore({ url: second.url, commandTimeoutMs: 20_000 })
+  assert.deepEqual(await store.get("sid"), session)
+  await store.close()
+  watcher.destroy()
+  await second.stop()
+  await first.stop()
 })
 
 describe("what is wrong with the server is said, with a code", () => {

@@ -21,6 +21,8 @@ pub const TIMEOUTS_IN_A_ROW: u32 = 3;
 pub const SCAN_COUNT_MIN: u32 = 1000;
 /// How long to wait before a cluster node that does not serve now is asked again, or its cluster.
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(50);
+/// The longest time between two questions to a cluster that is not whole.
+pub const CLUSTER_RETRY_MAX: Duration = Duration::from_millis(500);
 /// How long an idle TCP connection is left alone before it is probed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 

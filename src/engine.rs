@@ -591,7 +591,7 @@ impl Worker {
     /// Sets the timer to when something is next to be looked at. Answers do not move it back: it
     /// fires at most once per deadline in vain, which costs less than moving it with every reply.
     fn arm(&mut self) {
-        if self.timer_at.is_some() && !self.map.is_cluster() {
+        if self.timer_at.is_some() && self.map.is_settled() {
             return;
         }
         let waiting = self.waiting.iter().map(|(_, _, deadline)| *deadline);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Job, lane::Lane};
 use crate::{
-    config::{CLUSTER_RETRY, Config, Endpoint, RECONNECT_MAX, Servers},
+    config::{CLUSTER_RETRY, CLUSTER_RETRY_MAX, Config, Endpoint, Servers},
     connection::{
         Target,
         cluster::{self, Range, SLOTS},
@@ -67,6 +67,11 @@ impl Map {
             }
         }
         map
+    }
+
+    /// Whether nothing but deadlines is to be looked at in time.
+    pub(super) fn is_settled(&self) -> bool {
+        self.slots.is_none() && self.holds.is_empty()
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -241,13 +246,9 @@ impl Map {
             Ok(ranges) => ranges,
             Err(error) => {
                 self.discovery.error = Some(error);
-                let delay = CLUSTER_RETRY * (1 << self.discovery.failures.min(6));
-                self.discovery.failures += 1;
-                self.discovery.due = Some(Instant::now() + delay.min(RECONNECT_MAX));
-                return;
+                return self.rediscover_later();
             }
         };
-        self.discovery.failures = 0;
         self.discovery.error = None;
         let mut slots = vec![None; SLOTS.into()].into_boxed_slice();
         for (first, last, endpoint) in ranges {
@@ -267,8 +268,17 @@ impl Map {
             .iter()
             .any(|&at| self.lanes[at].link.failure().is_some())
         {
-            self.discovery.due = Some(Instant::now() + CLUSTER_RETRY * 2);
+            self.rediscover_later();
+        } else {
+            self.discovery.failures = 0;
         }
+    }
+
+    /// Asks the cluster anew, ever more slowly.
+    fn rediscover_later(&mut self) {
+        let delay = CLUSTER_RETRY * (1 << self.discovery.failures.min(10));
+        self.discovery.failures = self.discovery.failures.saturating_add(1);
+        self.discovery.due = Some(Instant::now() + delay.min(CLUSTER_RETRY_MAX));
     }
 
     /// Moves what waits in a lane that serves it no more, behind what is on the wire there.
