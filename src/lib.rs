@@ -18,7 +18,7 @@
 //! - [`command`]: the commands and their replies.
 //! - [`connection`]: the one place that knows how Redis is run.
 //! - [`scan`]: questions about all keys, as steps of single commands.
-//! - [`engine`]: queue, chunks, deadlines, retries, close. Knows no JavaScript.
+//! - [`engine`]: queue, chunks, deadlines, retries, close; a lane for each server. Knows no JavaScript.
 //! - [`runtime`]: the thread all of this runs on.
 //! - [`binding`]: the boundary to JavaScript.
 

@@ -13,7 +13,7 @@ use futures_util::{
 };
 use tokio::time::Instant;
 
-use super::{Job, ReplyTo};
+use super::job::{Job, ReplyTo};
 use crate::connection::Replies;
 
 /// The number of a chunk, in the order of sending, and its jobs.

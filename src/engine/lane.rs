@@ -10,8 +10,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    Job, ReplyTo,
     flight::{Chunk, Flight, Landed},
+    job::{Job, ReplyTo},
     link::{Link, LinkEvent},
 };
 use crate::{

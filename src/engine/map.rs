@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
 
-use super::{Job, lane::Lane};
+use super::{job::Job, lane::Lane};
 use crate::{
     config::{CLUSTER_RETRY, CLUSTER_RETRY_MAX, Config, Endpoint, Servers},
     connection::{

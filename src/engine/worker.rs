@@ -1,0 +1,401 @@
+//! The task of one store: takes what comes, sends what waits, answers what is answered or late.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    Completion, Message, Request, Shared, Work,
+    flight::{Chunk, Landed},
+    job::{Job, ReplyTo},
+    lane::LaneEvent,
+    link::{LinkEvent, no_connection},
+    map::Map,
+};
+use crate::{
+    command::{Command, Reply},
+    config::{Config, Servers},
+    connection::{
+        Target,
+        cluster::{Range, Redirection, redirection},
+    },
+    error::{Error, ErrorCode},
+    scan::Keyspace,
+};
+
+enum Event {
+    Message(Message),
+    Lane(usize, LaneEvent),
+    Discovered(Result<Vec<Range>, Error>),
+    Timer,
+}
+
+pub(super) struct Worker {
+    pub(super) config: Arc<Config>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    /// For the steps of larger work. Weak, so that they do not keep the inbox open.
+    pub(super) own_inbox: mpsc::WeakUnboundedSender<Message>,
+    shared: Arc<Shared>,
+    pub(super) map: Map,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+    /// Answers of this turn, delivered together.
+    completions: Vec<Completion>,
+    /// Larger work under way: it will send an `Answer` each.
+    pub(super) larger: usize,
+    /// Questions that wait until a cluster is known.
+    pub(super) waiting: Vec<(u32, Keyspace, Instant)>,
+    closing: Option<u32>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        config: Config,
+        inbox: mpsc::UnboundedReceiver<Message>,
+        own_inbox: mpsc::WeakUnboundedSender<Message>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let config = Arc::new(config);
+        Self {
+            map: Map::new(&config),
+            config,
+            inbox,
+            own_inbox,
+            shared,
+            timer: Box::pin(sleep_until(Instant::now())),
+            timer_at: None,
+            completions: Vec::new(),
+            larger: 0,
+            waiting: Vec::new(),
+            closing: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let mut next = Some(poll_fn(|cx| self.poll_event(cx)).await);
+            // Everything that is ready goes into one turn, and its answers into one delivery.
+            while let Some(event) = next {
+                if matches!(event, Event::Message(Message::Abort)) {
+                    return;
+                }
+                self.handle(event);
+                next = poll_fn(|cx| self.poll_event(cx)).now_or_never();
+            }
+            self.map.release();
+            self.map.discover();
+            for lane in &mut self.map.lanes {
+                lane.dispatch();
+            }
+            self.arm();
+            self.deliver();
+            if let Some(id) = self.closing
+                && self.map.is_idle()
+                && self.larger == 0
+                && self.waiting.is_empty()
+            {
+                self.answer(id, Ok(Reply::Ok));
+                self.deliver();
+                return;
+            }
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(message) = self.inbox.poll_recv(cx) {
+            return Poll::Ready(Event::Message(message.unwrap_or(Message::Abort)));
+        }
+        for (at, lane) in self.map.lanes.iter_mut().enumerate() {
+            if let Poll::Ready(event) = lane.poll_event(cx) {
+                return Poll::Ready(Event::Lane(at, event));
+            }
+        }
+        if let Some(discovery) = self.map.running_discovery()
+            && let Poll::Ready(answer) = discovery.poll_unpin(cx)
+        {
+            return Poll::Ready(Event::Discovered(answer));
+        }
+        if self.timer_at.is_some() && self.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Timer);
+        }
+        Poll::Pending
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Message(message) => self.take(message),
+            Event::Lane(at, LaneEvent::Landed(landed)) => self.land(at, landed),
+            Event::Lane(at, LaneEvent::Link(event)) => self.linked(at, event),
+            Event::Discovered(answer) => {
+                if let Err(error) = &answer
+                    && error.code != ErrorCode::Connect
+                {
+                    self.refuse_unrouted(error);
+                }
+                self.map.discovered(answer);
+                if !self.map.masters().is_empty() {
+                    for (id, keyspace, _) in std::mem::take(&mut self.waiting) {
+                        self.larger -= 1;
+                        self.ask(id, keyspace, Instant::now() + self.config.command_timeout);
+                    }
+                }
+            }
+            Event::Timer => self.expire(),
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Batch {
+                batch,
+                deadline,
+                admitted,
+            } => self.admit(batch(), deadline, admitted),
+            Message::Step { step, reply } => {
+                let deadline = Instant::now() + self.config.command_timeout;
+                let mut job = Job::new(step.command, ReplyTo::Step(reply), deadline);
+                job.pinned = step.lane;
+                self.map.enter(job);
+            }
+            Message::Answer(completion) => {
+                self.larger -= 1;
+                self.answer(completion.id, completion.outcome);
+            }
+            Message::Close(id) => {
+                self.shared.pending.fetch_add(1, Ordering::Relaxed);
+                self.closing = Some(id);
+            }
+            Message::Abort => {}
+        }
+    }
+
+    fn admit(&mut self, requests: Vec<Request>, deadline: Instant, admitted: usize) {
+        let closed = self.shared.closed.load(Ordering::Relaxed) && admitted == 0;
+        for (position, request) in requests.into_iter().enumerate() {
+            let id = request.id;
+            if position >= admitted {
+                let refusal = if closed {
+                    closed_error()
+                } else {
+                    full_error(&self.shared)
+                };
+                self.answer(id, Err(refusal));
+                continue;
+            }
+            match request.work {
+                Work::Command(Command::MGet { keys }) if self.map.is_cluster() => {
+                    self.get_each(id, keys, deadline);
+                }
+                Work::Command(command) => {
+                    self.map
+                        .enter(Job::new(command, ReplyTo::Caller(id), deadline));
+                }
+                Work::Keyspace(keyspace) => self.ask(id, keyspace, deadline),
+                Work::Refused(error) => self.answer(id, Err(error)),
+            }
+        }
+    }
+
+    fn land(&mut self, at: usize, landed: Landed) {
+        let values = match landed.replies {
+            Ok(values) => values,
+            Err(error) => return self.give_up(at, &error, Some((landed.number, landed.jobs))),
+        };
+        self.map.lanes[at].proved();
+        let asked = self.map.lanes[at].target.clone();
+        let mut demoted = None;
+        for (mut job, value) in landed.jobs.into_iter().zip(values) {
+            let turned = match (&asked, job.pinned) {
+                (Target::Server(endpoint), None) => redirection(&value, Some(endpoint)),
+                _ => redirection(&value, None),
+            };
+            let outcome = job.command.reply(value);
+            let cluster = self.map.is_cluster();
+            let turned = match turned {
+                Some(Redirection::Demoted) => match self.config.servers {
+                    Servers::One(_) => None,
+                    Servers::Sentinel(_) => Some(Redirection::Demoted),
+                    Servers::Cluster(_) => Some(Redirection::Later),
+                },
+                Some(Redirection::Moved(_) | Redirection::Ask(_)) if !cluster => None,
+                Some(Redirection::Stranger) if self.config.credentials_source.is_none() => None,
+                turned => turned,
+            };
+            let (Some(turned), Err(refusal)) = (turned, &outcome) else {
+                self.reply(job.reply_to, outcome);
+                continue;
+            };
+            if matches!(job.reply_to, ReplyTo::Nobody) {
+                continue;
+            }
+            job.refusal = Some(refusal.clone());
+            job.asking = false;
+            match turned {
+                Redirection::Moved(endpoint) => self.map.moved(job, endpoint),
+                Redirection::Ask(endpoint) => self.map.ask(job, endpoint),
+                Redirection::Later => self.map.later(job),
+                Redirection::Demoted | Redirection::Stranger => {
+                    demoted = Some(refusal.clone());
+                    self.map.later(job);
+                }
+            }
+        }
+        if let Some(error) = demoted {
+            self.give_up(at, &error, None);
+        }
+    }
+
+    fn linked(&mut self, at: usize, event: LinkEvent) {
+        match event {
+            LinkEvent::Opened => {}
+            LinkEvent::Lost => {
+                let error = self.map.lanes[at].link.closed_by_server();
+                self.give_up(at, &error, None);
+            }
+            LinkEvent::Failed(error) => {
+                self.map.rediscover();
+                // Credentials do not get better by waiting for the deadline.
+                if error.code != ErrorCode::Connect {
+                    for job in std::mem::take(&mut self.map.lanes[at].queue) {
+                        self.reply(job.reply_to, Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a connection up; what is not safe to repeat is answered with `error`.
+    fn give_up(&mut self, at: usize, error: &Error, landed: Option<Chunk>) {
+        let fallout = self.map.lanes[at].give_up(error.clone(), landed);
+        for landed in fallout.landed {
+            self.land(at, landed);
+        }
+        for job in fallout.refused {
+            self.reply(job.reply_to, Err(error.clone()));
+        }
+        self.map.resettle();
+        self.map.rediscover();
+    }
+
+    /// Answers everything whose deadline has come.
+    fn expire(&mut self) {
+        self.timer_at = None;
+        let now = Instant::now();
+        let mut silent = Vec::new();
+        for at in 0..self.map.lanes.len() {
+            let mut expired = Vec::new();
+            let lane = &mut self.map.lanes[at];
+            let give_up = lane.expire(now, &mut expired);
+            if expired.is_empty() {
+                continue;
+            }
+            let error = lane.link.too_late();
+            for reply_to in expired {
+                self.reply(reply_to, Err(error.clone()));
+            }
+            if give_up {
+                silent.push((at, error));
+            }
+        }
+        for (at, error) in silent {
+            self.give_up(at, &error, None);
+        }
+        for job in self.map.expire(now) {
+            let error = job.refusal.unwrap_or_else(|| self.unrouted_error());
+            self.reply(job.reply_to, Err(error));
+        }
+        let late = self
+            .waiting
+            .extract_if(.., |(_, _, deadline)| *deadline <= now);
+        for (id, ..) in late.collect::<Vec<_>>() {
+            self.larger -= 1;
+            let error = self.unrouted_error();
+            self.answer(id, Err(error));
+        }
+    }
+
+    fn refuse_unrouted(&mut self, error: &Error) {
+        let far = Instant::now() + Duration::from_secs(u32::MAX.into());
+        for job in self.map.expire(far) {
+            self.reply(job.reply_to, Err(error.clone()));
+        }
+        for (id, ..) in std::mem::take(&mut self.waiting) {
+            self.larger -= 1;
+            self.answer(id, Err(error.clone()));
+        }
+    }
+
+    fn unrouted_error(&self) -> Error {
+        no_connection(
+            &self.config.servers.to_string(),
+            &self.config,
+            self.map.failure(),
+        )
+    }
+
+    /// Sets the timer to when something is next to be looked at. Answers do not move it back: it
+    /// fires at most once per deadline in vain, which costs less than moving it with every reply.
+    fn arm(&mut self) {
+        if self.timer_at.is_some() && self.map.is_settled() {
+            return;
+        }
+        let waiting = self.waiting.iter().map(|(_, _, deadline)| *deadline);
+        let Some(at) = waiting.chain(self.map.wake_at()).min() else {
+            return;
+        };
+        if self.timer_at.is_none_or(|armed| at < armed) {
+            self.timer.as_mut().reset(at);
+            self.timer_at = Some(at);
+        }
+    }
+
+    fn reply(&mut self, reply_to: ReplyTo, outcome: Result<Reply, Error>) {
+        match reply_to {
+            ReplyTo::Caller(id) => self.answer(id, outcome),
+            ReplyTo::Step(reply) => {
+                let _ = reply.send(outcome);
+            }
+            ReplyTo::Nobody => {}
+        }
+    }
+
+    fn answer(&mut self, id: u32, outcome: Result<Reply, Error>) {
+        self.shared.pending.fetch_sub(1, Ordering::Relaxed);
+        self.completions.push(Completion { id, outcome });
+    }
+
+    fn deliver(&mut self) {
+        if !self.completions.is_empty() {
+            self.shared
+                .sink
+                .deliver(std::mem::take(&mut self.completions));
+        }
+    }
+}
+
+pub(super) fn closed_error() -> Error {
+    Error::new(
+        ErrorCode::Closed,
+        "The store is closed; make a new RedisStore to go on.",
+    )
+}
+
+fn full_error(shared: &Shared) -> Error {
+    Error::new(
+        ErrorCode::QueueFull,
+        format!(
+            "{} requests are pending already (option \"maxPending\"); Redis is slower than they come.",
+            shared.max_pending
+        ),
+    )
+}
