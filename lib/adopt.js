@@ -124,11 +124,20 @@ const ASK_MS = 500
  * commands. A TypeError if it lacks one.
  */
 function recognise(client) {
-  const kind = KINDS.find(({ matches }) => matches(client))
-  const readable = kind?.settings !== undefined && (kind.readable === undefined || kind.readable(client))
+  const kind = KINDS.find(({ matches }) => holds(matches, client))
+  const readable = kind?.settings !== undefined && (kind.readable === undefined || holds(kind.readable, client))
   return {
     settings: readable ? () => kind.settings(client) : undefined,
     dialect: dialectOf(client, kind?.dialect),
+  }
+}
+
+/** A Proxy around a client may throw where the client itself would tell: then it does not tell. */
+function holds(question, client) {
+  try {
+    return question(client)
+  } catch {
+    return false
   }
 }
 

@@ -114,6 +114,21 @@ export const CLIENTS = [
     native: false,
   },
   {
+    name: "a Proxy around redis-4 that hides its options",
+    open: async (url) => {
+      const client = require("redis-4").createClient({ url })
+      client.on("error", () => {})
+      await client.connect()
+      const get = (target, name, receiver) => {
+        const value = typeof target[name] === "function" ? target[name] : Reflect.get(target, name, receiver)
+        return typeof value === "function" ? value.bind(target) : value
+      }
+      return new Proxy(client, { get })
+    },
+    close: (client) => client.disconnect(),
+    native: false,
+  },
+  {
     name: "an unknown client that takes callbacks",
     open: async (url) =>
       speaking(await openRedis(url), (command) => (...args) => {
