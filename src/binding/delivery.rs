@@ -19,10 +19,12 @@ use napi::{
 use crate::{
     command::Reply,
     engine::{Completion, Sink},
-    error::ErrorCode,
+    error::{Error, ErrorCode},
 };
 
 const COLUMNS: usize = 3;
+
+const TEXT_MAX_BYTES: usize = 256 << 20;
 
 /// Nothing is there.
 const NIL: f64 = 0.0;
@@ -96,11 +98,8 @@ impl Delivery {
     }
 }
 
-fn encode(
-    outcome: Result<Reply, crate::error::Error>,
-    texts: &mut Vec<Option<Text>>,
-) -> (f64, f64) {
-    match outcome {
+fn encode(outcome: Result<Reply, Error>, texts: &mut Vec<Option<Text>>) -> (f64, f64) {
+    match outcome.and_then(presentable) {
         Ok(Reply::Nil) => (NIL, 0.0),
         Ok(Reply::Ok | Reply::Page { .. }) => (OK, 0.0),
         Ok(Reply::Count(count)) => (COUNT, count as f64),
@@ -120,6 +119,25 @@ fn encode(
             (ERROR, code.unwrap_or_default() as f64)
         }
     }
+}
+
+/// V8 has no string for more than 512 MB, and an answer that cannot be made would take those beside
+/// it along.
+fn presentable(reply: Reply) -> Result<Reply, Error> {
+    let largest = match &reply {
+        Reply::Text(text) => text.len(),
+        Reply::Texts(texts) => texts.iter().flatten().map(Vec::len).max().unwrap_or(0),
+        _ => 0,
+    };
+    if largest <= TEXT_MAX_BYTES {
+        return Ok(reply);
+    }
+    Err(Error::new(
+        ErrorCode::Decode,
+        format!(
+            "Redis answered with {largest} bytes, which is more than a string may hold ({TEXT_MAX_BYTES}); check what is stored under these keys."
+        ),
+    ))
 }
 
 impl Sink for Delivery {
@@ -160,5 +178,27 @@ impl ToNapiValue for Text {
         };
         check_status!(status, "A string could not be created")?;
         Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_no_string_can_hold_is_an_error() {
+        let mut texts = Vec::new();
+        let fits = encode(Ok(Reply::Text(vec![b'x'; 10])), &mut texts);
+        assert_eq!((fits.0, texts.len()), (TEXT, 1));
+        for reply in [
+            Reply::Text(vec![0; TEXT_MAX_BYTES + 1]),
+            Reply::Texts(vec![None, Some(vec![0; TEXT_MAX_BYTES + 1])]),
+        ] {
+            let (kind, code) = encode(Ok(reply), &mut Vec::new());
+            assert_eq!(
+                (kind, ErrorCode::ALL[code as usize]),
+                (ERROR, ErrorCode::Decode)
+            );
+        }
     }
 }
