@@ -7,6 +7,7 @@ import { after, describe, test } from "node:test"
 import { createClient } from "redis"
 
 import { RedisStore, RedisStoreError } from "../index.mjs"
+import { startFakeServer } from "./support/fake-server.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 import { until } from "./support/until.mjs"
 
@@ -194,6 +195,23 @@ describe("credentials that change", () => {
       const [line] = await connections(`provided-${name}`)
       assert.equal(field(line, "user"), "changing")
     }
+  })
+
+  test("are asked for again when the server says that they hold no more", async () => {
+    const seen = []
+    const fake = await startFakeServer(([name, ...words], connection) => {
+      if (name === "AUTH") return "+OK\r\n"
+      if (name === "CLIENT") return words[0] === "ID" ? `:${connection}\r\n` : "+OK\r\n"
+      seen.push(`${name} on ${connection}`)
+      return connection === 1 ? "-NOAUTH Authentication required.\r\n" : "$-1\r\n"
+    })
+    let asked = 0
+    const credentials = () => ({ password: `token-${++asked}` })
+    const store = open({ url: fake.url, credentials })
+    assert.equal(await store.get("sid"), null)
+    assert.deepEqual([asked, seen], [2, ["GET on 1", "GET on 2"]])
+    await store.close()
+    fake.stop()
   })
 
   const FAILURES = {

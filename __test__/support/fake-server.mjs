@@ -1,0 +1,34 @@
+import { createServer } from "node:net"
+
+/**
+ * A server of Redis's protocol for what a real one cannot be made to say. `answer(words, connection)`
+ * returns the raw reply to a command; `connection` counts from 1.
+ */
+export async function startFakeServer(answer) {
+  const sockets = new Set()
+  let connections = 0
+  const server = createServer((socket) => {
+    const connection = ++connections
+    sockets.add(socket.on("error", () => {}))
+    let text = ""
+    socket.on("data", (data) => {
+      text += data
+      for (let command = take(); command; command = take()) socket.write(answer(command, connection))
+    })
+    function take() {
+      const count = Number(/^\*(\d+)\r\n/.exec(text)?.[1])
+      const words = new RegExp(`^\\*${count}\\r\\n(?:\\$\\d+\\r\\n[^\\r]*\\r\\n){${count}}`).exec(text)?.[0]
+      if (words === undefined) return undefined
+      text = text.slice(words.length)
+      return words.split("\r\n").filter((_, at) => at > 0 && at % 2 === 0)
+    }
+  })
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
+  return {
+    url: `redis://127.0.0.1:${server.address().port}`,
+    stop: () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    },
+  }
+}
