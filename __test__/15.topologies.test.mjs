@@ -217,7 +217,7 @@ describe("TLS that cannot be trusted", { skip: await lacksTls() }, () => {
   }
   for (const [name, [tls, code, pattern]] of Object.entries(REFUSED)) {
     test(name, async () => {
-      const store = new RedisStore({ url, tls: tls(certificates), commandTimeoutMs: 500 })
+      const store = new RedisStore({ url, tls: tls(certificates), commandTimeoutMs: 2000 })
       const error = await store.get("sid").then(
         () => assert.fail("no error"),
         (thrown) => thrown,

@@ -308,7 +308,7 @@ test("a server that is loading its data is waited for", async () => {
 describe("what is wrong with the server is said, with a code", () => {
   const secrets = [PASSWORD, "wrong-secret", "the-session-id", "the-session-value"]
   async function failure(options, method = (store) => store.get("the-session-id")) {
-    const store = open({ commandTimeoutMs: 500, ...options })
+    const store = open({ commandTimeoutMs: 20_000, ...options })
     const error = await method(store).then(
       () => assert.fail("no error"),
       (thrown) => thrown,
@@ -321,14 +321,14 @@ describe("what is wrong with the server is said, with a code", () => {
   }
 
   test("an unreachable host: CONNECT, and the system's words", async () => {
-    const error = await failure({ url: "redis://:wrong-secret@127.0.0.1:1" })
+    const error = await failure({ url: "redis://:wrong-secret@127.0.0.1:1", commandTimeoutMs: 500 })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
     assert.match(error.message, /No connection to Redis at 127\.0\.0\.1:1 within 500 ms.*refused/)
     assert.match(error.cause.message, /refused/)
   })
 
   test("a host name that does not exist: CONNECT", async () => {
-    const error = await failure({ url: "redis://no-such-host.invalid" })
+    const error = await failure({ url: "redis://no-such-host.invalid", commandTimeoutMs: 500 })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
   })
 
@@ -360,7 +360,7 @@ describe("what is wrong with the server is said, with a code", () => {
   })
 
   test("a database that does not exist: CONNECT", async () => {
-    const error = await failure({ url: `${guarded.url}/999` })
+    const error = await failure({ url: `${guarded.url}/999`, commandTimeoutMs: 1000 })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
     assert.match(error.message, /refused the connection's settings|database/)
   })
@@ -379,7 +379,11 @@ describe("what is wrong with the server is said, with a code", () => {
         serve(socket)
       })
       await new Promise((resolve) => stranger.listen(0, "127.0.0.1", resolve))
-      const error = await failure({ url: `redis://127.0.0.1:${stranger.address().port}`, connectTimeoutMs: 200 })
+      const error = await failure({
+        url: `redis://127.0.0.1:${stranger.address().port}`,
+        connectTimeoutMs: 200,
+        commandTimeoutMs: 1000,
+      })
       assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
       for (const socket of sockets) socket.destroy()
       stranger.close()

@@ -3,18 +3,23 @@ import { describe, test } from "node:test"
 
 import { RedisStore } from "../index.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
-import { called } from "./support/until.mjs"
+import { called, until } from "./support/until.mjs"
 
 const server = ownServer()
 const session = { cookie: { originalMaxAge: null }, secret: "the-session-value" }
 const open = (options) => new RedisStore({ url: server.url, prefix: ownPrefix(), ...options })
+const isDone = (promise) =>
+  promise.then(
+    () => true,
+    () => false,
+  )
 const code = (name) => ({ code: `ERR_REDIS_STORE_${name}` })
 
 describe("a frozen server", () => {
   test("is answered for with TIMEOUT, every request once, and is used again when it thaws", async () => {
     const frozen = await startServer()
     const store = new RedisStore({ url: frozen.url, commandTimeoutMs: 150 })
-    await store.set("sid", session)
+    await until("a connection", () => isDone(store.set("sid", session)))
     process.kill(frozen.pid, "SIGSTOP")
     const errors = []
     await Promise.all(
@@ -36,7 +41,7 @@ describe("a frozen server", () => {
   test("applies what it had not read in its order, or not at all", async () => {
     const frozen = await startServer()
     const store = new RedisStore({ url: frozen.url, commandTimeoutMs: 150, prefix: "" })
-    await store.set("sid", { cookie: {}, n: 0 })
+    await until("a connection", () => isDone(store.set("sid", { cookie: {}, n: 0 })))
     process.kill(frozen.pid, "SIGSTOP")
     const old = Array.from({ length: 8 }, (_, n) => store.set("sid", { cookie: {}, n: n + 1 }).catch(() => {}))
     await Promise.all(old)

@@ -9,7 +9,7 @@ const server = ownServer()
 const WORKER = `
   const { parentPort, workerData } = require("node:worker_threads")
   const { RedisStore } = require(workerData.index)
-  const store = new RedisStore({ url: workerData.url, prefix: workerData.prefix })
+  const store = new RedisStore({ url: workerData.url, prefix: workerData.prefix, commandTimeoutMs: 20_000 })
   const session = { cookie: { originalMaxAge: null }, text: "x".repeat(300) }
   let answered = 0
   const go = (sid) => store.set(sid, session, () => store.get(sid, (error) => {
@@ -40,7 +40,7 @@ test("a worker thread has a store of its own and ends when it is idle", async ()
 })
 
 test("workers are terminated under load, five times, and the main thread's store goes on", async () => {
-  const store = new RedisStore({ url: server.url, prefix: ownPrefix() })
+  const store = new RedisStore({ url: server.url, prefix: ownPrefix(), commandTimeoutMs: 20_000 })
   await store.set("sid", { cookie: {}, n: 1 })
   for (let round = 0; round < 5; round++) {
     const workers = [start({ endless: true }), start({ endless: true })]

@@ -160,7 +160,7 @@ test("a Redis that dies under the app fails requests, and serves them again when
   const first = await startServer()
   const store = new RedisStore({ url: first.url, commandTimeoutMs: 200 })
   const { go } = await app(require("express"), { store })
-  await go("/visit")
+  await until("a first visit", async () => (await go("/visit")).status === 200)
   await first.stop()
   assert.equal((await go("/visit")).status, 503)
   const second = await startServer({ port: first.port })

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::{Child, Command as Process, Stdio},
     sync::{
         Arc,
@@ -44,6 +44,11 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server starts");
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "the server does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Self { process, port }
     }
 
@@ -237,7 +242,10 @@ fn a_frozen_server_is_a_timeout_and_is_used_again_when_it_thaws() {
     let mut store = Store::open(server.port, |config| {
         config.command_timeout = Duration::from_millis(200);
     });
-    assert_eq!(store.ask(set("key", "1")), Ok(Reply::Ok));
+    let deadline = Instant::now() + PATIENCE;
+    while store.ask(set("key", "1")) != Ok(Reply::Ok) {
+        assert!(Instant::now() < deadline, "the server was not found");
+    }
     server.signal("-STOP");
     store.submit((0..64).map(|_| get("key")).collect());
     for outcome in store.collect(64).into_values() {
