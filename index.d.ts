@@ -28,7 +28,7 @@ declare namespace connectRedis {
     stringify(session: SessionData): string
   }
 
-  /** Where a server listens; `"host:port"` and Redis URLs are nodes too. */
+  /** Where a server listens; `"host:port"` is a node too. */
   export type Node = string | { host?: string; port?: number }
 
   /** Node's TLS options, as far as they concern a client; PEM as text or Buffer. */

@@ -78,6 +78,19 @@ describe("a delegate", () => {
     )
   })
 
+  test("goes on with a key whose request was refused, where it keeps the order itself", async () => {
+    const client = {
+      ...slow,
+      baseUrl: "http://stub",
+      pexpire() {},
+      get: () => new Promise((r) => setImmediate(r, "{}")),
+    }
+    const store = new RedisStore({ client, maxPending: 1, commandTimeoutMs: 5000 })
+    const [first, second] = await Promise.allSettled([store.get("sid"), store.get("sid")])
+    assert.deepEqual([first.status, second.reason.code], ["fulfilled", "ERR_REDIS_STORE_QUEUE_FULL"])
+    assert.deepEqual(await store.get("sid"), {})
+  })
+
   test("wraps what the client throws, rejects with or calls back with", async () => {
     const why = new Error("mine")
     const FAILING = [

@@ -34,6 +34,8 @@ describe("a wrong option is named, with what it got", () => {
     [{ nodes: [] }, /Option "nodes" must be a list of \{host, port\}/],
     [{ nodes: "host:1" }, /Option "nodes" must be a list of a cluster's nodes, got a string/],
     [{ nodes: [{ port: 0 }] }, /Option "nodes\[0\]" must be/],
+    [{ nodes: ["redis://u:hunter2@h:1"] }, /"nodes\[0\]" must be .*, got a string that is neither\.$/],
+    [{ nodes: ["rediss://h:1"] }, /"nodes\[0\]" must be/],
     [{ nodes: [{ port: 1 }], database: 2 }, /Option "database" must be 0 for a cluster.*, got 2/],
     [{ sentinel: { nodes: [{ port: 1 }] } }, /Option "sentinel\.name" must be the name of a master group/],
     [{ sentinel: { name: "m" } }, /Option "sentinel\.nodes" must be a list/],

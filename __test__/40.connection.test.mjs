@@ -263,6 +263,29 @@ describe("connecting", () => {
     assert.deepEqual(await store.get("sid"), session)
   })
 
+  test("again after a restart leaves the connections of others alone", async () => {
+    const first = await startServer()
+    const store = new RedisStore({ url: first.url, commandTimeoutMs: 20_000 })
+    const others = await Promise.all(Array.from({ length: 20 }, () => createClient({ url: first.url }).connect()))
+    await store.get("sid")
+    for (const other of others) other.destroy()
+    await first.stop()
+    const second = await startServer({ port: first.port })
+    const strangers = await Promise.all(
+      Array.from({ length: 60 }, () =>
+        createClient({ url: second.url, socket: { reconnectStrategy: false } }).connect(),
+      ),
+    )
+    let dropped = 0
+    for (const stranger of strangers) stranger.on("error", () => dropped++)
+    await store.get("sid")
+    assert.ok((await Promise.all(strangers.map((stranger) => stranger.ping()))).every((reply) => reply === "PONG"))
+    assert.equal(dropped, 0)
+    for (const stranger of strangers) stranger.destroy()
+    await store.close()
+    await second.stop()
+  })
+
   test("waits for a server that comes late, and the requests with it", async () => {
     const first = await startServer()
     const { port } = first

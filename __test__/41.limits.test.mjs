@@ -201,6 +201,16 @@ describe("close", () => {
     assert.equal(await open().close(), null)
   })
 
+  test("of a store whose Redis was frozen, after its requests were answered for", async () => {
+    const frozen = await startServer()
+    const store = new RedisStore({ url: frozen.url, commandTimeoutMs: 300 })
+    await until("a connection", () => isDone(store.get("sid")))
+    process.kill(frozen.pid, "SIGSTOP")
+    await assert.rejects(store.get("sid"), code("TIMEOUT"))
+    assert.equal(await store.close(), null)
+    await frozen.stop()
+  })
+
   test("of a store whose Redis is not there", async () => {
     const store = open({ url: "redis://127.0.0.1:1", commandTimeoutMs: 200 })
     const pending = called((done) => store.get("sid", done))

@@ -173,16 +173,18 @@ function ioredisSentinel({ options, condition }) {
 
 function ioredisCluster({ options, startupNodes }) {
   const redis = options.redisOptions ?? {}
-  const nodes = startupNodes.map((node) => (typeof node === "number" ? { port: node } : node))
-  const url = nodes.find((node) => typeof node === "string" && node.includes("@"))
-  const said = url === undefined ? {} : readUrl(url)
+  const said = startupNodes.map((node) => {
+    if (typeof node === "string") return readUrl(/^\w+:\/\//.test(node) ? node : `redis://${node}`)
+    return { nodes: readNodes("client", [typeof node === "number" ? { port: node } : node], DEFAULT_PORT) }
+  })
+  const [first] = said
   return {
-    nodes: readNodes("client", nodes, DEFAULT_PORT),
+    nodes: said.flatMap(({ nodes }) => nodes),
     cluster: true,
-    ...login(redis, { username: redis.username ?? said.username, password: redis.password ?? said.password }),
+    ...login(redis, { username: redis.username ?? first.username, password: redis.password ?? first.password }),
     keyPrefix: options.keyPrefix || redis.keyPrefix || "",
     database: 0,
-    tls: tlsOf(redis.tls),
+    tls: tlsOf(redis.tls) ?? first.tls,
   }
 }
 

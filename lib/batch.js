@@ -21,6 +21,9 @@ const [NIL, OK, COUNT, TEXT, TEXTS] = [0, 1, 2, 3, 4]
 const ANSWER_COLUMNS = 3
 const ANSWERS_PER_TURN = 512
 
+/** A batch of more text than this is not waited for: V8 has no string for more than 512 M units. */
+const TEXT_MAX_UNITS = 2 ** 26
+
 /** Answers are read here by whichever store is being woken: nobody holds on to them. */
 const answers = new Float64Array(1 + ANSWERS_PER_TURN * ANSWER_COLUMNS)
 
@@ -130,6 +133,7 @@ class Batch {
     if (this.#store === undefined || this.#closed) {
       if (!this.#accepts(request, () => this.send(operation, key, value, number, request))) return
     }
+    if (this.#text.length + value.length > TEXT_MAX_UNITS) this.#flush()
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
   }
 

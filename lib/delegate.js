@@ -130,19 +130,9 @@ class Delegate {
     if (!this.#dialect.unordered) return this.#run(request, command, read)
     const before = this.#last.get(key)
     const inOrder = before === undefined ? command : (done) => before.then(() => command(done))
-    const reply = new Promise((resolve) => {
-      this.#run(
-        request,
-        (done) => {
-          const promise = inOrder(done)
-          promise.then(resolve, resolve)
-          return promise
-        },
-        read,
-      )
-    })
-    this.#last.set(key, reply)
-    reply.then(() => this.#last.get(key) === reply && this.#last.delete(key))
+    const settled = new Promise((resolve) => this.#run(request, inOrder, read, resolve))
+    this.#last.set(key, settled)
+    settled.then(() => this.#last.get(key) === settled && this.#last.delete(key))
   }
 
   mget(keys, request) {
@@ -163,7 +153,7 @@ class Delegate {
   }
 
   /** Runs one command; its reply or the deadline settles the request, whichever is first. */
-  #run(request, command, read) {
+  #run(request, command, read, settled) {
     let open = true
     let timer = null
     const settle = (error, reply) => {
@@ -171,6 +161,7 @@ class Delegate {
       open = false
       this.#pending--
       clearTimeout(timer)
+      settled?.()
       request.runInAsyncScope(request.settle, request, error, reply)
     }
     const { commandTimeoutMs, maxPending } = this.#limits

@@ -77,18 +77,20 @@ function readNodes(option, nodes, defaultPort) {
     const { host, port } = typeof node === "string" ? readNode(node) : (node ?? {})
     const found = { host: host ?? "127.0.0.1", port: Number(port ?? defaultPort) }
     if (typeof found.host !== "string" || !Number.isInteger(found.port) || found.port < 1 || found.port > 65535) {
-      throw optionError(
-        `Option "${option}[${at}]" must be {host, port}, "host:port" or a Redis URL, got ${shown(node)}.`,
-      )
+      const got = typeof node === "string" ? "a string that is neither" : shown(node)
+      throw optionError(`Option "${option}[${at}]" must be {host, port} or "host:port", got ${got}.`)
     }
     return found
   })
 }
 
+/** "host:port", or redis:// without more: what a URL says beside that, the other options say. */
 function readNode(text) {
   try {
-    const { hostname, port } = new URL(/^\w+:\/\//.test(text) ? text : `redis://${text}`)
-    return { host: hostname.replace(/^\[(.*)\]$/, "$1") || undefined, port: port || undefined }
+    const url = new URL(/^\w+:\/\//.test(text) ? text : `redis://${text}`)
+    const more = url.protocol !== "redis:" || url.username || url.password || url.search || !/^\/?$/.test(url.pathname)
+    if (more) return { port: Number.NaN }
+    return { host: url.hostname.replace(/^\[(.*)\]$/, "$1") || undefined, port: url.port || undefined }
   } catch {
     return { port: Number.NaN }
   }

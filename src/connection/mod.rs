@@ -16,8 +16,8 @@ use crate::{
     config::{Config, Endpoint, Servers},
     error::{Error, ErrorCode},
 };
-pub use standalone::Connection;
 use standalone::Login;
+pub use standalone::{Connection, Identity};
 
 /// Resolves, in whichever way, when the connection it came with is gone.
 pub type Closed = oneshot::Receiver<()>;
@@ -34,22 +34,22 @@ pub enum Target {
     Master,
 }
 
-/// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the id that
-/// the server gave to the connection before this one: commands of it that the server has not read
+/// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the
+/// connection before this one: commands of it that the server has not read
 /// yet must not run after the first of ours, so it is killed first.
 pub async fn open(
     config: Arc<Config>,
     target: Target,
-    predecessor: Option<i64>,
+    predecessor: Option<Identity>,
 ) -> Result<(Connection, Closed), Error> {
     let opening = async {
         match (&target, &config.servers) {
             (Target::Server(endpoint), _) => {
                 let login = Login::of(&config).await?;
-                Connection::open(endpoint, &login, &config, predecessor).await
+                Connection::open(endpoint, &login, &config, predecessor.as_ref()).await
             }
             (Target::Master, Servers::Sentinel(settings)) => {
-                sentinel::open_master(settings, &config).await
+                sentinel::open_master(settings, &config, predecessor.as_ref()).await
             }
             (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
         }

@@ -6,7 +6,7 @@ use redis::{Pipeline, Value};
 
 use super::{
     Closed,
-    standalone::{Connection, Login},
+    standalone::{Connection, Identity, Login},
 };
 use crate::{
     config::{Config, Endpoint, Sentinel},
@@ -18,6 +18,7 @@ use crate::{
 pub(super) async fn open_master(
     sentinel: &Sentinel,
     config: &Config,
+    predecessor: Option<&Identity>,
 ) -> Result<(Connection, Closed), Error> {
     let mut answers: FuturesUnordered<_> = sentinel
         .nodes
@@ -30,7 +31,7 @@ pub(super) async fn open_master(
         match answer {
             Ok(master) if tried.contains(&master) => {}
             Ok(master) => {
-                match verified(&master, config).await {
+                match verified(&master, config, predecessor).await {
                     Ok(opened) => return Ok(opened),
                     Err(error) => failure = Some(error),
                 }
@@ -84,8 +85,12 @@ async fn master_of(
     }
 }
 
-async fn verified(master: &Endpoint, config: &Config) -> Result<(Connection, Closed), Error> {
-    let opened = Connection::open(master, &Login::of(config).await?, config, None).await?;
+async fn verified(
+    master: &Endpoint,
+    config: &Config,
+    predecessor: Option<&Identity>,
+) -> Result<(Connection, Closed), Error> {
+    let opened = Connection::open(master, &Login::of(config).await?, config, predecessor).await?;
     let mut question = Pipeline::new();
     question.cmd("ROLE");
     match opened.0.send(question).await?.pop() {

@@ -46,7 +46,15 @@ pub struct Connection {
     /// The crate's driver would go on until every reply has come, which a frozen server never sends.
     driver: AbortHandle,
     endpoint: String,
-    id: Option<i64>,
+    identity: Option<Identity>,
+}
+
+/// A connection as the server knows it. Ids begin anew when a server does, addresses come from us:
+/// only both together are nobody else.
+#[derive(Clone)]
+pub struct Identity {
+    id: i64,
+    address: String,
 }
 
 impl Drop for Connection {
@@ -61,7 +69,7 @@ impl Connection {
         endpoint: &Endpoint,
         login: &Login<'_>,
         config: &Config,
-        predecessor: Option<i64>,
+        predecessor: Option<&Identity>,
     ) -> Result<(Self, Closed), Error> {
         let name = endpoint.to_string();
         match stream::connect(endpoint, login.tls, config).await? {
@@ -76,7 +84,7 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         endpoint: String,
         login: &Login<'_>,
-        predecessor: Option<i64>,
+        predecessor: Option<&Identity>,
     ) -> Result<(Self, Closed), Error> {
         let mut info = RedisConnectionInfo::default()
             .set_skip_set_lib_name()
@@ -102,7 +110,7 @@ impl Connection {
             link,
             driver,
             endpoint,
-            id: None,
+            identity: None,
         };
         connection.greet(login, predecessor).await?;
         Ok((connection, closed))
@@ -110,18 +118,20 @@ impl Connection {
 
     /// The first exchange: shows that the server is Redis and takes our commands, which a
     /// connection without password and database has not shown yet.
-    async fn greet(&mut self, login: &Login<'_>, predecessor: Option<i64>) -> Result<(), Error> {
+    async fn greet(
+        &mut self,
+        login: &Login<'_>,
+        predecessor: Option<&Identity>,
+    ) -> Result<(), Error> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("CLIENT").arg("ID");
+        pipeline.cmd("CLIENT").arg("INFO");
         if let Some(name) = login.client_name {
             pipeline.cmd("CLIENT").arg("SETNAME").arg(name);
         }
-        if let Some(predecessor) = predecessor {
-            pipeline
-                .cmd("CLIENT")
-                .arg("KILL")
-                .arg("ID")
-                .arg(predecessor);
+        if let Some(Identity { id, address }) = predecessor {
+            let kill = pipeline.cmd("CLIENT").arg("KILL");
+            kill.arg("ID").arg(id).arg("ADDR").arg(address);
         }
         let count = pipeline.len();
         let replies = self
@@ -129,8 +139,14 @@ impl Connection {
             .send_packed_commands(&pipeline, 0, count)
             .await
             .map_err(|error| Error::handshake(&self.endpoint, &error))?;
-        match replies.into_iter().next() {
-            Some(Value::Int(id)) => self.id = Some(id),
+        let mut replies = replies.into_iter();
+        match replies.next() {
+            Some(Value::Int(id)) => {
+                self.identity = replies
+                    .next()
+                    .and_then(|info| address_of(&info))
+                    .map(|address| Identity { id, address });
+            }
             Some(Value::ServerError(error)) => self.tolerate(error)?,
             _ => return Err(Error::not_redis(&self.endpoint)),
         }
@@ -194,8 +210,21 @@ impl Connection {
         }
     }
 
-    /// The id that the server gave to this connection.
-    pub fn id(&self) -> Option<i64> {
-        self.id
+    /// How the server knows this connection, if it tells.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
+}
+
+/// The address of a connection in the reply to CLIENT INFO, which Redis has since 6.2.
+fn address_of(info: &Value) -> Option<String> {
+    let text = match info {
+        Value::BulkString(text) => String::from_utf8_lossy(text),
+        Value::VerbatimString { text, .. } => text.as_str().into(),
+        _ => return None,
+    };
+    let address = text
+        .split(' ')
+        .find_map(|field| field.strip_prefix("addr="))?;
+    Some(address.to_owned())
 }

@@ -53,8 +53,21 @@ impl Lane {
         }
     }
 
+    /// Whether nobody waits for this lane, be there replies to come or not.
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.flight.is_empty()
+        let unanswered = |job: &Job| !matches!(job.reply_to, ReplyTo::Nobody);
+        self.queue.is_empty() && !self.flight.jobs().any(unanswered)
+    }
+
+    /// Queues `job` in the order of the requests, which is nearly always at the end.
+    pub(super) fn enqueue(&mut self, job: Job) {
+        let at = match self.queue.back() {
+            Some(last) if last.seq > job.seq => {
+                self.queue.partition_point(|other| other.seq < job.seq)
+            }
+            _ => self.queue.len(),
+        };
+        self.queue.insert(at, job);
     }
 
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LaneEvent> {

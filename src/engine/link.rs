@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     config::{Config, RECONNECT_MAX, RECONNECT_MIN},
-    connection::{self, Closed, Connection, Named, Target},
+    connection::{self, Closed, Connection, Identity, Named, Target},
     error::{Error, ErrorCode},
 };
 
@@ -27,8 +27,8 @@ pub(super) struct Link {
     failures: u32,
     /// Why there is no connection.
     error: Option<Error>,
-    /// The id of the connection that we gave up and that the server may still read from.
-    predecessor: Option<i64>,
+    /// The connection that we gave up and that the server may still read from.
+    predecessor: Option<Identity>,
 }
 
 enum State {
@@ -62,7 +62,7 @@ impl Link {
 
     fn open(&mut self) {
         let config = Arc::clone(&self.config);
-        let attempt = connection::open(config, self.target.clone(), self.predecessor);
+        let attempt = connection::open(config, self.target.clone(), self.predecessor.clone());
         self.state = State::Opening(attempt.boxed());
     }
 
@@ -111,7 +111,7 @@ impl Link {
     /// Closes the connection, if there is one, because of `error`, and plans the next attempt.
     pub(super) fn lost(&mut self, error: Error) {
         if let State::Up(connection, _) = &self.state {
-            self.predecessor = connection.id();
+            self.predecessor = connection.identity().cloned();
         }
         self.error = Some(error);
         let until = Instant::now() + backoff(self.failures);

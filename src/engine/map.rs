@@ -105,13 +105,16 @@ impl Map {
 
     fn place(&mut self, job: Job) {
         if let Some(lane) = job.pinned {
-            self.lanes[lane].queue.push_back(job);
+            self.lanes[lane].enqueue(job);
         } else if let Some(hold) = self.holds.get_mut(&job.slot) {
             hold.jobs.push(job);
         } else {
             match self.lane_of(job.slot) {
-                Some(lane) => self.lanes[lane].queue.push_back(job),
-                None => self.unrouted.push(job),
+                Some(lane) => self.lanes[lane].enqueue(job),
+                None => {
+                    self.unrouted.push(job);
+                    self.rediscover();
+                }
             }
         }
     }
@@ -138,7 +141,7 @@ impl Map {
     pub(super) fn ask(&mut self, mut job: Job, endpoint: Endpoint) {
         job.asking = true;
         let lane = self.lane_at(endpoint);
-        self.lanes[lane].queue.push_back(job);
+        self.lanes[lane].enqueue(job);
     }
 
     /// Nobody serves `job`'s slot for the moment.
@@ -259,7 +262,7 @@ impl Map {
         self.resettle();
         let masters = self.masters();
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            if !masters.contains(&at) && lane.is_idle() {
+            if !masters.contains(&at) && lane.is_idle() && lane.flight.is_empty() {
                 lane.link.retire();
             }
         }
@@ -283,14 +286,10 @@ impl Map {
 
     /// Moves what waits in a lane that serves it no more, behind what is on the wire there.
     pub(super) fn resettle(&mut self) {
-        if self.slots.is_none() {
-            return;
-        }
         let held: Vec<u16> = self.holds.keys().copied().collect();
-        let owner = |slot: u16| {
-            self.slots
-                .as_ref()
-                .and_then(|slots| slots[usize::from(slot)])
+        let owner = |slot: u16| match &self.slots {
+            None => Some(0),
+            Some(slots) => slots[usize::from(slot)],
         };
         let mut displaced = std::mem::take(&mut self.unrouted);
         let mut flying = Vec::new();
