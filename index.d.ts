@@ -140,9 +140,9 @@ declare namespace connectRedis {
   export class RedisStore extends Store {
     constructor(options: RedisStoreOptions)
 
-    /** The client that was given, if one was. */
+    /** The client that was given, if one was. Another one is not used. */
     client: any
-    /** May be changed, as all fields here, and counts from the next call on. */
+    /** May be changed, as the fields below, and counts from the next call on. */
     prefix: string
     scanCount: number
     serializer: Serializer

@@ -228,7 +228,7 @@ describe("TLS that cannot be trusted", { skip: await lacksTls() }, () => {
     })
   }
 
-  test("the system's roots are trusted by default", async () => {
+  test("the system's roots and NODE_EXTRA_CA_CERTS are trusted by default", async () => {
     const plain = await freePort()
     const open = await startServer({ args: certificates.args(plain) })
     const program = `
@@ -236,9 +236,10 @@ describe("TLS that cannot be trusted", { skip: await lacksTls() }, () => {
       new RedisStore({ url: "rediss://localhost:${plain}" }).set("sid", { cookie: {} }).then(console.log, (error) => console.log(error.message))`
     const trusted = join(open.folder, "roots.pem")
     writeFileSync(trusted, certificates.ca)
-    const env = { ...process.env, SSL_CERT_FILE: trusted }
-    const printed = execFileSync(process.execPath, ["--eval", program], { env, encoding: "utf8" })
-    assert.equal(printed, "null\n")
+    for (const variable of ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"]) {
+      const env = { ...process.env, [variable]: trusted }
+      assert.equal(execFileSync(process.execPath, ["--eval", program], { env, encoding: "utf8" }), "null\n", variable)
+    }
     await open.stop()
   })
 })

@@ -70,10 +70,13 @@ describe("a wrong url is refused without a word of what may be a password", () =
   const WRONG = [
     ["localhost:6379", /must begin as in .*, got "localhost:"/],
     ["http://:secret@localhost", /got "http:"/],
-    ["redis://:secret@localhost/one", /database number, got "one"/],
+    ["redis://localhost/one", /database number, got something else/],
+    ["redis://user:1/secret@localhost:6379/0", /percent-encode/],
+    ["redis://user:1?secret@localhost", /percent-encode/],
+    ["redis://user:1#secret@localhost", /percent-encode/],
     ["redis://:secret@localhost:99999", /cannot be parsed/],
     ["redis://:sec%ret@localhost", /begins no escape/],
-    ["redis://:secret@localhost?db=1", /unknown parameter "db"/],
+    ["redis://:secret@localhost?db=1", /has a parameter that is unknown/],
     ["redis+unix://", /must name a path/],
     ["", /cannot be parsed/],
   ]

@@ -75,7 +75,7 @@ test("an async serializer.parse is awaited in all()", async () => {
 })
 
 describe("an expiry that is none never destroys a stored session", () => {
-  for (const expires of ["garbage", new Date(Number.NaN), {}, "NaN"]) {
+  for (const expires of ["garbage", "garbage 1", "1", new Date(Number.NaN), Number.NaN, {}, [5], true, "NaN"]) {
     test(`cookie.expires ${JSON.stringify(expires)} counts as none`, async () => {
       const store = open({ ttl: 77 })
       await store.set("sid", { cookie: cookie(), n: 1 })
@@ -151,6 +151,34 @@ test("all() leaves a corrupt value out, with a warning that hides its id, and gi
     assert.doesNotMatch(warning.message, /corrupt-|secret/)
   }
   assert.equal(await store.length(), 6)
+})
+
+test("every shape of a date that sessions hold is one", async () => {
+  const store = open({ ttl: 5000 })
+  const at = new Date(Date.now() + 60_000)
+  for (const expires of [
+    at,
+    at.getTime(),
+    at.toISOString(),
+    at.toUTCString(),
+    at.toString(),
+    { valueOf: () => at.getTime() },
+  ]) {
+    await store.set("sid", { cookie: { expires } })
+    const left = await server.client.pTTL(`${store.prefix}sid`)
+    assert.ok(left > 50_000 && left <= 60_000, `${expires}: ${left} ms`)
+  }
+})
+
+test("clear() removes at most 1000 keys a command, whatever scanCount is", async () => {
+  const store = open({ scanCount: 1_000_000 })
+  const ids = Array.from({ length: 5000 }, (_, n) => `s${n}`)
+  await Promise.all(ids.map((sid) => store.set(sid, { cookie: cookie() })))
+  await server.client.configResetStat()
+  await store.clear()
+  const calls = /cmdstat_unlink:calls=(\d+)/.exec(await server.client.info("commandstats"))[1]
+  assert.ok(Number(calls) >= 5, `${calls} UNLINKs`)
+  assert.equal(await store.length(), 0)
 })
 
 test("clear() and all() take many small commands", async () => {

@@ -136,6 +136,48 @@ describe("a client's settings are adopted", () => {
     await inSeven.close()
   })
 
+  const EMPTY = {
+    "redis, connected": () =>
+      require("redis")
+        .createClient({ socket: { port: guarded.port }, username: null, password: null, name: null })
+        .on("error", () => {})
+        .connect(),
+    "redis, not connected": () => require("redis").createClient({ socket: { port: guarded.port }, password: null }),
+    "ioredis, lazy": () =>
+      new (Ioredis("ioredis"))({ port: guarded.port, password: "", username: null, lazyConnect: true }),
+  }
+  for (const [kind, make] of Object.entries(EMPTY)) {
+    test(`${kind}: null and "" are no user, password or name`, async () => {
+      const client = await make()
+      const store = open({ client })
+      assert.equal(await store.set("sid", session), null)
+      if (client.isOpen) client.destroy()
+    })
+  }
+
+  test("a password without a user, of every client, lazy or not", async () => {
+    const server = await startServer({ args: ["--requirepass", "12345"] })
+    const url = server.url.replace("//", "//:12345@")
+    const clients = [
+      ...["redis-4", "redis-5", "redis"].map((name) => require(name).createClient({ url })),
+      ...["ioredis-4", "ioredis-5", "ioredis"].map((name) => new (Ioredis(name))(url, { lazyConnect: true })),
+      new (Ioredis("ioredis"))({ port: server.port, password: 12345, lazyConnect: true }),
+    ]
+    for (const client of clients) assert.equal(await open({ client }).set("sid", session), null)
+    const connected = new (Ioredis("ioredis"))(url)
+    assert.equal(await open({ client: connected }).set("sid", session), null)
+    connected.disconnect()
+    await server.stop()
+  })
+
+  test("a password that the server does not ask for is left out, but not one of a user", async () => {
+    const url = guarded.url.replace("//", "//:needless@")
+    const client = new (Ioredis("ioredis"))(url, { lazyConnect: true })
+    assert.equal(await open({ client }).set("sid", session), null)
+    const named = open({ url: guarded.url.replace("//", "//nobody:needless@") })
+    await assert.rejects(named.get("sid"), { code: "ERR_REDIS_STORE_AUTH" })
+  })
+
   test("the client itself is left alone", async () => {
     const client = require("redis").createClient({ url: guarded.url })
     const store = open({ client })
@@ -362,6 +404,12 @@ describe("what is wrong with the server is said, with a code", () => {
     })
     assert.equal(error.code, "ERR_REDIS_STORE_AUTH")
     assert.match(error.message, /refused the credentials/)
+  })
+
+  test("a wrong password is AUTH also where the deadline is shorter than the next attempt", async () => {
+    const store = open({ url: guarded.url.replace("//", "//app:wrong-secret@"), commandTimeoutMs: 100 })
+    await store.get("sid").catch(() => {})
+    for (let n = 0; n < 8; n++) await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_AUTH" })
   })
 
   test("a missing password: AUTH", async () => {

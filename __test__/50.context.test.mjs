@@ -142,6 +142,21 @@ test("a pending request is answered before the process ends", async () => {
   await frozen.stop()
 })
 
+test("connect-redis 3 to 6's class without a callback tells nobody of an error, as they did", async () => {
+  const ended = await script(
+    `
+    import factory from ${JSON.stringify(new URL("../index.js", import.meta.url).href)}
+    import session from "express-session"
+    const Legacy = factory(session)
+    const store = new Legacy({ url: "redis://127.0.0.1:1", commandTimeoutMs: 50 })
+    store.destroy("sid")
+    store.length()
+    setTimeout(() => console.log("alive"), 200)
+  `,
+  )
+  assert.deepEqual(ended, { exitCode: 0, signal: null, printed: "alive\n", errors: "" })
+})
+
 test("process.exit() with requests pending ends quietly", async () => {
   const ended = await script(`
     const store = open()

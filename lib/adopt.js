@@ -127,10 +127,24 @@ function recognise(client) {
   const kind = KINDS.find(({ matches }) => holds(matches, client))
   const readable = kind?.settings !== undefined && (kind.readable === undefined || holds(kind.readable, client))
   return {
-    settings: readable ? () => kind.settings(client) : undefined,
+    settings: readable ? () => normalised(kind.settings(client)) : undefined,
     dialect: dialectOf(client, kind?.dialect),
   }
 }
+
+/** Clients keep null, "" and numbers where they mean no text, or text. */
+function normalised(settings) {
+  if (typeof settings.then === "function") return settings.then(normalised)
+  const texts = ({ username, password, clientName }) => ({
+    username: textOf(username),
+    password: textOf(password),
+    clientName: textOf(clientName),
+  })
+  const { sentinel } = settings
+  return { ...settings, ...texts(settings), sentinel: sentinel && { ...sentinel, ...texts(sentinel) } }
+}
+
+const textOf = (value) => (value == null || value === "" ? undefined : String(value))
 
 /** A Proxy around a client may throw where the client itself would tell: then it does not tell. */
 function holds(question, client) {
@@ -192,9 +206,9 @@ const tlsOf = (value) => (value ? readTls(value === true ? {} : value) : undefin
 
 function login(options, { username = options.username, password = options.password } = {}) {
   return {
-    username: username ?? undefined,
-    password: password ?? undefined,
-    clientName: options.connectionName ?? undefined,
+    username,
+    password,
+    clientName: options.connectionName,
     keyPrefix: options.keyPrefix || "",
   }
 }

@@ -93,7 +93,8 @@ class Batch {
   #refuseWaiting(cause) {
     this.#connecting = undefined
     const message = "The client did not tell its settings; see the cause."
-    const error = new RedisStoreError("ERR_REDIS_STORE_CONNECT", message, cause)
+    const error =
+      cause instanceof RedisStoreError ? cause : new RedisStoreError("ERR_REDIS_STORE_CONNECT", message, cause)
     for (const { request } of this.#waiting.splice(0)) {
       this.#release()
       process.nextTick(settleNow, request, error)
@@ -105,7 +106,15 @@ class Batch {
     const batch = new WeakRef(this)
     const wake = () => batch.deref()?.wake()
     const ask = credentials && ((number) => batch.deref()?.#answer(number, credentials))
-    this.#store = new binding.RedisStore({ cluster: false, ...settings, ...this.#limits }, wake, ask)
+    try {
+      this.#store = new binding.RedisStore({ cluster: false, ...settings, ...this.#limits }, wake, ask)
+    } catch {
+      // What Node-API says of a value of the wrong type quotes it, and it may be a password.
+      throw new RedisStoreError(
+        "ERR_REDIS_STORE_OPTIONS",
+        "The client's settings have a value of the wrong type; check its host, port, database, user, password and TLS.",
+      )
+    }
     for (const { add } of this.#waiting.splice(0)) {
       add()
       this.#release()

@@ -21,6 +21,15 @@ let warned = false
  * connect-redis 3 to 6 gave them: 'OK', numbers of keys, undefined for a miss.
  */
 function createRedisStore(Store, { legacy }) {
+  // Without a callback those majors told nobody of an error: a promise that nobody awaits must not
+  // end the process.
+  const quiet = (promise) => {
+    if (legacy) promise?.catch(() => {})
+    return promise
+  }
+  const oneCommand = (callback, start) => quiet(either(callback, start))
+  const manyCommands = (callback, start) => quiet(eventually(callback, start))
+
   class RedisStore extends Store {
     constructor(options) {
       super()
@@ -43,7 +52,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     get(sid, callback) {
-      return either(callback, (done) => {
+      return oneCommand(callback, (done) => {
         const request = new Request(done, decodeSession, this, sid)
         const key = keyOf(this, sid, request)
         if (key !== undefined) this[BACKEND].send(OPERATION.get, key, "", 0, request)
@@ -51,7 +60,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     set(sid, session, callback) {
-      return either(callback, (done) => {
+      return oneCommand(callback, (done) => {
         const request = new Request(done, this.#done, this, sid)
         const key = keyOf(this, sid, request)
         if (key === undefined) return
@@ -69,7 +78,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     touch(sid, session, callback) {
-      return either(callback, (done) => {
+      return oneCommand(callback, (done) => {
         if (this.disableTouch || this.disableTTL) {
           return process.nextTick(done, null, legacy ? undefined : null)
         }
@@ -87,7 +96,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     destroy(sid, callback) {
-      return either(callback, (done) => {
+      return oneCommand(callback, (done) => {
         const request = new Request(done, this.#done, this, sid)
         const key = keyOf(this, sid, request)
         if (key !== undefined) this[BACKEND].send(OPERATION.del, key, "", 0, request)
@@ -95,26 +104,26 @@ function createRedisStore(Store, { legacy }) {
     }
 
     clear(callback) {
-      return eventually(callback, async () => {
+      return manyCommands(callback, async () => {
         const count = await about(this, OPERATION.clear)
         return legacy ? count : null
       })
     }
 
     length(callback) {
-      return eventually(callback, () => about(this, OPERATION.length))
+      return manyCommands(callback, () => about(this, OPERATION.length))
     }
 
     ids(callback) {
-      return eventually(callback, () => idsOf(this))
+      return manyCommands(callback, () => idsOf(this))
     }
 
     all(callback) {
-      return eventually(callback, () => allOf(this))
+      return manyCommands(callback, () => allOf(this))
     }
 
     close(callback) {
-      return eventually(callback, async () => {
+      return manyCommands(callback, async () => {
         await this[BACKEND].close()
         return null
       })
@@ -223,11 +232,8 @@ function ttlMs(store, session) {
   if (typeof ttl === "function") {
     seconds = ttl.call(store, session)
   } else {
-    const expires = session?.cookie?.expires
-    if (expires) {
-      const at = expires instanceof Date ? expires.getTime() : Number(new Date(expires))
-      if (!Number.isNaN(at)) return Math.ceil(at - Date.now())
-    }
+    const at = timeOf(session?.cookie?.expires)
+    if (at !== undefined) return Math.ceil(at - Date.now())
   }
   if (!Number.isFinite(seconds)) {
     throw argumentError(
@@ -235,6 +241,16 @@ function ttlMs(store, session) {
     )
   }
   return Math.min(Math.ceil(seconds * 1000), Number.MAX_SAFE_INTEGER)
+}
+
+/** Dates as text: ISO 8601, and those of HTTP and of Date's own toString. */
+const DATE = /^(\d{4}-\d\d-\d\d|[A-Z][a-z]{2},? )/
+
+/** The time that a `cookie.expires` says; undefined for what is none, such as "" or "garbage 1", which V8 takes for a date. */
+function timeOf(expires) {
+  if (!expires || typeof expires === "boolean") return undefined
+  const value = typeof expires === "string" && DATE.test(expires) ? Date.parse(expires) : expires.valueOf()
+  return typeof value === "number" && Number.isFinite(value) ? value : undefined
 }
 
 function serialize(store, session) {

@@ -14,6 +14,11 @@ function readUrl(url) {
   } catch {
     throw optionError(`Option "url" must be a URL such as ${SHAPE}, got one that cannot be parsed.`)
   }
+  if (parsed.hash !== "" || /@/.test(parsed.pathname + parsed.search)) {
+    throw optionError(
+      'Option "url" has a "#", or an "@" behind the host; percent-encode what stands in user and password.',
+    )
+  }
   const protocol = parsed.protocol.slice(0, -1)
   const credentials = {
     username: decoded(parsed.username),
@@ -57,7 +62,7 @@ function database(text) {
   if (text === "") return undefined
   const number = Number(text)
   if (!/^\d*$/.test(text) || !Number.isSafeInteger(number) || number > 0x7fffffff) {
-    throw optionError(`Option "url" must end in a database number, got ${shown(text)}.`)
+    throw optionError(`Option "url" must end in a database number, got something else.`)
   }
   return number
 }
@@ -65,7 +70,7 @@ function database(text) {
 function allowParameters(parsed, allowed) {
   for (const name of parsed.searchParams.keys()) {
     if (!allowed.includes(name)) {
-      throw optionError(`Option "url" has the unknown parameter ${shown(name)}; remove it.`)
+      throw optionError(`Option "url" has a parameter that is unknown; remove it.`)
     }
   }
 }

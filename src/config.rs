@@ -19,6 +19,8 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
 pub const TIMEOUTS_IN_A_ROW: u32 = 3;
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
 pub const SCAN_COUNT_MIN: u32 = 1000;
+/// Keys of one UNLINK, however many a SCAN returned: more would stall other clients.
+pub const UNLINK_KEYS: usize = 1000;
 /// How long to wait before a cluster node that does not serve now is asked again, or its cluster.
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(50);
 /// The longest time between two questions to a cluster that is not whole.

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use crate::{
     command::{Command, Reply},
-    config::SCAN_COUNT_MIN,
+    config::{SCAN_COUNT_MIN, UNLINK_KEYS},
     error::{Error, ErrorCode},
 };
 
@@ -76,7 +76,7 @@ impl Keyspace {
                 // end, whatever is removed meanwhile, and a page is as much as one UNLINK should
                 // take.
                 if self.question == Question::Clear {
-                    removed += remove(keys, lane, &mut split, &run).await?;
+                    removed += remove(&keys, lane, &mut split, &run).await?;
                 } else {
                     seen.extend(keys);
                 }
@@ -120,7 +120,7 @@ impl Keyspace {
 
 /// Removes keys that are in `lane`. `split` becomes true when the server has no UNLINK.
 async fn remove<F>(
-    keys: Vec<Vec<u8>>,
+    keys: &[Vec<u8>],
     lane: usize,
     split: &mut bool,
     run: impl Fn(Step) -> F,
@@ -128,24 +128,31 @@ async fn remove<F>(
 where
     F: Future<Output = Result<Reply, Error>>,
 {
-    if keys.is_empty() {
-        return Ok(0);
-    }
-    if !*split {
-        let command = Command::Unlink { keys: keys.clone() };
-        let lane = Some(lane);
-        match run(Step { lane, command }).await {
-            Ok(Reply::Count(count)) => return Ok(count),
-            Ok(_) => return Ok(0),
-            Err(error) if error.says_unknown_command() => *split = true,
+    let mut removed = 0;
+    let mut keys = keys;
+    while !*split && !keys.is_empty() {
+        let (some, rest) = keys.split_at(keys.len().min(UNLINK_KEYS));
+        let step = Step {
+            lane: Some(lane),
+            command: Command::Unlink {
+                keys: some.to_vec(),
+            },
+        };
+        match run(step).await {
+            Ok(Reply::Count(count)) => removed += count,
+            Ok(_) => {}
+            Err(error) if error.says_unknown_command() => {
+                *split = true;
+                break;
+            }
             Err(error) => return Err(error),
         }
+        keys = rest;
     }
-    let steps = keys.into_iter().map(|key| Step {
+    let steps = keys.iter().map(|key| Step {
         lane: None,
-        command: Command::Del { key },
+        command: Command::Del { key: key.clone() },
     });
-    let mut removed = 0;
     for reply in join_all(steps.map(run)).await {
         if let Reply::Count(count) = reply? {
             removed += count;

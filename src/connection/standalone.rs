@@ -64,8 +64,32 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Connects, authenticates, selects the database and sees a reply.
+    /// Connects, authenticates, selects the database and sees a reply. A password that the server
+    /// does not ask for is left out, as ioredis and redis 2 and 3 do; one of an ACL user is not.
     pub(super) async fn open(
+        endpoint: &Endpoint,
+        login: &Login<'_>,
+        config: &Config,
+        predecessor: Option<&Identity>,
+    ) -> Result<(Self, Closed), Error> {
+        let opened = Self::attempt(endpoint, login, config, predecessor).await;
+        let Err(error) = opened else {
+            return opened;
+        };
+        let Credentials { username, password } = &login.credentials;
+        if error.code != ErrorCode::Auth || username.is_some() || password.is_none() {
+            return Err(error);
+        }
+        // The redis crate does not tell a wrong password from a needless one: the server does.
+        let stranger = Login {
+            credentials: Credentials::default(),
+            ..*login
+        };
+        let opened = Self::attempt(endpoint, &stranger, config, predecessor).await;
+        opened.map_err(|_| error)
+    }
+
+    async fn attempt(
         endpoint: &Endpoint,
         login: &Login<'_>,
         config: &Config,

@@ -90,6 +90,12 @@ fn roots(settings: &Tls) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     if settings.ca.is_empty() {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        // As Node: beside the others, and of no consequence if it cannot be read.
+        if let Some(extra) = std::env::var_os("NODE_EXTRA_CA_CERTS")
+            && let Ok(certificates) = CertificateDer::pem_file_iter(extra)
+        {
+            roots.add_parsable_certificates(certificates.flatten());
+        }
     }
     for pem in &settings.ca {
         for certificate in certificates("tls.ca", pem)? {

@@ -52,6 +52,9 @@ impl Flight {
         let number = self.next_number;
         self.next_number += 1;
         self.chunks.push_back((number, jobs));
+        // Chunks reach the wire in the order of their first polls, which a used-up task budget could
+        // put off and so reverse.
+        let replies = tokio::task::unconstrained(replies);
         self.replies
             .push(replies.map(move |replies| (number, replies)).boxed());
     }

@@ -168,7 +168,7 @@ pub(super) fn no_connection(name: &str, config: &Config, last: Option<&Error>) -
     let waited = config.command_timeout.as_millis();
     let why = last.map_or_else(String::new, |error| format!(" {}", error.message));
     let error = Error::new(
-        ErrorCode::Connect,
+        last.map_or(ErrorCode::Connect, |error| error.code),
         format!("No connection to Redis at {name} within {waited} ms.{why}"),
     );
     match last.and_then(|error| error.cause.clone()) {
