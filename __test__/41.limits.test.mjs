@@ -1,6 +1,8 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 
+import { createClient } from "redis"
+
 import { RedisStore } from "../index.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 import { called, until } from "./support/until.mjs"
@@ -47,6 +49,12 @@ describe("a frozen server", () => {
     await Promise.all(old)
     const last = store.set("sid", { cookie: {}, n: 100 })
     process.kill(frozen.pid, "SIGCONT")
+    const killed = async () => {
+      const looker = await createClient({ url: frozen.url }).connect()
+      const stats = await looker.info("commandstats")
+      looker.destroy()
+      return /cmdstat_client\|kill:calls=[1-9]|cmdstat_client:calls=/.test(stats)
+    }
     const acknowledged = await last.then(
       () => true,
       () => false,
@@ -55,6 +63,8 @@ describe("a frozen server", () => {
       const { n } = await store.get("sid").catch(() => ({ n: 100 }))
       if (acknowledged) assert.equal(n, 100)
     }
+    // The connection that was given up may hold commands that are older: it is killed first.
+    await until("the old connection to be killed", killed)
     await store.close()
     await frozen.stop()
   })

@@ -102,9 +102,6 @@ impl Error {
         let refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
             || detail.contains("WRONGPASS")
             || detail.contains("NOAUTH");
-        let text = error.to_string();
-        let needless =
-            text.contains("without any password configured") || text.contains("no password is set");
         match error.kind() {
             _ if refused => Self::refused(endpoint, error.code().unwrap_or("WRONGPASS")),
             ErrorKind::AuthenticationFailed => Self::refused(endpoint, "AUTH failed"),
