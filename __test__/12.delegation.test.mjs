@@ -107,6 +107,11 @@ describe("a delegate", () => {
     }
   })
 
+  test("makes a reply that it cannot read an error of that request", async () => {
+    const store = new RedisStore({ client: { ...slow, scan: async () => ["0", ["sess:a"]], mget: async () => 5 } })
+    await assert.rejects(store.all(), { code: "ERR_REDIS_STORE_SERVER" })
+  })
+
   test("is closed by close()", async () => {
     const store = new RedisStore({ client: slow })
     await store.close()

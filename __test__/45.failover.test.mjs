@@ -2,8 +2,10 @@ import assert from "node:assert/strict"
 import { after, before, describe, test } from "node:test"
 import { setTimeout as delay } from "node:timers/promises"
 
+import { createClient } from "redis"
+
 import { RedisStore, RedisStoreError } from "../index.mjs"
-import { ownPrefix } from "./support/servers.mjs"
+import { ownPrefix, startServer } from "./support/servers.mjs"
 import { startCluster, startSentinels } from "./support/topologies.mjs"
 import { until } from "./support/until.mjs"
 
@@ -148,6 +150,28 @@ describe("a cluster under load", () => {
     await everySlotServed(store, t)
     assertAccount(await stop(), t)
   })
+})
+
+test("slots that a cluster serves only later are found", async () => {
+  const node = await startServer({ args: ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"] })
+  const client = await createClient({ url: node.url }).connect()
+  const slots = (from, to) => Array.from({ length: to - from }, (_, n) => String(from + n))
+  await client.sendCommand(["CLUSTER", "ADDSLOTS", ...slots(0, 8000)])
+  const store = new RedisStore({ nodes: [{ port: node.port }], prefix: ownPrefix(), commandTimeoutMs: 300 })
+  const sids = Array.from({ length: 50 }, (_, n) => `s${n}`)
+  const stored = async () => {
+    const results = await Promise.allSettled(sids.map((sid) => store.set(sid, { cookie: {} })))
+    return results.filter(({ status }) => status === "fulfilled").length
+  }
+  // A new cluster takes writes after two seconds; until then the store looks at it again and again.
+  await until("the first half to be served", async () => (await stored()) > 10)
+  const half = await stored()
+  assert.ok(half > 10 && half < sids.length)
+  await client.sendCommand(["CLUSTER", "ADDSLOTS", ...slots(8000, 16384)])
+  await until("every slot to be served", async () => (await stored()) === sids.length)
+  await store.close()
+  client.destroy()
+  await node.stop()
 })
 
 describe("a master of sentinels under load", () => {

@@ -180,8 +180,14 @@ class Delegate {
       settle(new RedisStoreError("ERR_REDIS_STORE_TIMEOUT", message), null)
     }, commandTimeoutMs)
     // By nextTick: what a callback of the caller throws must not come back as an error of the client.
-    const done = (error, reply) =>
-      process.nextTick(settle, error ? serverError(error) : null, error ? null : read(reply))
+    const done = (error, reply) => {
+      try {
+        if (error) throw error
+        process.nextTick(settle, null, read(reply))
+      } catch (thrown) {
+        process.nextTick(settle, serverError(thrown), null)
+      }
+    }
     try {
       const promise = command(done)
       if (typeof promise?.then === "function") promise.then((reply) => done(null, reply), done)

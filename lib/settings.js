@@ -68,7 +68,7 @@ function readSentinel(sentinel) {
   }
 }
 
-/** `[{host, port}]`; "host:port" and Redis URLs are nodes too. */
+/** `[{host, port}]` of nodes, each of which may be written as "host:port". */
 function readNodes(option, nodes, defaultPort) {
   if (!Array.isArray(nodes) || nodes.length === 0) {
     throw optionError(`Option "${option}" must be a list of {host, port}, got ${shown(nodes)}.`)

@@ -7,7 +7,7 @@ import { createServer } from "node:net"
 export async function startFakeServer(answer) {
   const sockets = new Set()
   let connections = 0
-  const server = createServer((socket) => {
+  const server = createServer({ noDelay: true }, (socket) => {
     const connection = ++connections
     sockets.add(socket.on("error", () => {}))
     let text = ""

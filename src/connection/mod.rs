@@ -34,9 +34,19 @@ pub enum Target {
     Master,
 }
 
-/// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the
-/// connection before this one: commands of it that the server has not read
-/// yet must not run after the first of ours, so it is killed first.
+impl Target {
+    /// The server, if it is known which.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::Server(endpoint) => Some(endpoint),
+            Self::Master => None,
+        }
+    }
+}
+
+/// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the connection
+/// before this one: commands of it that the server has not read yet must not run after the first of
+/// ours, so it is killed first.
 pub async fn open(
     config: Arc<Config>,
     target: Target,

@@ -2,7 +2,10 @@
 //! then the requests on a slot wait here until nothing of them is left where they were sent before,
 //! so that they reach Redis in the order in which they were made.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
@@ -221,12 +224,8 @@ impl Map {
         let mut nodes: Vec<Endpoint> = self
             .lanes
             .iter()
-            .filter_map(|lane| match &lane.target {
-                Target::Server(endpoint) if lane.link.connection().is_some() => {
-                    Some(endpoint.clone())
-                }
-                _ => None,
-            })
+            .filter(|lane| lane.link.connection().is_some())
+            .filter_map(|lane| lane.target.endpoint().cloned())
             .collect();
         if let Servers::Cluster(seeds) = &self.config.servers {
             let new = seeds.iter().filter(|seed| !nodes.contains(seed)).cloned();
@@ -351,7 +350,7 @@ impl Map {
 }
 
 /// Takes out of a queue what `matches`, and leaves the rest in its order.
-fn take(queue: &mut std::collections::VecDeque<Job>, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
+fn take(queue: &mut VecDeque<Job>, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
     if !queue.iter().any(&matches) {
         return Vec::new();
     }

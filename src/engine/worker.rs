@@ -25,10 +25,7 @@ use super::{
 use crate::{
     command::{Command, Reply},
     config::{Config, Servers},
-    connection::{
-        Target,
-        cluster::{Range, Redirection, redirection},
-    },
+    connection::cluster::{Range, Redirection, redirection},
     error::{Error, ErrorCode},
     scan::Keyspace,
 };
@@ -212,13 +209,9 @@ impl Worker {
             Err(error) => return self.give_up(at, &error, Some((landed.number, landed.jobs))),
         };
         self.map.lanes[at].proved();
-        let asked = self.map.lanes[at].target.clone();
         let mut demoted = None;
         for (mut job, value) in landed.jobs.into_iter().zip(values) {
-            let turned = match (&asked, job.pinned) {
-                (Target::Server(endpoint), None) => redirection(&value, Some(endpoint)),
-                _ => redirection(&value, None),
-            };
+            let turned = redirection(&value, self.map.lanes[at].target.endpoint());
             let outcome = job.command.reply(value);
             let cluster = self.map.is_cluster();
             let turned = match turned {
