@@ -130,6 +130,22 @@ declare namespace connectRedis {
     commandTimeoutMs?: number
     /** Requests waiting at once; one more fails with `ERR_REDIS_STORE_QUEUE_FULL`. @default 10000 */
     maxPending?: number
+    /**
+     * What the keys and serialized sessions of waiting requests may amount to, in characters (which
+     * are bytes where they are ASCII); one more fails with `ERR_REDIS_STORE_QUEUE_FULL`.
+     * @default 268435456
+     */
+    maxPendingBytes?: number
+    /**
+     * What one serialized session may amount to, in bytes. A larger one fails with
+     * `ERR_REDIS_STORE_OPTIONS`, and the one stored before is untouched. @default 8388608
+     */
+    maxSessionBytes?: number
+    /**
+     * The store emits `disconnect` when its circuit opens and `connect` when Redis is there, which
+     * express-session takes to serve requests without a session meanwhile. @default false
+     */
+    emitConnectionEvents?: boolean
   }
 
   /**
@@ -152,6 +168,26 @@ declare namespace connectRedis {
     disableTouch: boolean
     /** Whether this store has a native connection of its own; false if it uses the client's commands. */
     readonly native: boolean
+    /**
+     * Of the circuit breaker. "closed": requests are sent or, while a connection is missing for less
+     * than `commandTimeoutMs`, wait for it. "open": Redis has not answered for so long that requests
+     * are refused at once. "half-open": the same, and a new connection is being tried. "end": the
+     * store was closed. Of a cluster, the worst of its masters counts; requests on the others are
+     * served. A store that delegates is "closed" until its end.
+     */
+    readonly state: "closed" | "open" | "half-open" | "end"
+
+    /** Every server that holds sessions is connected. */
+    on(event: "ready", listener: () => void): this
+    /** A connection was lost; the store goes on trying. */
+    on(event: "reconnecting", listener: () => void): this
+    /** The store was closed. */
+    on(event: "end", listener: () => void): this
+    /** A connection was lost or could not be opened. Emitted only if someone listens. */
+    on(event: "error", listener: (error: RedisStoreError) => void): this
+    /** With `emitConnectionEvents`. */
+    on(event: "connect" | "disconnect", listener: () => void): this
+    on(event: string | symbol, listener: (...args: any[]) => void): this
 
     /**
      * Reads a session. Hit: the session. Miss: null. Error: `ERR_REDIS_STORE_DECODE` if what is

@@ -170,11 +170,36 @@ describe("what cannot be stored or read is an error, and nothing is lost", () =>
   })
   test("a session of 8 MB comes back", async () => {
     const store = open()
-    const large = { cookie: {}, text: "0123456789abcdé\u2028".repeat(500_000) }
+    const large = { cookie: {}, text: "0123456789abcdé\u2028".repeat(430_000) }
     await store.set("sid", large)
     assert.deepEqual(await store.get("sid"), large)
     await store.close()
   })
+})
+
+test("a session over maxSessionBytes is an error, and the one stored before is untouched", async () => {
+  const store = open({ maxSessionBytes: 100 })
+  await store.set("sid", { v: "before" })
+  // 20 characters of 3 bytes, and 40 of JSON.
+  await assert.rejects(store.set("sid", { v: "\u2028".repeat(31) }), {
+    code: "ERR_REDIS_STORE_OPTIONS",
+    message: /at most 100 bytes \(option "maxSessionBytes"\), got 101;/,
+  })
+  assert.deepEqual(await store.get("sid"), { v: "before" })
+  assert.equal(await store.set("sid", { v: "x".repeat(92) }), null)
+  await store.close()
+})
+
+test("what maxPendingBytes does not admit is refused, and is admitted when there is room again", async () => {
+  const store = open({ maxPendingBytes: 10_000 })
+  const large = { v: "x".repeat(4000) }
+  const answers = await Promise.allSettled(["a", "b", "c", "d"].map((sid) => store.set(sid, large)))
+  assert.deepEqual(
+    answers.map(({ status, reason }) => reason?.code ?? status),
+    ["fulfilled", "fulfilled", "ERR_REDIS_STORE_QUEUE_FULL", "ERR_REDIS_STORE_QUEUE_FULL"],
+  )
+  for (const sid of ["c", "d"]) assert.equal(await store.set(sid, large), null)
+  await store.close()
 })
 
 test("a callback that is no function is refused in the call", () => {

@@ -38,7 +38,10 @@ describe("what is wrong with the server is said, with a code", () => {
   test("an unreachable host: CONNECT, and the system's words", async () => {
     const error = await failure({ url: "redis://:wrong-secret@127.0.0.1:1", commandTimeoutMs: 500 })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
-    assert.match(error.message, /No connection to Redis at 127\.0\.0\.1:1 within 500 ms.*refused/)
+    assert.match(
+      error.message,
+      /Redis at 127\.0\.0\.1:1 does not answer; requests are refused until it does\..*refused/,
+    )
     assert.match(error.cause.message, /refused/)
   })
 
@@ -83,7 +86,7 @@ describe("what is wrong with the server is said, with a code", () => {
   test("a database that does not exist: CONNECT", async () => {
     const error = await failure({ url: `${guarded.url}/999`, commandTimeoutMs: 1000 })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
-    assert.match(error.message, /refused the connection's settings|database/)
+    assert.match(error.message, /refused the connection \(SELECT\): ERR DB index is out of range/)
   })
 
   const STRANGERS = {

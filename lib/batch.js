@@ -17,9 +17,13 @@ const OPERATION = {
 const REQUEST_COLUMNS = 5
 
 /** The numbers that src/binding/delivery.rs gives to answers. */
-const [NIL, OK, COUNT, TEXT, TEXTS] = [0, 1, 2, 3, 4]
+const [NIL, OK, COUNT, TEXT, TEXTS, , NOTICE] = [0, 1, 2, 3, 4, 5, 6]
 const ANSWER_COLUMNS = 3
 const ANSWERS_PER_TURN = 512
+
+/** Notices, by their numbers there: first the states of the circuit, then what has happened. */
+const STATES = ["closed", "open", "half-open"]
+const [READY, RECONNECTING, FAILED] = [3, 4, 5]
 
 /** A batch of more text than this is not waited for: V8 has no string for more than 512 M units. */
 const TEXT_MAX_UNITS = 2 ** 26
@@ -52,8 +56,12 @@ function load() {
  */
 class Batch {
   native = true
+  /** Of the circuit: "closed", "open" or "half-open". After close(), "end". */
+  state = STATES[0]
   #readSettings
   #limits
+  #maxPendingBytes
+  #listener
   #keyPrefix = ""
   #connecting
   /** Requests that came before the settings were known, and how they are made again. */
@@ -62,6 +70,7 @@ class Batch {
   #requests = []
   #free = []
   #pending = 0
+  #pendingBytes = 0
   #rows = new Float64Array(64 * REQUEST_COLUMNS)
   #used = 0
   #count = 0
@@ -70,9 +79,12 @@ class Batch {
   #closed = false
   #closing
 
-  constructor(readSettings, limits) {
+  /** `listener` is called with the name of an event and, for "error", the error. */
+  constructor(readSettings, { maxPendingBytes, ...limits }, listener) {
     this.#readSettings = readSettings
     this.#limits = limits
+    this.#maxPendingBytes = maxPendingBytes
+    this.#listener = listener
     load()
   }
 
@@ -142,6 +154,12 @@ class Batch {
     if (this.#store === undefined || this.#closed) {
       if (!this.#accepts(request, () => this.send(operation, key, value, number, request))) return
     }
+    const bytes = key.length + value.length
+    if (this.#pendingBytes + bytes > this.#maxPendingBytes) {
+      return process.nextTick(settleNow, request, fullError(this.#maxPendingBytes))
+    }
+    this.#pendingBytes += bytes
+    request.bytes = bytes
     if (this.#text.length + value.length > TEXT_MAX_UNITS) this.#flush()
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
   }
@@ -163,16 +181,16 @@ class Batch {
 
   async #close() {
     await this.#connecting
-    if (this.#store === undefined) {
-      this.#closed = true
-      return
+    this.#closed = true
+    if (this.#store !== undefined) {
+      await ask((request) => {
+        const id = this.#open(request)
+        this.#flush()
+        this.#store.close(id)
+      })
     }
-    await ask((request) => {
-      const id = this.#open(request)
-      this.#flush()
-      this.#closed = true
-      this.#store.close(id)
-    })
+    this.state = "end"
+    this.#listener("end")
   }
 
   /** Whether a request can be sent now; if not, `add` sends it later or it has been refused. */
@@ -208,6 +226,7 @@ class Batch {
     const request = this.#requests[id]
     this.#requests[id] = undefined
     this.#free.push(id)
+    this.#pendingBytes -= request.bytes
     this.#release()
     return request
   }
@@ -286,6 +305,9 @@ class Batch {
       } else if (kind === TEXTS) {
         reply = texts.slice(text, text + number)
         text += number
+      } else if (kind === NOTICE) {
+        text += this.#notice(number, texts, text)
+        continue
       } else if (kind !== NIL) {
         error = errorOf(number, texts[text], texts[text + 1])
         text += 2
@@ -300,6 +322,56 @@ class Batch {
     }
     if (count === ANSWERS_PER_TURN) setImmediate(wake, this)
   }
+
+  /** Passes a notice on, and returns how many of the texts from `at` on are its own. */
+  #notice(number, texts, at) {
+    if (number < STATES.length) {
+      this.state = STATES[number]
+      this.#tell("state")
+      return 0
+    }
+    if (number === READY || number === RECONNECTING) {
+      this.#tell(number === READY ? "ready" : "reconnecting")
+      return 0
+    }
+    if (number === FAILED) {
+      this.#tell("error", errorOf(codes.indexOf(texts[at]), texts[at + 1], texts[at + 2]))
+      return 3
+    }
+    this.#restart(texts[at])
+    return 1
+  }
+
+  /** A listener that throws is an uncaught exception, and nothing to the answers of this turn. */
+  #tell(event, error) {
+    try {
+      this.#listener(event, error)
+    } catch (thrown) {
+      process.nextTick(rethrow, thrown)
+    }
+  }
+
+  /** The native half has failed: nothing pending will be answered by it, and the next request starts another. */
+  #restart(place) {
+    const pending = this.#requests.filter((request) => request !== undefined)
+    const error = errorOf(
+      codes.indexOf("ERR_REDIS_STORE_CONNECT"),
+      `The native half of the store failed (${place ?? "at an unknown place"}) and is started anew; please report this.`,
+    )
+    this.#store = undefined
+    this.#connecting = undefined
+    this.#requests = []
+    this.#free = []
+    this.#pendingBytes = 0
+    this.#text = ""
+    this.#count = 0
+    this.#used = 0
+    for (const request of pending) {
+      this.#release()
+      process.nextTick(settleNow, request, error)
+    }
+    this.#tell("error", error)
+  }
 }
 
 function flush(batch) {
@@ -311,7 +383,14 @@ function wake(batch) {
 }
 
 function settleNow(request, error) {
-  request.settle(error, null)
+  request.runInAsyncScope(request.settle, request, error, null)
+}
+
+function fullError(maxPendingBytes) {
+  return new RedisStoreError(
+    "ERR_REDIS_STORE_QUEUE_FULL",
+    `${maxPendingBytes} bytes of requests are pending already (option "maxPendingBytes"); Redis is slower than they come.`,
+  )
 }
 
 function rethrow(thrown) {

@@ -96,15 +96,19 @@ function isLegacy(client) {
  */
 class Delegate {
   native = false
+  /** A client's own circuit is its own. */
+  state = "closed"
   #client
   #dialect
   #limits
+  #listener
   #pending = 0
   #closed = false
   /** The last command on each key, where the client keeps no order. */
   #last = new Map()
 
-  constructor(client, dialect, limits) {
+  constructor(client, dialect, limits, listener) {
+    this.#listener = listener
     this.#client = client
     this.#dialect = dialect
     this.#limits = limits
@@ -149,7 +153,10 @@ class Delegate {
   }
 
   async close() {
+    if (this.#closed) return
     this.#closed = true
+    this.state = "end"
+    this.#listener("end")
   }
 
   /** Runs one command; its reply or the deadline settles the request, whichever is first. */

@@ -56,6 +56,17 @@ const OPTIONS = {
     test: integer(1, MAX_TIMER_MS),
   },
   maxPending: { initial: 10_000, must: "be an integer from 1 to 10000000", test: integer(1, 10_000_000) },
+  maxPendingBytes: {
+    initial: 256 * 2 ** 20,
+    must: "be an integer from 1 to 4294967296, in bytes",
+    test: integer(1, 2 ** 32),
+  },
+  maxSessionBytes: {
+    initial: 8 * 2 ** 20,
+    must: "be an integer from 1 to 268435456, in bytes",
+    test: integer(1, 2 ** 28),
+  },
+  emitConnectionEvents: { initial: false, must: "be true or false", test: boolean },
 }
 
 /** Where the connection comes from: one of these. */

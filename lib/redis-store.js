@@ -13,6 +13,7 @@ const FOR_EVER = -1
 const MGET_KEYS = 500
 
 const BACKEND = Symbol("backend")
+const MAX_SESSION_BYTES = Symbol("maxSessionBytes")
 
 let warned = false
 
@@ -41,14 +42,19 @@ function createRedisStore(Store, { legacy }) {
       this.ttl = read.ttl
       this.disableTTL = read.disableTTL
       this.disableTouch = read.disableTouch
-      const backend = openBackend(read)
+      const backend = openBackend(read, connectionListener(this, read.emitConnectionEvents))
       Object.defineProperty(this, BACKEND, { value: backend })
+      Object.defineProperty(this, MAX_SESSION_BYTES, { value: read.maxSessionBytes })
       // Not at once: a client may still be told its database or its credentials in this turn.
       setImmediate(connect, backend)
     }
 
     get native() {
       return this[BACKEND].native
+    }
+
+    get state() {
+      return this[BACKEND].state
     }
 
     get(sid, callback) {
@@ -146,20 +152,42 @@ function createRedisStore(Store, { legacy }) {
   return RedisStore
 }
 
-function openBackend(options) {
-  const { client, connectTimeoutMs, commandTimeoutMs, maxPending } = options
-  const limits = { connectTimeoutMs, commandTimeoutMs, maxPending }
+/** Turns what happens to the connection into events of the store. */
+function connectionListener(store, emitConnectionEvents) {
+  let told
+  const tell = (event) => {
+    if (!emitConnectionEvents || event === told) return
+    told = event
+    store.emit(event)
+  }
+  return (event, error) => {
+    if (event === "error") {
+      // An 'error' that nobody listens to ends the process.
+      if (store.listenerCount("error") > 0) store.emit("error", error)
+    } else if (event === "state") {
+      if (store.state !== "closed") tell("disconnect")
+      else if (told === "disconnect") tell("connect")
+    } else {
+      store.emit(event)
+      if (event === "ready") tell("connect")
+    }
+  }
+}
+
+function openBackend(options, listener) {
+  const { client, connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes } = options
+  const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
   if (client === undefined) {
     const settings = readSettings(options)
-    return new Batch(() => settings, limits)
+    return new Batch(() => settings, limits, listener)
   }
   const { settings, dialect } = recognise(client)
-  if (settings === undefined) return new Delegate(client, dialect, limits)
+  if (settings === undefined) return new Delegate(client, dialect, limits, listener)
   try {
-    return new Batch(settings, limits)
+    return new Batch(settings, limits, listener)
   } catch (error) {
     warnOfFallback(error)
-    return new Delegate(client, dialect, limits)
+    return new Delegate(client, dialect, limits, listener)
   }
 }
 
@@ -263,6 +291,12 @@ function serialize(store, session) {
   if (typeof value !== "string" || value === "") {
     throw argumentError(
       `The serializer must make a text of the session, got ${value === "" ? "an empty one" : `a ${typeof value}`}.`,
+    )
+  }
+  const max = store[MAX_SESSION_BYTES]
+  if (value.length * 3 > max && Buffer.byteLength(value) > max) {
+    throw argumentError(
+      `A serialized session must be at most ${max} bytes (option "maxSessionBytes"), got ${Buffer.byteLength(value)}; the one stored before is untouched.`,
     )
   }
   return value

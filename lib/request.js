@@ -17,6 +17,7 @@ class Request extends AsyncResource {
     this.decode = decode
     this.store = store
     this.sid = sid
+    this.bytes = 0
   }
 
   /** Called once, in this request's context, with an error or the reply. */

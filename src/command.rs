@@ -1,6 +1,6 @@
 //! The few commands that a session store needs, and what comes back for them.
 
-use redis::{Pipeline, Value};
+use redis::Value;
 
 use crate::error::{Error, ErrorCode};
 
@@ -110,39 +110,47 @@ impl Command {
     }
 
     /// Appends the command's wire form.
-    pub fn append_to(&self, pipeline: &mut Pipeline) {
-        let command = pipeline.cmd(self.name());
+    pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Get { key } | Self::Del { key } => {
-                command.arg(key);
+                head(out, 2, self.name());
+                bulk(out, key);
             }
             Self::Set {
                 key,
                 value,
                 expire_ms,
             } => {
-                command.arg(key).arg(value);
+                head(out, if expire_ms.is_some() { 5 } else { 3 }, self.name());
+                bulk(out, key);
+                bulk(out, value);
                 if let Some(expire_ms) = expire_ms {
-                    command.arg("PX").arg(*expire_ms);
+                    bulk(out, b"PX");
+                    number(out, expire_ms);
                 }
             }
             Self::Expire { key, expire_ms } => {
-                command.arg(key).arg(*expire_ms);
+                head(out, 3, self.name());
+                bulk(out, key);
+                number(out, expire_ms);
             }
             Self::MGet { keys } | Self::Unlink { keys } => {
-                command.arg(keys);
+                head(out, 1 + keys.len(), self.name());
+                for key in keys {
+                    bulk(out, key);
+                }
             }
             Self::Scan {
                 cursor,
                 pattern,
                 count,
             } => {
-                command
-                    .arg(cursor)
-                    .arg("MATCH")
-                    .arg(pattern)
-                    .arg("COUNT")
-                    .arg(*count);
+                head(out, 6, self.name());
+                bulk(out, cursor);
+                bulk(out, b"MATCH");
+                bulk(out, pattern);
+                bulk(out, b"COUNT");
+                number(out, count);
             }
         }
     }
@@ -206,4 +214,36 @@ impl Command {
             Self::Scan { .. } => vec![],
         }
     }
+}
+
+fn head(out: &mut Vec<u8>, words: usize, name: &str) {
+    header(out, b'*', words);
+    bulk(out, name.as_bytes());
+}
+
+fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    header(out, b'$', bytes.len());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn number(out: &mut Vec<u8>, number: &impl ToString) {
+    bulk(out, number.to_string().as_bytes());
+}
+
+fn header(out: &mut Vec<u8>, kind: u8, number: usize) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut left = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    out.push(kind);
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
 }

@@ -6,15 +6,19 @@ use futures_util::future::BoxFuture;
 
 use crate::error::Error;
 
-/// How many commands travel as one pipeline. The redis crate completes a pipeline with its last
-/// reply, so one big pipeline would put Redis, I/O and JavaScript in lockstep.
-pub const CHUNK_COMMANDS: usize = 32;
-/// How many pipelines are on the wire at once, below the redis crate's own queue of 50.
-pub const CHUNKS_IN_FLIGHT: usize = 16;
+/// How many commands are on the wire at once: enough to keep Redis busy, few enough to be repeated.
+pub const IN_FLIGHT: usize = 1024;
+/// Nothing more is encoded while so many bytes wait for the socket to take them.
+pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
+/// No answers are read while so many bytes of them wait for JavaScript to fetch them.
+pub const UNREAD_BYTES: usize = 64 << 20;
+/// After this a TCP connection that nobody has answered is tried anew, within one attempt.
+pub const TCP_CONNECT_TRY: Duration = Duration::from_secs(1);
 /// The shortest delay before a connection is tried again.
 pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
-/// The longest delay before a connection is tried again.
-pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
+/// The longest delay before a connection is tried again: a server that is back is noticed within a
+/// second.
+pub const RECONNECT_MAX: Duration = Duration::from_millis(800);
 /// A connection on which so many requests in a row ran into their deadline is dropped.
 pub const TIMEOUTS_IN_A_ROW: u32 = 3;
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.

@@ -1,7 +1,6 @@
-//! Queue, chunks, connection, answers. One task per store owns them all, so that order is a property
+//! Queue, connection, answers. One task per store owns them all, so that order is a property
 //! of the code and not of locks. Knows no JavaScript: answers go to a [`Sink`].
 
-mod flight;
 mod job;
 mod lane;
 mod larger;
@@ -10,6 +9,7 @@ mod map;
 mod worker;
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -55,10 +56,39 @@ pub struct Completion {
     pub outcome: Result<Reply, Error>,
 }
 
+/// Whether requests are sent, or refused at once because nothing would answer them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circuit {
+    /// They are sent or, while a connection is missing for less than `command_timeout`, wait for it.
+    Closed,
+    /// They are refused.
+    Open,
+    /// They are refused, and a new connection is being tried.
+    HalfOpen,
+}
+
+/// What concerns the store and no request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The circuit has changed.
+    Circuit(Circuit),
+    /// Every server that holds keys is connected.
+    Ready,
+    /// One of them is not any more.
+    Reconnecting,
+    /// A connection was lost or could not be opened, for this reason.
+    Failed(Error),
+    /// The engine has failed where it must not. Nothing that it has not answered will be.
+    Crashed,
+}
+
 /// Where answers go: each request's exactly once.
 pub trait Sink: Send + Sync + 'static {
-    /// Takes answers. Must not block.
-    fn deliver(&self, completions: Vec<Completion>);
+    /// Takes answers, and says whether more may come: if not, none do until [`Engine::resume`],
+    /// unless a deadline has. Must not block.
+    fn deliver(&self, completions: Vec<Completion>) -> bool;
+    /// Takes a notice. Must not block.
+    fn notice(&self, notice: Notice);
 }
 
 /// The requests of one flush. They are decoded on the engine's side, off the caller's thread.
@@ -91,6 +121,8 @@ enum Message {
         reply: Waiter,
     },
     Answer(Completion),
+    /// Answers have been fetched: there is room for more.
+    Resume,
     Close(u32),
     Abort,
 }
@@ -108,9 +140,12 @@ impl Engine {
         let own_inbox = inbox.downgrade();
         let worker_shared = Arc::clone(&shared);
         runtime::spawn(async move {
-            Worker::new(config, messages, own_inbox, worker_shared)
-                .run()
-                .await;
+            let sink = Arc::clone(&worker_shared.sink);
+            let work = Worker::new(config, messages, own_inbox, worker_shared).run();
+            // Nothing of the worker is used after it.
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                sink.notice(Notice::Crashed);
+            }
         })?;
         Ok(Self { inbox, shared })
     }
@@ -132,6 +167,11 @@ impl Engine {
         };
         // The worker is there until `close` was answered; then the caller sends nothing more.
         let _ = self.inbox.send(message);
+    }
+
+    /// Goes on reading answers after the sink was full.
+    pub fn resume(&self) {
+        let _ = self.inbox.send(Message::Resume);
     }
 
     /// Answers what is pending, closes the connection and then answers `id`.

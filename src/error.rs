@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::ServerError;
 
 /// What went wrong, in the words that callers branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,29 +96,52 @@ impl Error {
         .caused_by(error.to_string())
     }
 
-    /// A failure of the handshake with `endpoint`.
-    pub fn handshake(endpoint: &str, error: &RedisError) -> Self {
-        let detail = error.detail().unwrap_or_default();
-        let refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
-            || detail.contains("WRONGPASS")
-            || detail.contains("NOAUTH");
-        match error.kind() {
-            _ if refused => Self::refused(endpoint, error.code().unwrap_or("WRONGPASS")),
-            ErrorKind::AuthenticationFailed => Self::refused(endpoint, "AUTH failed"),
-            ErrorKind::Parse => Self::not_redis(endpoint),
-            ErrorKind::Io => Self::new(
-                ErrorCode::Connect,
+    /// What `endpoint` said to `command`, with which a connection begins.
+    pub fn login(endpoint: &str, command: &str, error: &ServerError) -> Self {
+        let word = error.code();
+        let detail = error.details().unwrap_or_default();
+        let code = match word {
+            _ if command == "AUTH" => ErrorCode::Auth,
+            "NOAUTH" | "WRONGPASS" | "NOPERM" => ErrorCode::Auth,
+            _ => ErrorCode::Connect,
+        };
+        let message = match (code, word) {
+            (ErrorCode::Auth, _) => {
+                let word = if word == "ERR" { "AUTH failed" } else { word };
                 format!(
-                    "The server at {endpoint} closed the connection during the handshake; check that it is Redis and takes connections like this one (TLS or not)."
-                ),
-            )
-            .caused_by(error.to_string()),
-            _ => Self::new(
-                ErrorCode::Connect,
-                format!("Redis at {endpoint} refused the connection's settings; check database, username and password."),
-            )
-            .caused_by(detail.to_owned()),
+                    "Redis at {endpoint} refused the credentials ({word}); check username and password."
+                )
+            }
+            (_, "LOADING" | "MASTERDOWN") => {
+                format!("Redis at {endpoint} does not serve yet: {word} {detail}")
+            }
+            _ => format!(
+                "Redis at {endpoint} refused the connection ({command}): {word} {detail}; check the settings of both."
+            ),
+        };
+        Self::new(code, message).caused_by(word)
+    }
+
+    /// The connection to `endpoint` ended while replies were to come.
+    pub fn closed(endpoint: &str, cause: Option<&io::Error>) -> Self {
+        let closed = Self::new(
+            ErrorCode::Connect,
+            format!("The connection to Redis at {endpoint} was lost before the reply came."),
+        );
+        match cause {
+            Some(cause) => closed.caused_by(cause.to_string()),
+            None => closed,
         }
+    }
+
+    /// The connection to `endpoint` ended before it had begun to serve.
+    pub fn closed_early(endpoint: &str) -> Self {
+        Self::new(
+            ErrorCode::Connect,
+            format!(
+                "The server at {endpoint} closed the connection during the handshake; check that it is Redis and takes connections like this one (TLS or not)."
+            ),
+        )
     }
 
     /// The server at `endpoint` does not speak Redis's protocol.
@@ -129,16 +152,6 @@ impl Error {
                 "The server at {endpoint} does not answer as Redis does; check host and port, and whether it expects TLS."
             ),
         )
-    }
-
-    fn refused(endpoint: &str, word: &str) -> Self {
-        Self::new(
-            ErrorCode::Auth,
-            format!(
-                "Redis at {endpoint} refused the credentials ({word}); check username and password."
-            ),
-        )
-        .caused_by(word.to_owned())
     }
 
     /// An error reply of Redis to the command `command`. Redis echoes arguments in some of its

@@ -5,8 +5,9 @@
 //!
 //! 1. `lib/redis-store.js` makes the key and puts a request into the batch of the event loop's turn.
 //! 2. On `setImmediate`, `lib/batch.js` hands the batch over in one call: [`binding`].
-//! 3. [`engine`] queues it and puts what waits on the wire, in chunks, several at once.
-//! 4. [`connection`] encodes a chunk of [`command`]s and reads its replies.
+//! 3. [`engine`] queues it and puts what waits on the wire, without waiting for replies.
+//! 4. [`connection`] encodes the [`command`]s of a turn into one write and cuts what comes back into
+//!    replies.
 //! 5. [`engine`] collects the answers of its turn; [`binding`] announces them by one call.
 //! 6. `lib/batch.js` fetches them and settles each in its caller's async context, where
 //!    `lib/redis-store.js` parses the session and calls back.
@@ -18,7 +19,8 @@
 //! - [`command`]: the commands and their replies.
 //! - [`connection`]: the one place that knows how Redis is run.
 //! - [`scan`]: questions about all keys, as steps of single commands.
-//! - [`engine`]: queue, chunks, deadlines, retries, close; a lane for each server. Knows no JavaScript.
+//! - [`engine`]: queue, deadlines, retries, circuit breaker, close; a lane for each server. Knows no
+//!   JavaScript.
 //! - [`runtime`]: the thread all of this runs on.
 //! - [`binding`]: the boundary to JavaScript.
 

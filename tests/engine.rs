@@ -15,7 +15,7 @@ use std::{
 use connect_redis_native::{
     command::{Command, Reply},
     config::{Config, Credentials, Endpoint, Servers},
-    engine::{Completion, Engine, Request, Sink, Work},
+    engine::{Circuit, Completion, Engine, Notice, Request, Sink, Work},
     error::{Error, ErrorCode},
     scan::{Keyspace, Question},
 };
@@ -67,19 +67,25 @@ impl Drop for Server {
     }
 }
 
-struct Answers(Sender<Completion>);
+struct Answers(Sender<Completion>, Sender<Notice>);
 
 impl Sink for Answers {
-    fn deliver(&self, completions: Vec<Completion>) {
+    fn deliver(&self, completions: Vec<Completion>) -> bool {
         for completion in completions {
             let _ = self.0.send(completion);
         }
+        true
+    }
+
+    fn notice(&self, notice: Notice) {
+        let _ = self.1.send(notice);
     }
 }
 
 struct Store {
     engine: Engine,
     answers: Receiver<Completion>,
+    notices: Receiver<Notice>,
     command_timeout: Duration,
     next: u32,
 }
@@ -103,10 +109,13 @@ impl Store {
         change(&mut config);
         let command_timeout = config.command_timeout;
         let (sender, answers) = channel();
-        let engine = Engine::start(config, Arc::new(Answers(sender))).expect("the engine starts");
+        let (notifier, notices) = channel();
+        let sink = Arc::new(Answers(sender, notifier));
+        let engine = Engine::start(config, sink).expect("the engine starts");
         Self {
             engine,
             answers,
+            notices,
             command_timeout,
             next: 0,
         }
@@ -138,6 +147,16 @@ impl Store {
             assert!(answers.insert(id, outcome).is_none(), "answered twice");
         }
         answers
+    }
+
+    /// Waits for `notice`, whatever comes before it.
+    fn expect(&self, notice: &Notice) {
+        while self
+            .notices
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("no {notice:?}"))
+            != *notice
+        {}
     }
 
     fn ask(&mut self, work: Work) -> Result<Reply, Error> {
@@ -256,6 +275,41 @@ fn a_frozen_server_is_a_timeout_and_is_used_again_when_it_thaws() {
     while store.ask(get("key")) != Ok(Reply::Text(b"1".to_vec())) {
         assert!(Instant::now() < deadline, "the server was not found again");
     }
+}
+
+#[test]
+fn the_circuit_opens_when_nothing_answers_and_closes_when_the_server_is_back() {
+    let server = Server::start();
+    let port = server.port;
+    let mut store = Store::open(port, |config| {
+        config.command_timeout = Duration::from_millis(500);
+    });
+    store.expect(&Notice::Ready);
+    drop(server);
+    store.expect(&Notice::Reconnecting);
+    store.expect(&Notice::Circuit(Circuit::Open));
+    // With the circuit open this is refused whatever its deadline is.
+    store.command_timeout = Duration::from_secs(3600);
+    let error = store.ask(get("key")).expect_err("nobody is there");
+    assert_eq!(error.code, ErrorCode::Connect);
+    assert!(error.message.contains("refused until"), "{error}");
+    store.expect(&Notice::Circuit(Circuit::HalfOpen));
+    let _server = Server::start_on(port);
+    store.expect(&Notice::Circuit(Circuit::Closed));
+    store.expect(&Notice::Ready);
+    assert_eq!(store.ask(get("key")), Ok(Reply::Nil));
+}
+
+#[test]
+fn a_panic_is_told_to_whoever_waits_and_ends_nothing_else() {
+    let server = Server::start();
+    let broken = Store::open(server.port, |_| {});
+    let mut whole = Store::open(server.port, |_| {});
+    broken.expect(&Notice::Ready);
+    let panics = Box::new(|| panic!("a batch that cannot be read"));
+    broken.engine.submit(1, panics, PATIENCE);
+    broken.expect(&Notice::Crashed);
+    assert_eq!(whole.ask(get("key")), Ok(Reply::Nil));
 }
 
 #[test]

@@ -2,7 +2,7 @@ import { createServer } from "node:net"
 
 /**
  * A server of Redis's protocol for what a real one cannot be made to say. `answer(words, connection)`
- * returns the raw reply to a command; `connection` counts from 1.
+ * returns the raw reply to a command; `connection` counts from 1. PING is answered as Redis does.
  */
 export async function startFakeServer(answer) {
   const sockets = new Set()
@@ -13,7 +13,9 @@ export async function startFakeServer(answer) {
     let text = ""
     socket.on("data", (data) => {
       text += data
-      for (let command = take(); command; command = take()) socket.write(answer(command, connection))
+      for (let command = take(); command; command = take()) {
+        socket.write(command[0] === "PING" ? "+PONG\r\n" : answer(command, connection))
+      }
     })
     function take() {
       const count = Number(/^\*(\d+)\r\n/.exec(text)?.[1])

@@ -16,15 +16,15 @@ use napi::{
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
 
+use super::panics;
 use crate::{
     command::Reply,
-    engine::{Completion, Sink},
+    config::UNREAD_BYTES,
+    engine::{Circuit, Completion, Notice, Sink},
     error::{Error, ErrorCode},
 };
 
 const COLUMNS: usize = 3;
-
-const TEXT_MAX_BYTES: usize = 256 << 20;
 
 /// Nothing is there.
 const NIL: f64 = 0.0;
@@ -38,6 +38,20 @@ const TEXT: f64 = 3.0;
 const TEXTS: f64 = 4.0;
 /// An error: `number` is its code, the next text its message, the one after that its cause.
 const ERROR: f64 = 5.0;
+/// No answer but a notice, with an id that is none: `number` says which. For [`NOTICE_FAILED`] the
+/// next three texts are an error's code, message and cause; for [`NOTICE_CRASHED`] the next one is
+/// where.
+const NOTICE: f64 = 6.0;
+
+const NOTICE_CLOSED: f64 = 0.0;
+const NOTICE_OPEN: f64 = 1.0;
+const NOTICE_HALF_OPEN: f64 = 2.0;
+const NOTICE_READY: f64 = 3.0;
+const NOTICE_RECONNECTING: f64 = 4.0;
+const NOTICE_FAILED: f64 = 5.0;
+const NOTICE_CRASHED: f64 = 6.0;
+
+const NO_ID: f64 = -1.0;
 
 type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
 
@@ -47,9 +61,18 @@ pub struct Delivery {
     wake: Wake,
 }
 
+enum Item {
+    Completion(Completion),
+    Notice(Notice),
+}
+
 #[derive(Default)]
 struct Waiting {
-    completions: VecDeque<Completion>,
+    items: VecDeque<Item>,
+    /// What the answers hold.
+    bytes: usize,
+    /// The worker was told to stop reading.
+    full: bool,
     /// A call is on its way or being served: whoever it wakes takes these answers too.
     announced: bool,
 }
@@ -64,7 +87,8 @@ impl Delivery {
         })
     }
 
-    /// Fills `rows` and returns the texts they refer to.
+    /// Fills `rows` and returns the texts they refer to, and whether there is room for answers again
+    /// after there was none.
     #[expect(
         unsafe_code,
         reason = "the rows are written where JavaScript reads them"
@@ -73,33 +97,96 @@ impl Delivery {
         &self,
         env: &'env Env,
         mut rows: Float64ArraySlice<'_>,
-    ) -> napi::Result<Array<'env>> {
+    ) -> napi::Result<(Array<'env>, bool)> {
         // SAFETY: JavaScript runs on this thread only, so nobody else sees the memory until this
         // call returns, and no JavaScript runs during it.
         let rows = unsafe { rows.as_mut() };
         let Some((count, rows)) = rows.split_first_mut() else {
-            return env.create_array(0);
+            return Ok((env.create_array(0)?, false));
         };
         let room = rows.len() / COLUMNS;
-        let completions: Vec<Completion> = {
+        let (items, roomy): (Vec<Item>, bool) = {
             // A poisoned queue is as good as before: nothing in here can panic half-way.
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let take = room.min(waiting.completions.len());
-            waiting.announced = waiting.completions.len() > take;
-            waiting.completions.drain(..take).collect()
+            let take = room.min(waiting.items.len());
+            waiting.announced = waiting.items.len() > take;
+            let items: Vec<Item> = waiting.items.drain(..take).collect();
+            waiting.bytes -= items.iter().map(Item::bytes).sum::<usize>();
+            let roomy = waiting.full && waiting.bytes < UNREAD_BYTES;
+            waiting.full &= !roomy;
+            (items, roomy)
         };
-        *count = completions.len() as f64;
-        let mut texts = Vec::with_capacity(completions.len());
-        for (row, completion) in rows.chunks_exact_mut(COLUMNS).zip(completions) {
-            let (kind, number) = encode(completion.outcome, &mut texts);
-            row.copy_from_slice(&[completion.id.into(), kind, number]);
+        *count = items.len() as f64;
+        let mut texts = Vec::with_capacity(items.len());
+        for (row, item) in rows.chunks_exact_mut(COLUMNS).zip(items) {
+            let (id, (kind, number)) = match item {
+                Item::Completion(Completion { id, outcome }) => {
+                    (id.into(), encode(outcome, &mut texts))
+                }
+                Item::Notice(notice) => (NO_ID, (NOTICE, encode_notice(notice, &mut texts))),
+            };
+            row.copy_from_slice(&[id, kind, number]);
         }
-        Array::from_vec(env, texts)
+        Ok((Array::from_vec(env, texts)?, roomy))
+    }
+
+    fn push(&self, items: impl Iterator<Item = Item>) -> bool {
+        let (announced, roomy) = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            for item in items {
+                waiting.bytes += item.bytes();
+                waiting.items.push_back(item);
+            }
+            waiting.full |= waiting.bytes >= UNREAD_BYTES;
+            let announced = std::mem::replace(&mut waiting.announced, true);
+            (announced, !waiting.full)
+        };
+        if !announced {
+            // Fails only when the environment is gone, and with it everybody who waits.
+            self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+        roomy
+    }
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Completion(Completion {
+                outcome: Ok(Reply::Text(text)),
+                ..
+            }) => text.len(),
+            Self::Completion(Completion {
+                outcome: Ok(Reply::Texts(texts)),
+                ..
+            }) => texts.iter().flatten().map(Vec::len).sum(),
+            _ => 0,
+        }
+    }
+}
+
+fn encode_notice(notice: Notice, texts: &mut Vec<Option<Text>>) -> f64 {
+    match notice {
+        Notice::Circuit(Circuit::Closed) => NOTICE_CLOSED,
+        Notice::Circuit(Circuit::Open) => NOTICE_OPEN,
+        Notice::Circuit(Circuit::HalfOpen) => NOTICE_HALF_OPEN,
+        Notice::Ready => NOTICE_READY,
+        Notice::Reconnecting => NOTICE_RECONNECTING,
+        Notice::Crashed => {
+            texts.push(panics::last().map(|place| Text(place.into_bytes())));
+            NOTICE_CRASHED
+        }
+        Notice::Failed(error) => {
+            texts.push(Some(Text(error.code.name().into())));
+            texts.push(Some(Text(error.message.into_bytes())));
+            texts.push(error.cause.map(|cause| Text(cause.into_bytes())));
+            NOTICE_FAILED
+        }
     }
 }
 
 fn encode(outcome: Result<Reply, Error>, texts: &mut Vec<Option<Text>>) -> (f64, f64) {
-    match outcome.and_then(presentable) {
+    match outcome {
         Ok(Reply::Nil) => (NIL, 0.0),
         Ok(Reply::Ok | Reply::Page { .. }) => (OK, 0.0),
         Ok(Reply::Count(count)) => (COUNT, count as f64),
@@ -121,36 +208,13 @@ fn encode(outcome: Result<Reply, Error>, texts: &mut Vec<Option<Text>>) -> (f64,
     }
 }
 
-/// V8 has no string for more than 512 MB, and an answer that cannot be made would take those beside
-/// it along.
-fn presentable(reply: Reply) -> Result<Reply, Error> {
-    let largest = match &reply {
-        Reply::Text(text) => text.len(),
-        Reply::Texts(texts) => texts.iter().flatten().map(Vec::len).max().unwrap_or(0),
-        _ => 0,
-    };
-    if largest <= TEXT_MAX_BYTES {
-        return Ok(reply);
-    }
-    Err(Error::new(
-        ErrorCode::Decode,
-        format!(
-            "Redis answered with {largest} bytes, which is more than a string may hold ({TEXT_MAX_BYTES}); check what is stored under these keys."
-        ),
-    ))
-}
-
 impl Sink for Delivery {
-    fn deliver(&self, completions: Vec<Completion>) {
-        let announced = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.completions.extend(completions);
-            std::mem::replace(&mut waiting.announced, true)
-        };
-        if !announced {
-            // Fails only when the environment is gone, and with it everybody who waits.
-            self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
-        }
+    fn deliver(&self, completions: Vec<Completion>) -> bool {
+        self.push(completions.into_iter().map(Item::Completion))
+    }
+
+    fn notice(&self, notice: Notice) {
+        self.push([Item::Notice(notice)].into_iter());
     }
 }
 
@@ -178,27 +242,5 @@ impl ToNapiValue for Text {
         };
         check_status!(status, "A string could not be created")?;
         Ok(value)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_that_no_string_can_hold_is_an_error() {
-        let mut texts = Vec::new();
-        let fits = encode(Ok(Reply::Text(vec![b'x'; 10])), &mut texts);
-        assert_eq!((fits.0, texts.len()), (TEXT, 1));
-        for reply in [
-            Reply::Text(vec![0; TEXT_MAX_BYTES + 1]),
-            Reply::Texts(vec![None, Some(vec![0; TEXT_MAX_BYTES + 1])]),
-        ] {
-            let (kind, code) = encode(Ok(reply), &mut Vec::new());
-            assert_eq!(
-                (kind, ErrorCode::ALL[code as usize]),
-                (ERROR, ErrorCode::Decode)
-            );
-        }
     }
 }

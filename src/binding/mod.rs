@@ -4,6 +4,7 @@
 mod credentials;
 mod delivery;
 mod options;
+mod panics;
 mod submission;
 
 use std::{sync::Arc, time::Duration};
@@ -41,6 +42,7 @@ impl RedisStore {
         wake: Function<'_, (), ()>,
         ask: Option<Function<'_, u32, ()>>,
     ) -> napi::Result<Self> {
+        panics::keep_silent();
         let questions = ask
             .map(|ask| Questions::new(&ask).map(Arc::new))
             .transpose()?;
@@ -101,7 +103,11 @@ impl RedisStore {
         env: &'env Env,
         rows: Float64ArraySlice<'_>,
     ) -> napi::Result<Array<'env>> {
-        self.delivery.drain(env, rows)
+        let (texts, roomy) = self.delivery.drain(env, rows)?;
+        if roomy {
+            self.engine.resume();
+        }
+        Ok(texts)
     }
 
     /// Answers what is pending, closes the connection and then answers `id`.

@@ -82,11 +82,10 @@ pub async fn discover(config: Arc<Config>, nodes: Vec<Endpoint>) -> Result<Vec<R
 }
 
 async fn ask(node: &Endpoint, config: &Config) -> Result<Vec<Range>, Error> {
-    let (connection, _closed) =
-        Connection::open(node, &Login::of(config).await?, config, None).await?;
+    let mut connection = Connection::open(node, &Login::of(config).await?, config, None).await?;
     let mut question = Pipeline::new();
     question.cmd("CLUSTER").arg("SLOTS");
-    let ranges = match connection.send(question).await?.pop() {
+    let ranges = match connection.ask(&question).await?.pop() {
         Some(Value::Array(ranges)) => ranges
             .iter()
             .filter_map(|range| read(range, node))

@@ -2,6 +2,7 @@
 //! found. Everything above sees a [`Connection`] to one server.
 
 pub mod cluster;
+pub mod reader;
 mod sentinel;
 mod standalone;
 mod stream;
@@ -9,21 +10,14 @@ mod tls;
 
 use std::{fmt, sync::Arc};
 
-use redis::Value;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     config::{Config, Endpoint, Servers},
     error::{Error, ErrorCode},
 };
 use standalone::Login;
-pub use standalone::{Connection, Identity};
-
-/// Resolves, in whichever way, when the connection it came with is gone.
-pub type Closed = oneshot::Receiver<()>;
-
-/// The raw replies to a chunk, in the order of its commands.
-pub type Replies = Result<Vec<Value>, Error>;
+pub use standalone::{Connection, Identity, Moved};
 
 /// What a connection is opened to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +45,7 @@ pub async fn open(
     config: Arc<Config>,
     target: Target,
     predecessor: Option<Identity>,
-) -> Result<(Connection, Closed), Error> {
+) -> Result<Connection, Error> {
     let opening = async {
         match (&target, &config.servers) {
             (Target::Server(endpoint), _) => {

@@ -4,10 +4,7 @@
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{Pipeline, Value};
 
-use super::{
-    Closed,
-    standalone::{Connection, Identity, Login},
-};
+use super::standalone::{Connection, Identity, Login};
 use crate::{
     config::{Config, Endpoint, Sentinel},
     error::{Error, ErrorCode},
@@ -19,7 +16,7 @@ pub(super) async fn open_master(
     sentinel: &Sentinel,
     config: &Config,
     predecessor: Option<&Identity>,
-) -> Result<(Connection, Closed), Error> {
+) -> Result<Connection, Error> {
     let mut answers: FuturesUnordered<_> = sentinel
         .nodes
         .iter()
@@ -55,13 +52,13 @@ async fn master_of(
         database: 0,
         client_name: None,
     };
-    let (connection, _closed) = Connection::open(node, &login, config, None).await?;
+    let mut connection = Connection::open(node, &login, config, None).await?;
     let mut question = Pipeline::new();
     question
         .cmd("SENTINEL")
         .arg("GET-MASTER-ADDR-BY-NAME")
         .arg(&sentinel.name);
-    let reply = connection.send(question).await?.pop();
+    let reply = connection.ask(&question).await?.pop();
     let unknown = || {
         Error::new(
             ErrorCode::Connect,
@@ -89,11 +86,12 @@ async fn verified(
     master: &Endpoint,
     config: &Config,
     predecessor: Option<&Identity>,
-) -> Result<(Connection, Closed), Error> {
-    let opened = Connection::open(master, &Login::of(config).await?, config, predecessor).await?;
+) -> Result<Connection, Error> {
+    let mut opened =
+        Connection::open(master, &Login::of(config).await?, config, predecessor).await?;
     let mut question = Pipeline::new();
     question.cmd("ROLE");
-    match opened.0.send(question).await?.pop() {
+    match opened.ask(&question).await?.pop() {
         Some(Value::Array(role)) if is_text(role.first(), b"master") => Ok(opened),
         // A user whom the ACL denies ROLE cannot be told; the first write will tell.
         Some(Value::ServerError(_)) => Ok(opened),

@@ -1,24 +1,26 @@
-//! One connection to one server, spoken by the redis crate over our own stream: so that TCP_NODELAY,
-//! keep-alive and TLS are ours to set, and the end of the connection is seen when it happens.
+//! One connection to one server, over a stream of our own: commands are encoded into one buffer,
+//! and whatever is there of either direction moves in one system call.
 
-use std::future::Future;
-
-use redis::{
-    AsyncConnectionConfig, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, ServerError,
-    Value, aio::MultiplexedConnection,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
-    task::AbortHandle,
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
 
-use super::{Closed, Replies, stream};
+use redis::{Pipeline, ServerError, Value};
+use tokio::io::AsyncWrite;
+
+use super::{
+    reader::{Frame, Reader},
+    stream::{self, Stream},
+};
 use crate::{
     command::Command,
-    config::{Config, Credentials, Endpoint, Tls},
-    error::{Error, ErrorCode},
+    config::{Config, Credentials, Endpoint, Tls, WRITE_AHEAD_BYTES},
+    error::Error,
 };
+
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 /// How a connection begins.
 pub struct Login<'a> {
@@ -42,11 +44,24 @@ impl<'a> Login<'a> {
 
 /// An open connection to one server. Dropping it closes it.
 pub struct Connection {
-    link: MultiplexedConnection,
-    /// The crate's driver would go on until every reply has come, which a frozen server never sends.
-    driver: AbortHandle,
+    stream: Stream,
+    /// What is to be sent, from `sent` on.
+    out: Vec<u8>,
+    sent: usize,
+    /// Whoever has more to send is to be told when there is room.
+    crowded: bool,
+    reader: Reader,
     endpoint: String,
     identity: Option<Identity>,
+}
+
+/// What a connection has done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// Bytes have come: there may be replies.
+    Read,
+    /// There is room for more commands, after there was none.
+    Wrote,
 }
 
 /// A connection as the server knows it. Ids begin anew when a server does, addresses come from us:
@@ -57,181 +72,193 @@ pub struct Identity {
     address: String,
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
 impl Connection {
-    /// Connects, authenticates, selects the database and sees a reply. A password that the server
-    /// does not ask for is left out, as ioredis and redis 2 and 3 do; one of an ACL user is not.
+    /// Connects, authenticates, selects the database and sees a reply. `predecessor` is killed before.
     pub(super) async fn open(
         endpoint: &Endpoint,
         login: &Login<'_>,
         config: &Config,
         predecessor: Option<&Identity>,
-    ) -> Result<(Self, Closed), Error> {
-        let opened = Self::attempt(endpoint, login, config, predecessor).await;
-        let Err(error) = opened else {
-            return opened;
-        };
-        let Credentials { username, password } = &login.credentials;
-        if error.code != ErrorCode::Auth || username.is_some() || password.is_none() {
-            return Err(error);
-        }
-        // The redis crate does not tell a wrong password from a needless one: the server does.
-        let stranger = Login {
-            credentials: Credentials::default(),
-            ..*login
-        };
-        let opened = Self::attempt(endpoint, &stranger, config, predecessor).await;
-        opened.map_err(|_| error)
-    }
-
-    async fn attempt(
-        endpoint: &Endpoint,
-        login: &Login<'_>,
-        config: &Config,
-        predecessor: Option<&Identity>,
-    ) -> Result<(Self, Closed), Error> {
-        let name = endpoint.to_string();
-        match stream::connect(endpoint, login.tls, config).await? {
-            stream::Stream::Tcp(tcp) => Self::over(tcp, name, login, predecessor).await,
-            stream::Stream::Tls(tls) => Self::over(tls, name, login, predecessor).await,
-            #[cfg(unix)]
-            stream::Stream::Unix(unix) => Self::over(unix, name, login, predecessor).await,
-        }
-    }
-
-    async fn over(
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        endpoint: String,
-        login: &Login<'_>,
-        predecessor: Option<&Identity>,
-    ) -> Result<(Self, Closed), Error> {
-        let mut info = RedisConnectionInfo::default()
-            .set_skip_set_lib_name()
-            .set_db(login.database.into());
-        if let Some(username) = &login.credentials.username {
-            info = info.set_username(username);
-        }
-        if let Some(password) = &login.credentials.password {
-            info = info.set_password(password);
-        }
-        // Deadlines are the engine's: the crate's own would answer for requests we have answered.
-        let settings = AsyncConnectionConfig::new().set_response_timeout(None);
-        let (link, driver) = MultiplexedConnection::new_with_config(&info, stream, settings)
-            .await
-            .map_err(|error| Error::handshake(&endpoint, &error))?;
-        let (alive, closed) = oneshot::channel();
-        let driver = tokio::spawn(async move {
-            driver.await;
-            drop(alive);
-        })
-        .abort_handle();
+    ) -> Result<Self, Error> {
         let mut connection = Self {
-            link,
-            driver,
-            endpoint,
+            stream: stream::connect(endpoint, login.tls, config).await?,
+            out: Vec::new(),
+            sent: 0,
+            crowded: false,
+            reader: Reader::default(),
+            endpoint: endpoint.to_string(),
             identity: None,
         };
-        connection.greet(login, predecessor).await?;
-        Ok((connection, closed))
+        connection.log_in(login, predecessor).await?;
+        Ok(connection)
     }
 
-    /// The first exchange: shows that the server is Redis and takes our commands, which a
-    /// connection without password and database has not shown yet.
-    async fn greet(
+    /// Everything at once. PING shows that the server is Redis, takes our commands and has its data.
+    async fn log_in(
         &mut self,
         login: &Login<'_>,
         predecessor: Option<&Identity>,
     ) -> Result<(), Error> {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("CLIENT").arg("ID");
-        pipeline.cmd("CLIENT").arg("INFO");
+        let mut question = Pipeline::new();
+        let Credentials { username, password } = &login.credentials;
+        if let Some(password) = password {
+            question.cmd("AUTH").arg(username).arg(password);
+        }
+        if login.database != 0 {
+            question.cmd("SELECT").arg(login.database);
+        }
+        question.cmd("CLIENT").arg("ID");
+        question.cmd("CLIENT").arg("INFO");
         if let Some(name) = login.client_name {
-            pipeline.cmd("CLIENT").arg("SETNAME").arg(name);
+            question.cmd("CLIENT").arg("SETNAME").arg(name);
         }
         if let Some(Identity { id, address }) = predecessor {
-            let kill = pipeline.cmd("CLIENT").arg("KILL");
+            let kill = question.cmd("CLIENT").arg("KILL");
             kill.arg("ID").arg(id).arg("ADDR").arg(address);
         }
-        let count = pipeline.len();
-        let replies = self
-            .link
-            .send_packed_commands(&pipeline, 0, count)
-            .await
-            .map_err(|error| Error::handshake(&self.endpoint, &error))?;
-        let mut replies = replies.into_iter();
-        match replies.next() {
-            Some(Value::Int(id)) => {
-                self.identity = replies
-                    .next()
-                    .and_then(|info| address_of(&info))
-                    .map(|address| Identity { id, address });
+        question.cmd("PING");
+        let mut replies = self.ask(&question).await?.into_iter();
+        let refusal = match (password, replies.as_slice().first()) {
+            (Some(_), Some(Value::ServerError(error))) => {
+                Some(Error::login(&self.endpoint, "AUTH", error))
             }
-            Some(Value::ServerError(error)) => self.tolerate(error)?,
+            _ => None,
+        };
+        if password.is_some() {
+            replies.next();
+        }
+        // A password that the server does not ask for is left out, as ioredis and redis 2 and 3 do:
+        // whether it asks, PING tells. One of an ACL user is not.
+        match (&refusal, replies.as_slice().last()) {
+            (Some(refusal), _) if username.is_some() => return Err(refusal.clone()),
+            (Some(refusal), Some(Value::ServerError(error))) if error.code() == "NOAUTH" => {
+                return Err(refusal.clone());
+            }
+            _ => {}
+        }
+        if login.database != 0
+            && let Some(Value::ServerError(error)) = replies.next()
+        {
+            return Err(Error::login(&self.endpoint, "SELECT", &error));
+        }
+        let (id, info) = (replies.next(), replies.next());
+        match replies.next_back() {
+            Some(Value::ServerError(error)) => self.tolerate(&error)?,
+            Some(Value::SimpleString(_)) => {}
             _ => return Err(Error::not_redis(&self.endpoint)),
+        }
+        if let (Some(Value::Int(id)), Some(address)) = (id, info.as_ref().and_then(address_of)) {
+            self.identity = Some(Identity { id, address });
         }
         Ok(())
     }
 
-    /// Servers before Redis 5, and users whom the ACL denies it, cannot ask for their id: an error
-    /// that says so is as good a sign of life as the id. NOAUTH is not.
-    fn tolerate(&self, error: ServerError) -> Result<(), Error> {
+    /// An error is as good a sign of life as a reply, be it that the ACL denies us PING or that a
+    /// script is running; but not one that says that it will answer nothing.
+    fn tolerate(&self, error: &ServerError) -> Result<(), Error> {
         match error.code() {
-            "NOAUTH" => Err(Error::handshake(&self.endpoint, &RedisError::from(error))),
+            "NOAUTH" | "LOADING" | "MASTERDOWN" => Err(Error::login(&self.endpoint, "PING", error)),
             _ => Ok(()),
         }
     }
 
-    /// Sends `commands` as one pipeline, each behind an ASKING if it is to. They are queued for the
-    /// wire when the returned future is first polled, and pipelines keep the order of that.
-    pub fn run(
-        &self,
-        commands: &mut dyn Iterator<Item = (&Command, bool)>,
-    ) -> impl Future<Output = Replies> + Send + use<> {
-        let mut pipeline = Pipeline::new();
-        let mut prefixes = Vec::new();
-        for (command, asking) in commands {
-            if asking {
-                prefixes.push(pipeline.len());
-                pipeline.cmd("ASKING");
-            }
-            command.append_to(&mut pipeline);
-        }
-        let replies = self.send(pipeline);
-        async move {
-            let mut replies = replies.await?;
-            for prefix in prefixes.into_iter().rev() {
-                if prefix < replies.len() {
-                    replies.remove(prefix);
+    /// Sends what is not about sessions and returns a reply for each command.
+    pub(super) async fn ask(&mut self, question: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.out.extend(question.get_packed_pipeline());
+        let mut replies = Vec::with_capacity(question.len());
+        while replies.len() < question.len() {
+            match self.next_reply()? {
+                Some(Frame::Value(value)) => replies.push(value),
+                Some(Frame::TooLarge) => return Err(Error::not_redis(&self.endpoint)),
+                None => {
+                    let moved = poll_fn(|cx| self.poll(cx, true)).await;
+                    moved.map_err(|_| self.closed_early(replies.first()))?;
                 }
             }
-            Ok(replies)
+        }
+        Ok(replies)
+    }
+
+    /// Whether more commands may be encoded now. If not, [`Self::poll`] tells when.
+    pub fn has_room(&mut self) -> bool {
+        self.crowded = self.out.len() - self.sent >= WRITE_AHEAD_BYTES;
+        !self.crowded
+    }
+
+    /// Encodes a command, behind an ASKING if it is to be `asking`, which has a reply of its own.
+    /// It leaves with the next [`Self::poll`].
+    pub fn push(&mut self, command: &Command, asking: bool) {
+        if asking {
+            self.out.extend_from_slice(ASKING);
+        }
+        command.encode(&mut self.out);
+    }
+
+    /// Writes what is to be sent and, if `reading`, reads what has come.
+    pub fn poll(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<Moved, Error>> {
+        self.poll_write(cx)?;
+        if self.crowded && self.out.is_empty() {
+            self.crowded = false;
+            return Poll::Ready(Ok(Moved::Wrote));
+        }
+        if !reading {
+            return Poll::Pending;
+        }
+        match ready!(self.reader.poll_fill(cx, &mut self.stream)) {
+            Ok(0) => Poll::Ready(Err(self.closed(None))),
+            Ok(_) => Poll::Ready(Ok(Moved::Read)),
+            Err(error) => Poll::Ready(Err(self.closed(Some(&error)))),
         }
     }
 
-    /// Sends a pipeline and returns a reply for each of its commands.
-    pub(super) fn send(&self, pipeline: Pipeline) -> impl Future<Output = Replies> + Send + use<> {
-        let mut link = self.link.clone();
-        let endpoint = self.endpoint.clone();
-        async move {
-            let count = pipeline.len();
-            link.send_packed_commands(&pipeline, 0, count)
-                .await
-                .map_err(|error| match error.kind() {
-                    ErrorKind::Parse => Error::not_redis(&endpoint),
-                    _ => Error::new(
-                        ErrorCode::Connect,
-                        format!(
-                            "The connection to Redis at {endpoint} was lost before the reply came."
-                        ),
-                    )
-                    .caused_by(error.to_string()),
-                })
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        if self.out.is_empty() {
+            return Ok(());
         }
+        while self.sent < self.out.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Err(self.closed(None)),
+                Poll::Ready(Ok(count)) => self.sent += count,
+                Poll::Ready(Err(error)) => return Err(self.closed(Some(&error))),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Err(error)) => return Err(self.closed(Some(&error))),
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(())) => {}
+        }
+        self.out.clear();
+        self.sent = 0;
+        // What one large session needed is not kept by every idle store.
+        if self.out.capacity() > 2 * WRITE_AHEAD_BYTES {
+            self.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// The next reply, if all of it has come.
+    pub fn next_reply(&mut self) -> Result<Option<Frame>, Error> {
+        self.reader
+            .next_frame()
+            .map_err(|_| Error::not_redis(&self.endpoint))
+    }
+
+    /// A server that takes no more clients says so, and hangs up.
+    fn closed_early(&self, said: Option<&Value>) -> Error {
+        match said {
+            Some(Value::ServerError(error)) => Error::login(&self.endpoint, "connecting", error),
+            _ => Error::closed_early(&self.endpoint),
+        }
+    }
+
+    fn closed(&self, cause: Option<&std::io::Error>) -> Error {
+        Error::closed(&self.endpoint, cause)
+    }
+
+    /// Something came that nobody asked for.
+    pub fn unasked(&self) -> Error {
+        Error::not_redis(&self.endpoint)
     }
 
     /// How the server knows this connection, if it tells.
@@ -242,11 +269,10 @@ impl Connection {
 
 /// The address of a connection in the reply to CLIENT INFO, which Redis has since 6.2.
 fn address_of(info: &Value) -> Option<String> {
-    let text = match info {
-        Value::BulkString(text) => String::from_utf8_lossy(text),
-        Value::VerbatimString { text, .. } => text.as_str().into(),
-        _ => return None,
+    let Value::BulkString(text) = info else {
+        return None;
     };
+    let text = String::from_utf8_lossy(text);
     let address = text
         .split(' ')
         .find_map(|field| field.strip_prefix("addr="))?;

@@ -1,14 +1,24 @@
 //! The byte stream below a connection: TCP, TLS over TCP, or a unix socket.
 
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::client::TlsStream;
 
 use super::tls;
 use crate::{
-    config::{Config, Endpoint, KEEP_ALIVE, Tls},
+    config::{Config, Endpoint, KEEP_ALIVE, TCP_CONNECT_TRY, Tls},
     error::Error,
 };
 
@@ -32,9 +42,7 @@ pub async fn connect(
     let named = |error| Error::io(&endpoint.to_string(), &error);
     match endpoint {
         Endpoint::Tcp { host, port } => {
-            let tcp = TcpStream::connect((host.as_str(), *port))
-                .await
-                .map_err(named)?;
+            let tcp = connect_tcp(host, *port).await.map_err(named)?;
             tune(&tcp, config).map_err(named)?;
             match security {
                 None => Ok(Stream::Tcp(tcp)),
@@ -55,7 +63,17 @@ pub async fn connect(
     }
 }
 
-fn tune(tcp: &TcpStream, config: &Config) -> std::io::Result<()> {
+/// Begins anew when nothing answers for a while: the system repeats a lost SYN ever more slowly, and
+/// would notice a network that is back only seconds later.
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    loop {
+        if let Ok(connected) = timeout(TCP_CONNECT_TRY, TcpStream::connect((host, port))).await {
+            return connected;
+        }
+    }
+}
+
+fn tune(tcp: &TcpStream, config: &Config) -> io::Result<()> {
     // A pipeline is one write: Nagle's algorithm could only delay its tail.
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
@@ -66,4 +84,53 @@ fn tune(tcp: &TcpStream, config: &Config) -> std::io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     let _ = config;
     Ok(())
+}
+
+/// Calls the same method of whichever stream it is.
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Stream::Tls(stream) => {
+                let $stream = Pin::new(&mut **stream);
+                $call
+            }
+            #[cfg(unix)]
+            Stream::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
 }

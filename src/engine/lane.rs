@@ -6,18 +6,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    flight::{Chunk, Flight, Landed},
     job::{Job, ReplyTo},
     link::{Link, LinkEvent},
 };
 use crate::{
     command::Command,
-    config::{CHUNK_COMMANDS, CHUNKS_IN_FLIGHT, Config, TIMEOUTS_IN_A_ROW},
-    connection::Target,
+    config::{Config, IN_FLIGHT, TIMEOUTS_IN_A_ROW},
+    connection::{Target, reader::Frame},
     error::Error,
 };
 
@@ -25,21 +23,9 @@ pub(super) struct Lane {
     pub(super) target: Target,
     pub(super) link: Link,
     pub(super) queue: VecDeque<Job>,
-    pub(super) flight: Flight,
+    /// What has been sent, in that order, which is that of the replies. None is an ASKING.
+    flight: VecDeque<Option<Job>>,
     timeouts_in_a_row: u32,
-}
-
-pub(super) enum LaneEvent {
-    Landed(Landed),
-    Link(LinkEvent),
-}
-
-/// What a connection leaves behind when it is given up.
-pub(super) struct Fallout {
-    /// Replies that had come before.
-    pub(super) landed: Vec<Landed>,
-    /// What is not safe to repeat.
-    pub(super) refused: Vec<Job>,
 }
 
 impl Lane {
@@ -48,7 +34,7 @@ impl Lane {
             link: Link::new(Arc::clone(config), target.clone()),
             target,
             queue: VecDeque::new(),
-            flight: Flight::default(),
+            flight: VecDeque::new(),
             timeouts_in_a_row: 0,
         }
     }
@@ -56,7 +42,12 @@ impl Lane {
     /// Whether nobody waits for this lane, be there replies to come or not.
     pub(super) fn is_idle(&self) -> bool {
         let unanswered = |job: &Job| !matches!(job.reply_to, ReplyTo::Nobody);
-        self.queue.is_empty() && !self.flight.jobs().any(unanswered)
+        self.queue.is_empty() && !self.flying().any(unanswered)
+    }
+
+    /// What is on the wire.
+    pub(super) fn flying(&self) -> impl Iterator<Item = &Job> {
+        self.flight.iter().flatten()
     }
 
     /// Queues `job` in the order of the requests, which is nearly always at the end.
@@ -70,47 +61,49 @@ impl Lane {
         self.queue.insert(at, job);
     }
 
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LaneEvent> {
-        if let Poll::Ready(Some(landed)) = self.flight.poll_next(cx) {
-            return Poll::Ready(LaneEvent::Landed(landed));
-        }
-        self.link.poll_event(cx).map(LaneEvent::Link)
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<LinkEvent> {
+        self.link.poll_event(cx, reading)
     }
 
-    /// Puts what waits on the wire, in chunks.
+    /// Puts what waits on the wire.
     pub(super) fn dispatch(&mut self) {
         let Some(connection) = self.link.connection() else {
             return;
         };
-        while !self.queue.is_empty() && self.flight.chunks() < CHUNKS_IN_FLIGHT {
-            let size = self.queue.len().min(CHUNK_COMMANDS);
-            let jobs: VecDeque<Job> = self.queue.drain(..size).collect();
-            let replies = connection.run(&mut jobs.iter().map(|job| (&job.command, job.asking)));
-            self.flight.launch(jobs, replies);
+        while self.flight.len() < IN_FLIGHT && !self.queue.is_empty() && connection.has_room() {
+            let Some(job) = self.queue.pop_front() else {
+                return;
+            };
+            connection.push(&job.command, job.asking);
+            if job.asking {
+                self.flight.push_back(None);
+            }
+            self.flight.push_back(Some(job));
         }
     }
 
-    /// The server answers.
-    pub(super) fn proved(&mut self) {
-        self.timeouts_in_a_row = 0;
-        self.link.proved();
+    /// The next reply that has come, and whose it is.
+    pub(super) fn next_reply(&mut self) -> Result<Option<(Job, Frame)>, Error> {
+        let Some(connection) = self.link.connection() else {
+            return Ok(None);
+        };
+        while let Some(frame) = connection.next_reply()? {
+            let Some(expected) = self.flight.pop_front() else {
+                return Err(connection.unasked());
+            };
+            if let Some(job) = expected {
+                self.timeouts_in_a_row = 0;
+                self.link.proved();
+                return Ok(Some((job, frame)));
+            }
+        }
+        Ok(None)
     }
 
     /// Gives the connection up and queues again, in their order and before everything else, those
-    /// of its requests that are safe to repeat.
-    pub(super) fn give_up(&mut self, error: Error, landed: Option<Chunk>) -> Fallout {
-        let mut fallout = Fallout {
-            landed: Vec::new(),
-            refused: Vec::new(),
-        };
-        let mut lost: Vec<_> = landed.into_iter().collect();
-        while let Some(Some(other)) = self.flight.next().now_or_never() {
-            match other.replies {
-                Ok(_) => fallout.landed.push(other),
-                Err(_) => lost.push((other.number, other.jobs)),
-            }
-        }
-        self.link.lost(error);
+    /// of its requests that are safe to repeat. Returns the others. `hopeless` opens the circuit.
+    pub(super) fn give_up(&mut self, error: Error, hopeless: bool) -> Vec<Job> {
+        self.link.lost(error, hopeless);
         self.timeouts_in_a_row = 0;
         // A SET whose key is written again by a later request must not come after it.
         let mut written: HashSet<Vec<u8>> = self
@@ -118,7 +111,8 @@ impl Lane {
             .iter()
             .filter_map(|job| job.command.written_key().map(<[u8]>::to_vec))
             .collect();
-        for mut job in self.flight.abandon(lost).into_iter().rev() {
+        let mut refused = Vec::new();
+        for mut job in std::mem::take(&mut self.flight).into_iter().flatten().rev() {
             let is_set = matches!(job.command, Command::Set { .. });
             let superseded = job
                 .command
@@ -128,19 +122,19 @@ impl Lane {
                 continue;
             }
             if job.retried || (is_set && superseded) {
-                fallout.refused.push(job);
+                refused.push(job);
             } else {
                 job.retried = true;
                 self.queue.push_front(job);
             }
         }
-        fallout
+        refused
     }
 
     /// Takes out who waits here for something that did not come before `now`, and says whether the
     /// connection has kept silent for so many of them that it must be given up.
     pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<ReplyTo>) -> bool {
-        for job in self.flight.jobs_mut() {
+        for job in self.flight.iter_mut().flatten() {
             if job.deadline <= now && !matches!(job.reply_to, ReplyTo::Nobody) {
                 self.timeouts_in_a_row += 1;
                 expired.push(std::mem::replace(&mut job.reply_to, ReplyTo::Nobody));
@@ -153,10 +147,9 @@ impl Lane {
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        let waits = |job: &&Job| !matches!(job.reply_to, ReplyTo::Nobody);
+        let flying = self.flying().find(waits).map(|job| job.deadline);
         let queued = self.queue.front().map(|job| job.deadline);
-        [self.flight.earliest_deadline(), queued]
-            .into_iter()
-            .flatten()
-            .min()
+        [flying, queued].into_iter().flatten().min()
     }
 }

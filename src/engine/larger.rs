@@ -1,6 +1,8 @@
 //! Work that takes many commands: it runs beside the store's task, sends its steps to the inbox, and
 //! its answer last.
 
+use std::panic::AssertUnwindSafe;
+
 use futures_util::{
     FutureExt,
     future::{BoxFuture, join_all},
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{
     command::{Command, Reply},
-    error::Error,
+    error::{Error, ErrorCode},
     scan::{Keyspace, Step},
 };
 
@@ -89,12 +91,20 @@ impl Worker {
     ) {
         let inbox = self.own_inbox.clone();
         tokio::spawn(async move {
-            let outcome = work(Steps(inbox.clone())).await;
+            let work = AssertUnwindSafe(work(Steps(inbox.clone()))).catch_unwind();
+            let outcome = work.await.unwrap_or_else(|_| Err(failed_error()));
             if let Some(inbox) = inbox.upgrade() {
                 let _ = inbox.send(Message::Answer(Completion { id, outcome }));
             }
         });
     }
+}
+
+fn failed_error() -> Error {
+    Error::new(
+        ErrorCode::Connect,
+        "The native half failed in the midst of this; please report it.",
+    )
 }
 
 /// How larger work runs its commands.

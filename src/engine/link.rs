@@ -1,4 +1,5 @@
-//! A connection's life: opened at once, lost, opened again for ever, ever more slowly.
+//! A connection's life: opened at once, lost, opened again for ever, ever more slowly. And the
+//! circuit breaker over it: what has not answered for long is not waited for.
 
 use std::{
     pin::Pin,
@@ -10,13 +11,14 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::Circuit;
 use crate::{
     config::{Config, RECONNECT_MAX, RECONNECT_MIN},
-    connection::{self, Closed, Connection, Identity, Named, Target},
+    connection::{self, Connection, Identity, Moved, Named, Target},
     error::{Error, ErrorCode},
 };
 
-type Opening = BoxFuture<'static, Result<(Connection, Closed), Error>>;
+type Opening = BoxFuture<'static, Result<Connection, Error>>;
 
 /// One connection, or the next attempt at it.
 pub(super) struct Link {
@@ -29,12 +31,16 @@ pub(super) struct Link {
     error: Option<Error>,
     /// The connection that we gave up and that the server may still read from.
     predecessor: Option<Identity>,
+    /// Since when there is no connection, if there is none.
+    down_since: Option<Instant>,
+    /// The circuit is open: nobody is to wait for the next connection.
+    refusing: bool,
 }
 
 enum State {
     Down(Pin<Box<Sleep>>),
     Opening(Opening),
-    Up(Connection, Closed),
+    Up(Box<Connection>),
     /// Nobody needs it.
     Retired,
 }
@@ -42,7 +48,8 @@ enum State {
 /// What happened to the connection.
 pub(super) enum LinkEvent {
     Opened,
-    Lost,
+    Moved(Moved),
+    Lost(Error),
     Failed(Error),
 }
 
@@ -55,8 +62,10 @@ impl Link {
             failures: 0,
             error: None,
             predecessor: None,
+            down_since: None,
+            refusing: false,
         };
-        link.open();
+        link.revive();
         link
     }
 
@@ -67,15 +76,20 @@ impl Link {
     }
 
     /// The connection, if there is one.
-    pub(super) fn connection(&self) -> Option<&Connection> {
-        match &self.state {
-            State::Up(connection, _) => Some(connection),
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match &mut self.state {
+            State::Up(connection) => Some(connection),
             _ => None,
         }
     }
 
-    /// The next thing that happens, taken into account.
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
+    /// The next thing that happens, taken into account but for a loss. Nothing is read unless
+    /// `reading`.
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<LinkEvent> {
         loop {
             match &mut self.state {
                 State::Down(until) => {
@@ -83,20 +97,25 @@ impl Link {
                     self.open();
                 }
                 State::Opening(attempt) => match ready!(attempt.as_mut().poll(cx)) {
-                    Ok((connection, closed)) => {
+                    Ok(connection) => {
                         self.error = None;
                         self.predecessor = None;
-                        self.state = State::Up(connection, closed);
+                        self.down_since = None;
+                        self.refusing = false;
+                        self.state = State::Up(Box::new(connection));
                         return Poll::Ready(LinkEvent::Opened);
                     }
                     Err(error) => {
-                        self.lost(error.clone());
+                        // Credentials do not get better by waiting.
+                        self.lost(error.clone(), error.code != ErrorCode::Connect);
                         return Poll::Ready(LinkEvent::Failed(error));
                     }
                 },
-                State::Up(_, closed) => {
-                    let _ = ready!(closed.poll_unpin(cx));
-                    return Poll::Ready(LinkEvent::Lost);
+                State::Up(connection) => {
+                    return match ready!(connection.poll(cx, reading)) {
+                        Ok(moved) => Poll::Ready(LinkEvent::Moved(moved)),
+                        Err(error) => Poll::Ready(LinkEvent::Lost(error)),
+                    };
                 }
                 State::Retired => return Poll::Pending,
             }
@@ -109,11 +128,14 @@ impl Link {
     }
 
     /// Closes the connection, if there is one, because of `error`, and plans the next attempt.
-    pub(super) fn lost(&mut self, error: Error) {
-        if let State::Up(connection, _) = &self.state {
+    /// `hopeless` opens the circuit at once.
+    pub(super) fn lost(&mut self, error: Error, hopeless: bool) {
+        if let State::Up(connection) = &self.state {
             self.predecessor = connection.identity().cloned();
         }
         self.error = Some(error);
+        self.down_since.get_or_insert_with(Instant::now);
+        self.refusing |= hopeless;
         let until = Instant::now() + backoff(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.state = State::Down(Box::pin(sleep_until(until)));
@@ -122,13 +144,44 @@ impl Link {
     /// Closes the connection for as long as nobody needs it.
     pub(super) fn retire(&mut self) {
         self.state = State::Retired;
+        self.down_since = None;
+        self.refusing = false;
     }
 
     /// Opens a retired connection again.
     pub(super) fn revive(&mut self) {
         if matches!(self.state, State::Retired) {
+            self.down_since = Some(Instant::now());
             self.open();
         }
+    }
+
+    pub(super) fn circuit(&self) -> Circuit {
+        match self.state {
+            _ if !self.refusing => Circuit::Closed,
+            State::Opening(_) => Circuit::HalfOpen,
+            _ => Circuit::Open,
+        }
+    }
+
+    /// When the circuit opens, unless there is a connection before.
+    pub(super) fn opens_at(&self) -> Option<Instant> {
+        let since = self.down_since.filter(|_| !self.refusing)?;
+        Some(since + self.config.command_timeout)
+    }
+
+    /// Opens the circuit if it is time, and says whether it is open.
+    pub(super) fn refuses(&mut self, now: Instant) -> bool {
+        self.refusing |= self.opens_at().is_some_and(|at| at <= now);
+        self.refusing
+    }
+
+    /// What a request is told that is not sent because the circuit is open.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        self.refusing.then(|| {
+            let name = Named(&self.target, &self.config).to_string();
+            refused(&name, self.error.as_ref())
+        })
     }
 
     /// Why requests got no answer, if it is for want of a connection.
@@ -136,21 +189,10 @@ impl Link {
         self.error.as_ref()
     }
 
-    /// The loss of the connection, as the requests on it are told.
-    pub(super) fn closed_by_server(&self) -> Error {
-        Error::new(
-            ErrorCode::Connect,
-            format!(
-                "Redis at {} closed the connection before the reply came.",
-                Named(&self.target, &self.config)
-            ),
-        )
-    }
-
     /// Why a request that ran into its deadline got no answer.
     pub(super) fn too_late(&self) -> Error {
         let named = Named(&self.target, &self.config);
-        if self.connection().is_some() {
+        if self.is_up() {
             let waited = self.config.command_timeout.as_millis();
             return Error::new(
                 ErrorCode::Timeout,
@@ -166,11 +208,27 @@ impl Link {
 /// There was no connection to `name` before the deadline, last because of `last`.
 pub(super) fn no_connection(name: &str, config: &Config, last: Option<&Error>) -> Error {
     let waited = config.command_timeout.as_millis();
+    because(
+        &format!("No connection to Redis at {name} within {waited} ms."),
+        last,
+    )
+}
+
+/// Nobody is to wait for `name`, last because of `last`.
+pub(super) fn refused(name: &str, last: Option<&Error>) -> Error {
+    because(
+        &format!("Redis at {name} does not answer; requests are refused until it does."),
+        last,
+    )
+}
+
+fn because(what: &str, last: Option<&Error>) -> Error {
     let why = last.map_or_else(String::new, |error| format!(" {}", error.message));
-    let error = Error::new(
-        last.map_or(ErrorCode::Connect, |error| error.code),
-        format!("No connection to Redis at {name} within {waited} ms.{why}"),
-    );
+    let code = match last.map(|error| error.code) {
+        None | Some(ErrorCode::Timeout) => ErrorCode::Connect,
+        Some(code) => code,
+    };
+    let error = Error::new(code, format!("{what}{why}"));
     match last.and_then(|error| error.cause.clone()) {
         Some(cause) => error.caused_by(cause),
         None => error,

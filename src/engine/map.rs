@@ -10,14 +10,14 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
 
-use super::{job::Job, lane::Lane};
+use super::{Circuit, job::Job, lane::Lane, link::refused};
 use crate::{
     config::{CLUSTER_RETRY, CLUSTER_RETRY_MAX, Config, Endpoint, Servers},
     connection::{
         Target,
         cluster::{self, Range, SLOTS},
     },
-    error::Error,
+    error::{Error, ErrorCode},
 };
 
 /// The lanes and who serves what.
@@ -45,6 +45,10 @@ struct Discovery {
     due: Option<Instant>,
     failures: u32,
     error: Option<Error>,
+    /// Since when nobody has told.
+    unknown_since: Option<Instant>,
+    /// Nobody is to wait for the answer.
+    refusing: bool,
 }
 
 impl Map {
@@ -67,6 +71,7 @@ impl Map {
             Servers::Cluster(_) => {
                 map.slots = Some(vec![None; SLOTS.into()].into());
                 map.discovery.due = Some(Instant::now());
+                map.discovery.unknown_since = map.discovery.due;
             }
         }
         map
@@ -191,7 +196,7 @@ impl Map {
     fn is_flying(&self, slot: u16) -> bool {
         self.lanes
             .iter()
-            .flat_map(|lane| lane.flight.jobs())
+            .flat_map(Lane::flying)
             .any(|job| job.pinned.is_none() && job.slot == slot)
     }
 
@@ -224,7 +229,7 @@ impl Map {
         let mut nodes: Vec<Endpoint> = self
             .lanes
             .iter()
-            .filter(|lane| lane.link.connection().is_some())
+            .filter(|lane| lane.link.is_up())
             .filter_map(|lane| lane.target.endpoint().cloned())
             .collect();
         if let Servers::Cluster(seeds) = &self.config.servers {
@@ -247,11 +252,18 @@ impl Map {
         let ranges = match answer {
             Ok(ranges) => ranges,
             Err(error) => {
+                // Credentials do not get better by waiting.
+                self.discovery.refusing |= error.code != ErrorCode::Connect;
                 self.discovery.error = Some(error);
+                self.discovery
+                    .unknown_since
+                    .get_or_insert_with(Instant::now);
                 return self.rediscover_later();
             }
         };
         self.discovery.error = None;
+        self.discovery.unknown_since = None;
+        self.discovery.refusing = false;
         let mut slots = vec![None; SLOTS.into()].into_boxed_slice();
         for (first, last, endpoint) in ranges {
             let lane = self.lane_at(endpoint);
@@ -261,7 +273,7 @@ impl Map {
         self.resettle();
         let masters = self.masters();
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            if !masters.contains(&at) && lane.is_idle() && lane.flight.is_empty() {
+            if !masters.contains(&at) && lane.is_idle() && lane.flying().next().is_none() {
                 lane.link.retire();
             }
         }
@@ -295,12 +307,7 @@ impl Map {
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             let strays =
                 |job: &Job| job.pinned.is_none() && !job.asking && owner(job.slot) != Some(at);
-            flying.extend(
-                lane.flight
-                    .jobs()
-                    .filter(|job| strays(job))
-                    .map(|job| job.slot),
-            );
+            flying.extend(lane.flying().filter(|job| strays(job)).map(|job| job.slot));
             displaced.extend(take(&mut lane.queue, |job| {
                 strays(job) || (job.pinned.is_none() && !job.asking && held.contains(&job.slot))
             }));
@@ -340,7 +347,86 @@ impl Map {
             .due
             .filter(|_| self.discovery.running.is_none());
         let lanes = self.lanes.iter().filter_map(Lane::earliest_deadline);
-        lanes.chain(held).chain(unrouted).chain(due).min()
+        let circuits = self.lanes.iter().filter_map(|lane| lane.link.opens_at());
+        let circuits = circuits.chain(self.discovery_opens_at());
+        lanes
+            .chain(held)
+            .chain(unrouted)
+            .chain(due)
+            .chain(circuits)
+            .min()
+    }
+
+    fn discovery_opens_at(&self) -> Option<Instant> {
+        let since = self
+            .discovery
+            .unknown_since
+            .filter(|_| !self.discovery.refusing)?;
+        Some(since + self.config.command_timeout)
+    }
+
+    /// Whether there is nothing but one connection, and it is up.
+    pub(super) fn is_steady(&self) -> bool {
+        self.slots.is_none() && self.lanes.iter().all(|lane| lane.link.is_up())
+    }
+
+    /// Whether all servers that hold keys are connected.
+    pub(super) fn is_ready(&self) -> bool {
+        let masters = self.masters();
+        !masters.is_empty() && masters.iter().all(|&at| self.lanes[at].link.is_up())
+    }
+
+    /// The circuit of the store: open as soon as that of one server is.
+    pub(super) fn circuit(&self) -> Circuit {
+        let mut circuits: Vec<_> = self
+            .masters()
+            .into_iter()
+            .map(|at| self.lanes[at].link.circuit())
+            .collect();
+        if self.discovery.refusing {
+            circuits.push(match self.discovery.running {
+                Some(_) => Circuit::HalfOpen,
+                None => Circuit::Open,
+            });
+        }
+        if circuits.contains(&Circuit::Open) {
+            Circuit::Open
+        } else if circuits.contains(&Circuit::HalfOpen) {
+            Circuit::HalfOpen
+        } else {
+            Circuit::Closed
+        }
+    }
+
+    /// Opens the circuits that are due, and takes out the requests that wait behind open ones.
+    pub(super) fn refuse(&mut self) -> Vec<(Job, Error)> {
+        let mut refused = Vec::new();
+        if self.lanes.iter().all(|lane| lane.link.is_up()) && self.unrouted.is_empty() {
+            return refused;
+        }
+        let now = Instant::now();
+        for lane in &mut self.lanes {
+            if lane.link.refuses(now)
+                && let Some(error) = lane.link.refusal()
+            {
+                refused.extend(lane.queue.drain(..).map(|job| (job, error.clone())));
+            }
+        }
+        self.discovery.refusing |= self.discovery_opens_at().is_some_and(|at| at <= now);
+        if let Some(error) = self.refusal() {
+            refused.extend(self.unrouted.drain(..).map(|job| (job, error.clone())));
+        }
+        refused
+    }
+
+    /// What a request is told for whose key nobody is known, if nobody is to wait for that.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        self.discovery.refusing.then(|| {
+            refused(
+                &self.config.servers.to_string(),
+                self.discovery.error.as_ref(),
+            )
+        })
     }
 
     /// Why nobody is known to serve a key.

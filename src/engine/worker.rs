@@ -5,34 +5,36 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_util::FutureExt;
+use redis::Value;
 use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
-    Completion, Message, Request, Shared, Work,
-    flight::{Chunk, Landed},
+    Circuit, Completion, Message, Notice, Request, Shared, Work,
     job::{Job, ReplyTo},
-    lane::LaneEvent,
     link::{LinkEvent, no_connection},
     map::Map,
 };
 use crate::{
     command::{Command, Reply},
     config::{Config, Servers},
-    connection::cluster::{Range, Redirection, redirection},
+    connection::{
+        Moved,
+        cluster::{Range, Redirection, redirection},
+        reader::{Frame, REPLY_MAX_BYTES},
+    },
     error::{Error, ErrorCode},
     scan::Keyspace,
 };
 
 enum Event {
     Message(Message),
-    Lane(usize, LaneEvent),
+    Link(usize, LinkEvent),
     Discovered(Result<Vec<Range>, Error>),
     Timer,
 }
@@ -48,6 +50,11 @@ pub(super) struct Worker {
     timer_at: Option<Instant>,
     /// Answers of this turn, delivered together.
     completions: Vec<Completion>,
+    /// Whether whoever takes the answers has room for more.
+    reading: bool,
+    /// What listeners know.
+    circuit: Circuit,
+    ready: bool,
     /// Larger work under way: it will send an `Answer` each.
     pub(super) larger: usize,
     /// Questions that wait until a cluster is known.
@@ -72,6 +79,9 @@ impl Worker {
             timer: Box::pin(sleep_until(Instant::now())),
             timer_at: None,
             completions: Vec::new(),
+            reading: true,
+            circuit: Circuit::Closed,
+            ready: false,
             larger: 0,
             waiting: Vec::new(),
             closing: None,
@@ -91,10 +101,12 @@ impl Worker {
             }
             self.map.release();
             self.map.discover();
+            self.refuse();
             for lane in &mut self.map.lanes {
                 lane.dispatch();
             }
             self.arm();
+            self.notice();
             self.deliver();
             if let Some(id) = self.closing
                 && self.map.is_idle()
@@ -113,8 +125,8 @@ impl Worker {
             return Poll::Ready(Event::Message(message.unwrap_or(Message::Abort)));
         }
         for (at, lane) in self.map.lanes.iter_mut().enumerate() {
-            if let Poll::Ready(event) = lane.poll_event(cx) {
-                return Poll::Ready(Event::Lane(at, event));
+            if let Poll::Ready(event) = lane.poll_event(cx, self.reading) {
+                return Poll::Ready(Event::Link(at, event));
             }
         }
         if let Some(discovery) = self.map.running_discovery()
@@ -131,13 +143,10 @@ impl Worker {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Message(message) => self.take(message),
-            Event::Lane(at, LaneEvent::Landed(landed)) => self.land(at, landed),
-            Event::Lane(at, LaneEvent::Link(event)) => self.linked(at, event),
+            Event::Link(at, event) => self.linked(at, event),
             Event::Discovered(answer) => {
-                if let Err(error) = &answer
-                    && error.code != ErrorCode::Connect
-                {
-                    self.refuse_unrouted(error);
+                if let Err(error) = &answer {
+                    self.shared.sink.notice(Notice::Failed(error.clone()));
                 }
                 self.map.discovered(answer);
                 if !self.map.masters().is_empty() {
@@ -168,6 +177,7 @@ impl Worker {
                 self.larger -= 1;
                 self.answer(completion.id, completion.outcome);
             }
+            Message::Resume => self.reading = true,
             Message::Close(id) => {
                 self.shared.pending.fetch_add(1, Ordering::Relaxed);
                 self.closing = Some(id);
@@ -203,81 +213,114 @@ impl Worker {
         }
     }
 
-    fn land(&mut self, at: usize, landed: Landed) {
-        let values = match landed.replies {
-            Ok(values) => values,
-            Err(error) => return self.give_up(at, &error, Some((landed.number, landed.jobs))),
-        };
-        self.map.lanes[at].proved();
+    /// Takes the replies that have come.
+    fn read(&mut self, at: usize) {
         let mut demoted = None;
-        for (mut job, value) in landed.jobs.into_iter().zip(values) {
-            let turned = redirection(&value, self.map.lanes[at].target.endpoint());
-            let outcome = job.command.reply(value);
-            let cluster = self.map.is_cluster();
-            let turned = match turned {
-                Some(Redirection::Demoted) => match self.config.servers {
-                    Servers::One(_) => None,
-                    Servers::Sentinel(_) => Some(Redirection::Demoted),
-                    Servers::Cluster(_) => Some(Redirection::Later),
-                },
-                Some(Redirection::Moved(_) | Redirection::Ask(_)) if !cluster => None,
-                Some(Redirection::Stranger) if self.config.credentials_source.is_none() => None,
-                turned => turned,
-            };
-            let (Some(turned), Err(refusal)) = (turned, &outcome) else {
-                self.reply(job.reply_to, outcome);
-                continue;
-            };
-            if matches!(job.reply_to, ReplyTo::Nobody) {
-                continue;
-            }
-            job.refusal = Some(refusal.clone());
-            job.asking = false;
-            match turned {
-                Redirection::Moved(endpoint) => self.map.moved(job, endpoint),
-                Redirection::Ask(endpoint) => self.map.ask(job, endpoint),
-                Redirection::Later => self.map.later(job),
-                Redirection::Demoted | Redirection::Stranger => {
-                    demoted = Some(refusal.clone());
-                    self.map.later(job);
+        loop {
+            match self.map.lanes[at].next_reply() {
+                Ok(Some((job, Frame::Value(value)))) => self.land(at, job, value, &mut demoted),
+                Ok(Some((job, Frame::TooLarge))) => {
+                    self.reply(job.reply_to, Err(too_large_error(&job.command)));
                 }
+                Ok(None) => break,
+                Err(error) => return self.give_up(at, &error, false),
             }
         }
         if let Some(error) = demoted {
-            self.give_up(at, &error, None);
+            self.give_up(at, &error, false);
+        }
+    }
+
+    /// Answers `job` with `value`, or sends it where that says.
+    fn land(&mut self, at: usize, mut job: Job, value: Value, demoted: &mut Option<Error>) {
+        let turned = redirection(&value, self.map.lanes[at].target.endpoint());
+        let outcome = job.command.reply(value);
+        let cluster = self.map.is_cluster();
+        let turned = match turned {
+            Some(Redirection::Demoted) => match self.config.servers {
+                Servers::One(_) => None,
+                Servers::Sentinel(_) => Some(Redirection::Demoted),
+                Servers::Cluster(_) => Some(Redirection::Later),
+            },
+            Some(Redirection::Moved(_) | Redirection::Ask(_)) if !cluster => None,
+            Some(Redirection::Stranger) if self.config.credentials_source.is_none() => None,
+            turned => turned,
+        };
+        let (Some(turned), Err(refusal)) = (turned, &outcome) else {
+            return self.reply(job.reply_to, outcome);
+        };
+        if matches!(job.reply_to, ReplyTo::Nobody) {
+            return;
+        }
+        job.refusal = Some(refusal.clone());
+        job.asking = false;
+        match turned {
+            Redirection::Moved(endpoint) => self.map.moved(job, endpoint),
+            Redirection::Ask(endpoint) => self.map.ask(job, endpoint),
+            Redirection::Later => self.map.later(job),
+            Redirection::Demoted | Redirection::Stranger => {
+                *demoted = Some(refusal.clone());
+                self.map.later(job);
+            }
         }
     }
 
     fn linked(&mut self, at: usize, event: LinkEvent) {
         match event {
-            LinkEvent::Opened => {}
-            LinkEvent::Lost => {
-                let error = self.map.lanes[at].link.closed_by_server();
-                self.give_up(at, &error, None);
-            }
+            LinkEvent::Moved(Moved::Read) => self.read(at),
+            LinkEvent::Moved(Moved::Wrote) | LinkEvent::Opened => {}
+            LinkEvent::Lost(error) => self.give_up(at, &error, false),
             LinkEvent::Failed(error) => {
+                self.shared.sink.notice(Notice::Failed(error));
                 self.map.rediscover();
-                // Credentials do not get better by waiting for the deadline.
-                if error.code != ErrorCode::Connect {
-                    for job in std::mem::take(&mut self.map.lanes[at].queue) {
-                        self.reply(job.reply_to, Err(error.clone()));
-                    }
-                }
             }
         }
     }
 
-    /// Gives a connection up; what is not safe to repeat is answered with `error`.
-    fn give_up(&mut self, at: usize, error: &Error, landed: Option<Chunk>) {
-        let fallout = self.map.lanes[at].give_up(error.clone(), landed);
-        for landed in fallout.landed {
-            self.land(at, landed);
-        }
-        for job in fallout.refused {
+    /// Gives a connection up; what is not safe to repeat is answered with `error`. `hopeless` opens
+    /// the circuit.
+    fn give_up(&mut self, at: usize, error: &Error, hopeless: bool) {
+        for job in self.map.lanes[at].give_up(error.clone(), hopeless) {
             self.reply(job.reply_to, Err(error.clone()));
         }
+        self.shared.sink.notice(Notice::Failed(error.clone()));
         self.map.resettle();
         self.map.rediscover();
+    }
+
+    /// Answers what waits behind an open circuit.
+    fn refuse(&mut self) {
+        for (job, error) in self.map.refuse() {
+            self.reply(job.reply_to, Err(error));
+        }
+        if !self.waiting.is_empty()
+            && let Some(error) = self.map.refusal()
+        {
+            for (id, ..) in std::mem::take(&mut self.waiting) {
+                self.larger -= 1;
+                self.answer(id, Err(error.clone()));
+            }
+        }
+    }
+
+    /// Tells listeners what has changed.
+    fn notice(&mut self) {
+        if self.map.is_steady() && self.ready {
+            return;
+        }
+        let circuit = self.map.circuit();
+        if circuit != std::mem::replace(&mut self.circuit, circuit) {
+            self.shared.sink.notice(Notice::Circuit(circuit));
+        }
+        let ready = self.map.is_ready();
+        if ready != std::mem::replace(&mut self.ready, ready) {
+            let notice = if ready {
+                Notice::Ready
+            } else {
+                Notice::Reconnecting
+            };
+            self.shared.sink.notice(notice);
+        }
     }
 
     /// Answers everything whose deadline has come.
@@ -296,12 +339,13 @@ impl Worker {
             for reply_to in expired {
                 self.reply(reply_to, Err(error.clone()));
             }
-            if give_up {
+            // While nothing is read it is not the server that keeps silent.
+            if give_up && self.reading {
                 silent.push((at, error));
             }
         }
         for (at, error) in silent {
-            self.give_up(at, &error, None);
+            self.give_up(at, &error, true);
         }
         for job in self.map.expire(now) {
             let error = job.refusal.unwrap_or_else(|| self.unrouted_error());
@@ -314,17 +358,6 @@ impl Worker {
             self.larger -= 1;
             let error = self.unrouted_error();
             self.answer(id, Err(error));
-        }
-    }
-
-    fn refuse_unrouted(&mut self, error: &Error) {
-        let far = Instant::now() + Duration::from_secs(u32::MAX.into());
-        for job in self.map.expire(far) {
-            self.reply(job.reply_to, Err(error.clone()));
-        }
-        for (id, ..) in std::mem::take(&mut self.waiting) {
-            self.larger -= 1;
-            self.answer(id, Err(error.clone()));
         }
     }
 
@@ -369,9 +402,8 @@ impl Worker {
 
     fn deliver(&mut self) {
         if !self.completions.is_empty() {
-            self.shared
-                .sink
-                .deliver(std::mem::take(&mut self.completions));
+            let completions = std::mem::take(&mut self.completions);
+            self.reading = self.shared.sink.deliver(completions);
         }
     }
 }
@@ -380,6 +412,16 @@ pub(super) fn closed_error() -> Error {
     Error::new(
         ErrorCode::Closed,
         "The store is closed; make a new RedisStore to go on.",
+    )
+}
+
+fn too_large_error(command: &Command) -> Error {
+    Error::new(
+        ErrorCode::Decode,
+        format!(
+            "Redis answered {} with more than {REPLY_MAX_BYTES} bytes; check what is stored under these keys.",
+            command.name()
+        ),
     )
 }
 

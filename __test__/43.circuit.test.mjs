@@ -1,0 +1,157 @@
+import assert from "node:assert/strict"
+import { createRequire } from "node:module"
+import { describe, test } from "node:test"
+
+import express from "express"
+import session from "express-session"
+
+import { RedisStore } from "../index.mjs"
+import { startServer } from "./support/servers.mjs"
+import { until } from "./support/until.mjs"
+
+const require = createRequire(import.meta.url)
+const data = { cookie: {}, user: "ada" }
+
+function open(options) {
+  const store = new RedisStore({ commandTimeoutMs: 500, ...options })
+  const events = []
+  for (const name of ["ready", "reconnecting", "end", "connect", "disconnect"]) {
+    store.on(name, () => events.push(`${name} (${store.state})`))
+  }
+  return { store, events }
+}
+
+describe("the circuit breaker", () => {
+  test("opens when Redis stays away, refuses at once, and closes when it is back", async () => {
+    const first = await startServer()
+    const { store, events } = open({ url: first.url })
+    const errors = []
+    assert.equal(store.state, "closed")
+    await store.set("sid", data)
+    store.on("error", (error) => errors.push(error))
+    await first.stop()
+    await until("the circuit is open", () => store.state === "open")
+    const refused = await Promise.allSettled(Array.from({ length: 64 }, () => store.get("sid")))
+    for (const { reason } of refused) {
+      assert.equal(reason.code, "ERR_REDIS_STORE_CONNECT")
+      assert.match(reason.message, /requests are refused until it does/)
+    }
+    await until("it is tried", () => store.state === "half-open")
+    const second = await startServer({ port: first.port })
+    await until("the circuit is closed", () => store.state === "closed")
+    assert.equal(await store.get("sid"), null)
+    await store.close()
+    await store.close()
+    assert.deepEqual(events, ["ready (closed)", "reconnecting (closed)", "ready (closed)", "end (end)"])
+    assert.ok(errors.length > 1)
+    for (const { code } of errors) assert.equal(code, "ERR_REDIS_STORE_CONNECT")
+    await second.stop()
+  })
+
+  test("opens when a connected Redis keeps silent", async () => {
+    const server = await startServer()
+    const { store } = open({ url: server.url })
+    await store.set("sid", data)
+    server.process.kill("SIGSTOP")
+    const late = await Promise.allSettled(Array.from({ length: 64 }, () => store.get("sid")))
+    for (const { reason } of late) assert.equal(reason.code, "ERR_REDIS_STORE_TIMEOUT")
+    await until("the circuit is open", () => store.state !== "closed")
+    await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_CONNECT" })
+    server.process.kill("SIGCONT")
+    await until("the circuit is closed", () => store.state === "closed")
+    assert.deepEqual(await store.get("sid"), data)
+    await store.close()
+    await server.stop()
+  })
+
+  test("without a listener an error ends nothing, and connect-redis's silence is the default", async () => {
+    const server = await startServer()
+    const { store, events } = open({ url: server.url })
+    await store.set("sid", data)
+    await server.stop()
+    await until("the circuit is open", () => store.state === "open")
+    assert.ok(!events.some((event) => /connect \(/.test(event) && !event.startsWith("re")))
+    await store.close()
+  })
+
+  test("a listener that throws is an uncaught exception and costs no request its answer", async (t) => {
+    const server = await startServer()
+    const { store } = open({ url: server.url })
+    const thrown = new Promise((resolve) => process.once("uncaughtException", resolve))
+    t.after(() => process.removeAllListeners("uncaughtException"))
+    store.on("ready", () => {
+      throw new Error("a listener's own")
+    })
+    assert.equal(await store.set("sid", data), null)
+    assert.equal((await thrown).message, "a listener's own")
+    await store.close()
+    await server.stop()
+  })
+})
+
+test("with emitConnectionEvents an Express app does without sessions while Redis is away, and has them again after", async () => {
+  let server = await startServer()
+  const { store, events } = open({ url: server.url, emitConnectionEvents: true })
+  const app = express()
+  app.use(session({ store, secret: "s", resave: false, saveUninitialized: true }))
+  app.get("/", (req, res) => res.send(req.session === undefined ? "without" : "with"))
+  const listener = app.listen(0, "127.0.0.1")
+  await new Promise((resolve) => listener.once("listening", resolve))
+  const page = async () => (await fetch(`http://127.0.0.1:${listener.address().port}/`)).text()
+  assert.equal(await page(), "with")
+  for (let times = 0; times < 2; times++) {
+    await server.stop()
+    await until("a request without a session", async () => (await page()) === "without")
+    server = await startServer({ port: server.port })
+    await until("a request with a session", async () => (await page()) === "with")
+  }
+  const said = events.map((event) => event.split(" ")[0]).filter((event) => /^(dis)?connect$/.test(event))
+  assert.deepEqual(said, ["connect", "disconnect", "connect", "disconnect", "connect"])
+  listener.close()
+  listener.closeAllConnections()
+  await store.close()
+  await server.stop()
+})
+
+test("a native half that fails is an error of what was pending, and the next request starts another", async () => {
+  const server = await startServer()
+  const binding = require("../binding.js")
+  const Native = binding.RedisStore
+  const started = []
+  // What a bug would make it say: one row that is the notice of a crash.
+  binding.RedisStore = class {
+    constructor(settings, wake, ask) {
+      this.native = new Native(settings, () => wake(), ask)
+      this.wake = wake
+      started.push(this)
+    }
+    submit(...batch) {
+      if (started.length > 1) return this.native.submit(...batch)
+      this.crashed = true
+      setImmediate(this.wake)
+    }
+    drain(answers) {
+      if (!this.crashed) return this.native.drain(answers)
+      answers.set([1, -1, 6, 6])
+      return ["src/engine/worker.rs:1:1"]
+    }
+    close(id) {
+      this.native.close(id)
+    }
+  }
+  try {
+    const store = new RedisStore({ url: server.url })
+    const failed = await Promise.allSettled([store.set("sid", data), store.get("sid")])
+    for (const { reason } of failed) {
+      assert.equal(reason.code, "ERR_REDIS_STORE_CONNECT")
+      assert.match(reason.message, /failed \(src\/engine\/worker\.rs:1:1\) and is started anew/)
+    }
+    assert.equal(await store.set("sid", data), null)
+    assert.deepEqual(await store.get("sid"), data)
+    assert.equal(started.length, 2)
+    await store.close()
+  } finally {
+    binding.RedisStore = Native
+  }
+  await server.stop()
+})
