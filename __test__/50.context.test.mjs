@@ -1,37 +1,20 @@
 import assert from "node:assert/strict"
 import { AsyncLocalStorage } from "node:async_hooks"
-import { spawn } from "node:child_process"
 import { test } from "node:test"
-import { fileURLToPath } from "node:url"
 
 import { RedisStore } from "../index.mjs"
+import { script } from "./support/script.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 import { called } from "./support/until.mjs"
 
 const server = ownServer()
 const session = { cookie: { originalMaxAge: null } }
 
-/** Runs `code` in a process of its own, with `store`, and tells how it ended and what it printed. */
-function script(code, url = server.url) {
-  const index = new URL("../index.mjs", import.meta.url).href
-  const program = `
-    import { RedisStore } from ${JSON.stringify(index)}
+/** Runs `code` in a process of its own, with `open` for a store. */
+const opening = (code, url = server.url) =>
+  script(`
     const open = (options) => new RedisStore({ url: ${JSON.stringify(url)}, prefix: ${JSON.stringify(ownPrefix())}, ...options })
-    ${code}`
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
-    cwd: fileURLToPath(new URL("..", import.meta.url)),
-    stdio: ["ignore", "pipe", "pipe"],
-    timeout: 20_000,
-    killSignal: "SIGKILL",
-  })
-  let printed = ""
-  child.stdout.on("data", (data) => (printed += data))
-  let errors = ""
-  child.stderr.on("data", (data) => (errors += data))
-  return new Promise((resolve) => {
-    child.on("close", (exitCode, signal) => resolve({ exitCode, signal, printed, errors }))
-  })
-}
+    ${code}`)
 
 test("every callback runs in its caller's AsyncLocalStorage context", async () => {
   const storage = new AsyncLocalStorage()
@@ -78,7 +61,7 @@ test("every callback runs in its caller's AsyncLocalStorage context", async () =
 })
 
 test("a callback that throws is called once, surfaces as an uncaught exception, and harms no other", async () => {
-  const { exitCode, printed } = await script(`
+  const { exitCode, printed } = await opening(`
     const store = open()
     const cookie = { originalMaxAge: null }
     await store.set("sid", { cookie })
@@ -109,7 +92,7 @@ test("a callback that throws is called once, surfaces as an uncaught exception, 
 })
 
 test("an uncaught exception from a callback ends a process that does not listen for it", async () => {
-  const { exitCode, errors } = await script(`
+  const { exitCode, errors } = await opening(`
     open().get("sid", () => { throw new Error("mine") })
   `)
   assert.equal(exitCode, 1)
@@ -118,23 +101,23 @@ test("an uncaught exception from a callback ends a process that does not listen 
 })
 
 test("an idle store lets the process end", async () => {
-  const used = await script(`const store = open(); await store.get("sid"); console.log("done")`)
+  const used = await opening(`const store = open(); await store.get("sid"); console.log("done")`)
   assert.deepEqual(used, { exitCode: 0, signal: null, printed: "done\n", errors: "" })
-  const unused = await script(`open(); console.log("done")`)
+  const unused = await opening(`open(); console.log("done")`)
   assert.deepEqual(unused, { exitCode: 0, signal: null, printed: "done\n", errors: "" })
-  const down = await script(`open(); console.log("done")`, "redis://127.0.0.1:1")
+  const down = await opening(`open(); console.log("done")`, "redis://127.0.0.1:1")
   assert.deepEqual(down, { exitCode: 0, signal: null, printed: "done\n", errors: "" })
 })
 
 test("a pending request is answered before the process ends", async () => {
-  const { printed } = await script(`
+  const { printed } = await opening(`
     const store = open()
     store.set("sid", { cookie: {} }, () => store.get("sid", (error, found) => console.log(error, typeof found)))
   `)
   assert.equal(printed, "null object\n")
   const frozen = await startServer()
   process.kill(frozen.pid, "SIGSTOP")
-  const late = await script(
+  const late = await opening(
     `open({ commandTimeoutMs: 300 }).get("sid", (error) => console.log(error.code))`,
     frozen.url,
   )
@@ -143,7 +126,7 @@ test("a pending request is answered before the process ends", async () => {
 })
 
 test("connect-redis 3 to 6's class without a callback tells nobody of an error, as they did", async () => {
-  const ended = await script(
+  const ended = await opening(
     `
     import factory from ${JSON.stringify(new URL("../index.js", import.meta.url).href)}
     import session from "express-session"
@@ -158,7 +141,7 @@ test("connect-redis 3 to 6's class without a callback tells nobody of an error, 
 })
 
 test("process.exit() with requests pending ends quietly", async () => {
-  const ended = await script(`
+  const ended = await opening(`
     const store = open()
     await store.get("sid")
     for (let n = 0; n < 1000; n++) store.get("sid", () => {})
@@ -169,7 +152,7 @@ test("process.exit() with requests pending ends quietly", async () => {
 
 test("a store that nobody holds is collected, and its connection closed", async () => {
   const own = await startServer()
-  const { printed, errors } = await script(
+  const { printed, errors } = await opening(
     `
     import { setTimeout as delay } from "node:timers/promises"
     import v8 from "node:v8"

@@ -293,7 +293,10 @@ fn the_circuit_opens_when_nothing_answers_and_closes_when_the_server_is_back() {
     let error = store.ask(get("key")).expect_err("nobody is there");
     assert_eq!(error.code, ErrorCode::Connect);
     assert!(error.message.contains("refused until"), "{error}");
+    // A port that is open and silent: the attempt takes long enough to be seen.
+    let silent = TcpListener::bind(("127.0.0.1", port)).expect("nobody listens there");
     store.expect(&Notice::Circuit(Circuit::HalfOpen));
+    drop(silent);
     let _server = Server::start_on(port);
     store.expect(&Notice::Circuit(Circuit::Closed));
     store.expect(&Notice::Ready);

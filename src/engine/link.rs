@@ -47,6 +47,7 @@ enum State {
 
 /// What happened to the connection.
 pub(super) enum LinkEvent {
+    Tried,
     Opened,
     Moved(Moved),
     Lost(Error),
@@ -90,35 +91,34 @@ impl Link {
     /// The next thing that happens, taken into account but for a loss. Nothing is read unless
     /// `reading`.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<LinkEvent> {
-        loop {
-            match &mut self.state {
-                State::Down(until) => {
-                    ready!(until.as_mut().poll(cx));
-                    self.open();
-                }
-                State::Opening(attempt) => match ready!(attempt.as_mut().poll(cx)) {
-                    Ok(connection) => {
-                        self.error = None;
-                        self.predecessor = None;
-                        self.down_since = None;
-                        self.refusing = false;
-                        self.state = State::Up(Box::new(connection));
-                        return Poll::Ready(LinkEvent::Opened);
-                    }
-                    Err(error) => {
-                        // Credentials do not get better by waiting.
-                        self.lost(error.clone(), error.code != ErrorCode::Connect);
-                        return Poll::Ready(LinkEvent::Failed(error));
-                    }
-                },
-                State::Up(connection) => {
-                    return match ready!(connection.poll(cx, reading)) {
-                        Ok(moved) => Poll::Ready(LinkEvent::Moved(moved)),
-                        Err(error) => Poll::Ready(LinkEvent::Lost(error)),
-                    };
-                }
-                State::Retired => return Poll::Pending,
+        match &mut self.state {
+            State::Down(until) => {
+                ready!(until.as_mut().poll(cx));
+                self.open();
+                return Poll::Ready(LinkEvent::Tried);
             }
+            State::Opening(attempt) => match ready!(attempt.as_mut().poll(cx)) {
+                Ok(connection) => {
+                    self.error = None;
+                    self.predecessor = None;
+                    self.down_since = None;
+                    self.refusing = false;
+                    self.state = State::Up(Box::new(connection));
+                    return Poll::Ready(LinkEvent::Opened);
+                }
+                Err(error) => {
+                    // Credentials do not get better by waiting.
+                    self.lost(error.clone(), error.code != ErrorCode::Connect);
+                    return Poll::Ready(LinkEvent::Failed(error));
+                }
+            },
+            State::Up(connection) => {
+                return match ready!(connection.poll(cx, reading)) {
+                    Ok(moved) => Poll::Ready(LinkEvent::Moved(moved)),
+                    Err(error) => Poll::Ready(LinkEvent::Lost(error)),
+                };
+            }
+            State::Retired => return Poll::Pending,
         }
     }
 

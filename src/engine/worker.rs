@@ -268,7 +268,7 @@ impl Worker {
     fn linked(&mut self, at: usize, event: LinkEvent) {
         match event {
             LinkEvent::Moved(Moved::Read) => self.read(at),
-            LinkEvent::Moved(Moved::Wrote) | LinkEvent::Opened => {}
+            LinkEvent::Moved(Moved::Wrote) | LinkEvent::Tried | LinkEvent::Opened => {}
             LinkEvent::Lost(error) => self.give_up(at, &error, false),
             LinkEvent::Failed(error) => {
                 self.shared.sink.notice(Notice::Failed(error));
