@@ -1,70 +1,37 @@
 import assert from "node:assert/strict"
 import { after, before, describe, test } from "node:test"
-import { setTimeout as delay } from "node:timers/promises"
 
 import { createClient } from "redis"
 
-import { RedisStore, RedisStoreError } from "../index.mjs"
+import { RedisStore } from "../index.mjs"
+import { startLoad } from "./support/load.mjs"
 import { ownPrefix, startServer } from "./support/servers.mjs"
 import { startCluster, startSentinels } from "./support/topologies.mjs"
 import { until } from "./support/until.mjs"
 
-const AT_ONCE = 64
+/** Two requests at once each. */
+const USERS = 32
 
-/**
- * 64 users who each save a session and read it back without waiting in between, over and over.
- * `stop()` waits for the last answers and returns the account.
- */
-function load(store) {
-  const account = { requests: 0, answers: 0, twice: 0, foreign: [], codes: {}, stale: 0, lastAnswerAt: 0 }
-  let running = true
-  const request = (start) =>
-    new Promise((resolve) => {
-      account.requests++
-      let calls = 0
-      start((error, value) => {
-        if (++calls > 1) return void account.twice++
-        account.answers++
-        if (!error) account.lastAnswerAt = performance.now()
-        else if (error instanceof RedisStoreError) account.codes[error.code] = (account.codes[error.code] ?? 0) + 1
-        else account.foreign.push(error)
-        resolve({ error, value })
-      })
-    })
-  const users = Array.from({ length: AT_ONCE }, async (_, user) => {
-    for (let n = 0; running; n++) {
-      const sid = `user${user}-${n % 50}`
-      const [set, get] = await Promise.all([
-        request((done) => store.set(sid, { cookie: {}, n }, done)),
-        request((done) => store.get(sid, done)),
-      ])
-      if (!set.error && !get.error && get.value?.n !== n) account.stale++
-      // An answer that comes at once must not keep everything else from running.
-      if (set.error) await delay(1)
-    }
-  })
-  return {
-    account,
-    stop: async () => {
-      running = false
-      await Promise.all(users)
-      return account
-    },
-  }
+async function underLoad(store) {
+  const load = startLoad([store], USERS)
+  await until("load", () => load.account.answers > 1000)
+  return load
 }
 
-function assertAccount(account, t) {
-  t.diagnostic(JSON.stringify({ ...account, lastAnswerAt: undefined }))
+/** Ends the load and holds it to its account. */
+async function assertAccount({ account, stop }, t) {
+  await stop()
+  t.diagnostic(JSON.stringify({ ...account, servedAt: undefined }))
   assert.equal(account.answers, account.requests)
   assert.equal(account.twice, 0)
+  assert.equal(account.crossed, 0)
   assert.deepEqual(account.foreign, [])
-  assert.ok(account.requests > AT_ONCE * 2)
 }
 
-/** Waits for an answer that came after now, and tells how long that took. */
-async function serviceBack(account, t, since = performance.now()) {
-  await until("service", () => account.lastAnswerAt > since)
-  t.diagnostic(`service after ${Math.round(account.lastAnswerAt - since)} ms`)
+/** Waits until every user is served. */
+async function serviceBack({ account }, t, since = performance.now()) {
+  await until("service", () => account.servedAt.every((at) => at > since))
+  t.diagnostic(`service after ${Math.round(Math.max(...account.servedAt) - since)} ms`)
 }
 
 /** Waits until 200 sessions all over the slots are read without an error. */
@@ -107,8 +74,7 @@ describe("a cluster under load", () => {
   })
 
   test("slots migrate, and every request is answered once, in its order", async (t) => {
-    const { account, stop } = load(store)
-    await until("load", () => account.answers > 1000)
+    const load = await underLoad(store)
     const [from, to] = cluster.masters
     const [fromId, toId] = await Promise.all([from, to].map(({ port }) => cluster.command(port, "CLUSTER", "MYID")))
     for (let slot = 0; slot < 300; slot++) {
@@ -121,34 +87,32 @@ describe("a cluster under load", () => {
       }
       for (const { port } of [to, from]) await cluster.command(port, "CLUSTER", "SETSLOT", slot, "NODE", toId)
     }
-    await serviceBack(account, t)
-    assertAccount(await stop(), t)
-    assert.equal(account.stale, 0)
-    assert.deepEqual(account.codes, {})
+    await serviceBack(load, t)
+    await assertAccount(load, t)
+    assert.equal(load.account.lost, 0)
+    assert.deepEqual(load.account.codes, {})
   })
 
   test("a replica takes over by CLUSTER FAILOVER", async (t) => {
-    const { account, stop } = load(store)
-    await until("load", () => account.answers > 1000)
+    const load = await underLoad(store)
     const replica = cluster.replicas[0]
     await cluster.command(replica.port, "CLUSTER", "FAILOVER")
     await until("the new master", async () =>
       (await cluster.command(replica.port, "ROLE"))[0].toString().includes("master"),
     )
     await everySlotServed(store, t)
-    assertAccount(await stop(), t)
+    await assertAccount(load, t)
   })
 
   test("a master is killed, and its replica takes over", async (t) => {
-    const { account, stop } = load(store)
-    await until("load", () => account.answers > 1000)
+    const load = await underLoad(store)
     const [, master] = cluster.masters
     const [, replica] = cluster.replicas
     process.kill(master.pid, "SIGKILL")
     const promoted = async () => (await cluster.command(replica.port, "ROLE"))[0].toString().includes("master")
     await until("the new master", promoted, 30_000)
     await everySlotServed(store, t)
-    assertAccount(await stop(), t)
+    await assertAccount(load, t)
   })
 })
 
@@ -196,14 +160,13 @@ describe("a master of sentinels under load", () => {
   }
   for (const [fault, inject] of Object.entries(FAULTS)) {
     test(fault, async (t) => {
-      const { account, stop } = load(store)
-      await until("load", () => account.answers > 1000)
+      const load = await underLoad(store)
       const old = await group.masterPort()
       await inject()
       await until("a new master", async () => (await group.masterPort()) !== old, 30_000)
-      await serviceBack(account, t)
+      await serviceBack(load, t)
       assert.equal(await store.set("after", { cookie: {} }), null)
-      assertAccount(await stop(), t)
+      await assertAccount(load, t)
     })
   }
 })

@@ -1,13 +1,15 @@
-// `npm test`: everything, from a fresh clone.
+// `npm test`: everything, from a fresh clone. Words choose test files by their names; with --long
+// faults last longer and calls are held to their longest time.
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, dirname, join } from "node:path"
+import { parseArgs } from "node:util"
 
 import { prepare, root } from "./prepare.mjs"
 import { findServer } from "./redis-server.mjs"
 import { run } from "./run.mjs"
 
-const only = process.argv.slice(2)
+const { values, positionals: only } = parseArgs({ options: { long: { type: "boolean" } }, allowPositionals: true })
 const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
 const table = join(folder, "contract.jsonl")
 process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
@@ -21,6 +23,7 @@ try {
     CONNECT_REDIS_NATIVE_SERVER: server.binary,
     REDIS_SERVER: server.binary,
     CONTRACT_TABLE: table,
+    ...(values.long && { FAULTS_LONG: "1" }),
     PATH: [process.env.PATH, dirname(server.binary)].join(delimiter),
   }
   if (only.length === 0) {

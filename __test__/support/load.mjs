@@ -1,0 +1,100 @@
+import { setTimeout as delay } from "node:timers/promises"
+
+import { RedisStoreError } from "../../index.mjs"
+
+const SESSIONS = 8
+
+/**
+ * Users who each save a session and read it back without waiting in between, now and then destroy
+ * or touch it, over and over, with an account of every request. User `n` uses `stores[n]`, over
+ * again from the first.
+ *
+ * `lost` counts reads that contradict what was acknowledged before, `crossed` reads that got
+ * another session's answer.
+ */
+export function startLoad(stores, users) {
+  const account = {
+    requests: 0,
+    answers: 0,
+    twice: 0,
+    crossed: 0,
+    lost: 0,
+    longest: 0,
+    codes: {},
+    foreign: [],
+    /** When each user last had no error, by performance.now(). */
+    servedAt: Array.from({ length: users }, () => 0),
+  }
+  /** What is known of each session: the newest acknowledged `n`, and whether it may be gone or must be. */
+  const known = new Map()
+  let running = true
+
+  function request(start) {
+    const startedAt = performance.now()
+    let calls = 0
+    account.requests++
+    return new Promise((resolve) => {
+      start((error, value) => {
+        if (++calls > 1) return void account.twice++
+        account.answers++
+        account.longest = Math.max(account.longest, performance.now() - startedAt)
+        if (error instanceof RedisStoreError) account.codes[error.code] = (account.codes[error.code] ?? 0) + 1
+        else if (error) account.foreign.push(error)
+        resolve({ error, value })
+      })
+    })
+  }
+
+  function check(sid, { error, value }) {
+    if (error) return
+    const { n, gone, unsure } = known.get(sid)
+    if (value === null) account.lost += !gone && !unsure
+    else if (value.sid !== sid) account.crossed++
+    else account.lost += gone ? value.n <= n : value.n < n
+  }
+
+  async function user(number) {
+    const store = stores[number % stores.length]
+    for (let n = 0; running; n++) {
+      const sid = `user${number}-${n % SESSIONS}`
+      if (!known.has(sid)) known.set(sid, { n: -1, gone: true, unsure: false })
+      const [set, get] = await Promise.all([
+        request((done) => store.set(sid, { cookie: {}, sid, n }, done)),
+        request((done) => store.get(sid, done)),
+      ])
+      if (!set.error) known.set(sid, { n, gone: false, unsure: false })
+      check(sid, get)
+      if (n % 5 === 4) {
+        const { error } = await request((done) => store.destroy(sid, done))
+        const last = known.get(sid)
+        known.set(sid, error ? { ...last, unsure: true } : { n, gone: true, unsure: false })
+      } else if (n % 5 === 2) {
+        await request((done) => store.touch(sid, { cookie: {} }, done))
+      }
+      if (!set.error && !get.error) account.servedAt[number] = performance.now()
+      // An answer that comes at once must not keep everything else from running.
+      else await delay(1)
+    }
+  }
+
+  const all = Array.from({ length: users }, (_, number) => user(number))
+  return {
+    account,
+    /** Waits for the last answers. */
+    stop: async () => {
+      running = false
+      await Promise.all(all)
+    },
+    /** Reads every session once more, and counts what is not as it was acknowledged. */
+    verify: async () => {
+      await Promise.all(
+        [...known.keys()].map(async (sid) => {
+          const store = stores[Number(/\d+/.exec(sid)) % stores.length]
+          const get = await request((done) => store.get(sid, done))
+          if (get.error) account.foreign.push(get.error)
+          check(sid, get)
+        }),
+      )
+    },
+  }
+}

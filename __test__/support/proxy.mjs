@@ -1,0 +1,71 @@
+import { createConnection, createServer } from "node:net"
+
+/**
+ * A TCP proxy in front of `port` that hurts what goes through it.
+ *
+ * `hold()` swallows everything in both directions, new connections too, until `release()` passes
+ * on what was held. `reset()` resets every connection. `halve()` closes the server's side of every
+ * connection and says nothing of it to the client. `replies`, if set, is what every piece of a
+ * reply goes through on its way to the client: it returns the pieces to send instead, each a
+ * Buffer or the word RESET; a promise of them delays them.
+ */
+export async function startProxy(port) {
+  const links = new Set()
+  const proxy = { replies: undefined, held: false, connections: 0 }
+  const server = createServer({ noDelay: true }, (client) => {
+    const link = { client, upstream: createConnection({ port, host: "127.0.0.1", noDelay: true }), waiting: [] }
+    links.add(link)
+    proxy.connections++
+    const end = () => {
+      if (proxy.held) return link.waiting.push(end)
+      links.delete(link)
+      client.destroy()
+      link.upstream.destroy()
+    }
+    for (const side of [client, link.upstream]) side.on("error", () => {}).on("close", () => link.halved || end())
+    let turn = Promise.resolve()
+    const pass = (act) => (proxy.held ? link.waiting.push(act) : act())
+    client.on("data", (data) => pass(() => link.upstream.write(data)))
+    link.upstream.on("data", (data) => {
+      const { replies } = proxy
+      if (replies === undefined) return pass(() => client.write(data))
+      turn = turn.then(async () => {
+        for (const piece of await replies(data, link)) {
+          if (piece === RESET) client.resetAndDestroy()
+          else pass(() => client.write(piece))
+        }
+      })
+    })
+  })
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
+  return Object.assign(proxy, {
+    port: server.address().port,
+    url: `redis://127.0.0.1:${server.address().port}`,
+    hold: () => {
+      proxy.held = true
+    },
+    release: () => {
+      proxy.held = false
+      for (const { waiting } of links) for (const act of waiting.splice(0)) act()
+    },
+    reset: () => {
+      for (const { client } of links) client.resetAndDestroy()
+    },
+    halve: () => {
+      for (const link of links) {
+        link.halved = true
+        link.upstream.destroy()
+      }
+    },
+    stop: () => {
+      server.close()
+      for (const { client, upstream } of links) {
+        client.destroy()
+        upstream.destroy()
+      }
+    },
+  })
+}
+
+/** In place of a piece of a reply: the connection is reset. */
+export const RESET = Symbol("reset")
