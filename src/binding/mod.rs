@@ -5,7 +5,7 @@ mod credentials;
 mod delivery;
 mod options;
 mod panics;
-mod submission;
+pub mod submission;
 
 use std::{sync::Arc, time::Duration};
 
