@@ -25,7 +25,7 @@ const commandTimeoutMs = 500
 const USERS = 32
 const GRACE_MS = 250
 
-const [CONNECT, TIMEOUT, AUTH, SERVER, DECODE] = ["CONNECT", "TIMEOUT", "AUTH", "SERVER", "DECODE"].map(
+const [CONNECT, TIMEOUT, AUTH, SERVER] = ["CONNECT", "TIMEOUT", "AUTH", "SERVER"].map(
   (name) => `ERR_REDIS_STORE_${name}`,
 )
 

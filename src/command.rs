@@ -1,5 +1,7 @@
 //! The few commands that a session store needs, and what comes back for them.
 
+use std::fmt;
+
 use redis::Value;
 
 use crate::error::{Error, ErrorCode};
@@ -55,7 +57,7 @@ pub enum Command {
 }
 
 /// What Redis answered, reduced to what callers need.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Reply {
     /// No such key.
     Nil,
@@ -74,6 +76,20 @@ pub enum Reply {
         /// Keys, perhaps some for the second time.
         keys: Vec<Vec<u8>>,
     },
+}
+
+/// Sizes only: the bytes are session ids and sessions.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nil => f.write_str("Nil"),
+            Self::Ok => f.write_str("Ok"),
+            Self::Count(count) => write!(f, "Count({count})"),
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Texts(texts) => write!(f, "Texts({} values)", texts.len()),
+            Self::Page { keys, .. } => write!(f, "Page({} keys)", keys.len()),
+        }
+    }
 }
 
 impl Command {

@@ -6,12 +6,13 @@ import { fileURLToPath } from "node:url"
  *
  * @returns how it ended and what it printed
  */
-export function script(code, flags = []) {
+export function script(code, env = {}) {
   const program = `
     import { RedisStore } from "./index.mjs"
     ${code}`
-  const child = spawn(process.execPath, [...flags, "--input-type=module", "--eval", program], {
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
     cwd: fileURLToPath(new URL("../..", import.meta.url)),
+    env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: 20_000,
     killSignal: "SIGKILL",

@@ -95,7 +95,7 @@ impl Link {
             State::Down(until) => {
                 ready!(until.as_mut().poll(cx));
                 self.open();
-                return Poll::Ready(LinkEvent::Tried);
+                Poll::Ready(LinkEvent::Tried)
             }
             State::Opening(attempt) => match ready!(attempt.as_mut().poll(cx)) {
                 Ok(connection) => {
@@ -104,21 +104,19 @@ impl Link {
                     self.down_since = None;
                     self.refusing = false;
                     self.state = State::Up(Box::new(connection));
-                    return Poll::Ready(LinkEvent::Opened);
+                    Poll::Ready(LinkEvent::Opened)
                 }
                 Err(error) => {
                     // Credentials do not get better by waiting.
                     self.lost(error.clone(), error.code != ErrorCode::Connect);
-                    return Poll::Ready(LinkEvent::Failed(error));
+                    Poll::Ready(LinkEvent::Failed(error))
                 }
             },
-            State::Up(connection) => {
-                return match ready!(connection.poll(cx, reading)) {
-                    Ok(moved) => Poll::Ready(LinkEvent::Moved(moved)),
-                    Err(error) => Poll::Ready(LinkEvent::Lost(error)),
-                };
-            }
-            State::Retired => return Poll::Pending,
+            State::Up(connection) => match ready!(connection.poll(cx, reading)) {
+                Ok(moved) => Poll::Ready(LinkEvent::Moved(moved)),
+                Err(error) => Poll::Ready(LinkEvent::Lost(error)),
+            },
+            State::Retired => Poll::Pending,
         }
     }
 
