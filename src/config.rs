@@ -8,6 +8,9 @@ use crate::error::Error;
 
 /// How many commands are on the wire at once: enough to keep Redis busy, few enough to be repeated.
 pub const IN_FLIGHT: usize = 1024;
+/// A batch of at most so many requests is written by the thread that makes it: above, encoding costs
+/// that thread more than waking another.
+pub const SEND_THROUGH_MAX: usize = 64;
 /// Nothing more is encoded while so many bytes wait for the socket to take them.
 pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
 /// No answers are read while so many bytes of them wait for JavaScript to fetch them.

@@ -9,11 +9,13 @@ mod map;
 mod worker;
 
 use std::{
-    panic::AssertUnwindSafe,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -22,7 +24,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     command::{Command, Reply},
-    config::Config,
+    config::{Config, SEND_THROUGH_MAX},
     error::Error,
     runtime,
     scan::{Keyspace, Step},
@@ -91,12 +93,17 @@ pub trait Sink: Send + Sync + 'static {
     fn notice(&self, notice: Notice);
 }
 
-/// The requests of one flush. They are decoded on the engine's side, off the caller's thread.
+/// The requests of one flush. Many are decoded on the engine's side, off the caller's thread.
 pub type Batch = Box<dyn FnOnce() -> Vec<Request> + Send>;
+
+/// The worker, for its task and for callers who find it idle. None before the store has begun and
+/// when it has ended.
+type Shift = Mutex<Option<Worker>>;
 
 /// A running store. Dropping it ends it at once, without answers.
 pub struct Engine {
     inbox: mpsc::UnboundedSender<Message>,
+    worker: Arc<Shift>,
     shared: Arc<Shared>,
 }
 
@@ -123,6 +130,8 @@ enum Message {
     Answer(Completion),
     /// Answers have been fetched: there is room for more.
     Resume,
+    /// Something was done that leaves something to do.
+    Wake,
     Close(u32),
     Abort,
 }
@@ -139,15 +148,26 @@ impl Engine {
         });
         let own_inbox = inbox.downgrade();
         let worker_shared = Arc::clone(&shared);
+        let worker = Arc::new(Shift::default());
+        let task = Arc::clone(&worker);
+        let sink = Arc::clone(&shared.sink);
         runtime::spawn(async move {
-            let sink = Arc::clone(&worker_shared.sink);
-            let work = Worker::new(config, messages, own_inbox, worker_shared).run();
+            let work = async {
+                let worker = Worker::new(config, messages, own_inbox, worker_shared);
+                *task.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+                poll_fn(|cx| poll_worker(&task, cx)).await;
+            };
             // Nothing of the worker is used after it.
             if AssertUnwindSafe(work).catch_unwind().await.is_err() {
                 sink.notice(Notice::Crashed);
             }
+            *task.lock().unwrap_or_else(PoisonError::into_inner) = None;
         })?;
-        Ok(Self { inbox, shared })
+        Ok(Self {
+            inbox,
+            worker,
+            shared,
+        })
     }
 
     /// Takes the `count` requests of `batch`, as many as `max_pending` admits; the others are
@@ -160,13 +180,46 @@ impl Engine {
         } else {
             shared.max_pending.saturating_sub(waiting).min(count)
         };
+        let deadline = Instant::now() + command_timeout;
+        let batch = if admitted == count && count <= SEND_THROUGH_MAX {
+            let sent = catch_unwind(AssertUnwindSafe(|| self.send_through(batch, deadline)));
+            match sent {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return,
+                Err(_) => return shared.sink.notice(Notice::Crashed),
+            }
+        } else {
+            batch
+        };
         let message = Message::Batch {
             batch,
-            deadline: Instant::now() + command_timeout,
+            deadline,
             admitted,
         };
         // The worker is there until `close` was answered; then the caller sends nothing more.
         let _ = self.inbox.send(message);
+    }
+
+    /// Sends the requests from this thread, which saves waking the worker's, unless that is at work
+    /// or they would overtake others. Gives the batch back if not.
+    fn send_through(&self, batch: Batch, deadline: Instant) -> Option<Batch> {
+        let Ok(mut worker) = self.worker.try_lock() else {
+            return Some(batch);
+        };
+        let Some(worker) = worker.as_mut() else {
+            return Some(batch);
+        };
+        if !worker.is_calm() {
+            return Some(batch);
+        }
+        match worker.send_through(batch(), deadline) {
+            Ok(false) => {}
+            Ok(true) => {
+                let _ = self.inbox.send(Message::Wake);
+            }
+            Err(requests) => return Some(Box::new(move || requests)),
+        }
+        None
     }
 
     /// Goes on reading answers after the sink was full.
@@ -178,6 +231,14 @@ impl Engine {
     pub fn close(&self, id: u32) {
         self.shared.closed.store(true, Ordering::Relaxed);
         let _ = self.inbox.send(Message::Close(id));
+    }
+}
+
+fn poll_worker(worker: &Shift, cx: &mut Context<'_>) -> Poll<()> {
+    match worker.lock().as_deref_mut() {
+        Ok(Some(worker)) => worker.poll(cx),
+        // Whoever has failed with it has told.
+        Ok(None) | Err(_) => Poll::Ready(()),
     }
 }
 

@@ -194,6 +194,11 @@ impl Connection {
         command.encode(&mut self.out);
     }
 
+    /// Whether everything was written.
+    pub fn is_flushed(&self) -> bool {
+        self.out.is_empty()
+    }
+
     /// Writes what is to be sent and, if `reading`, reads what has come.
     pub fn poll(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<Moved, Error>> {
         self.poll_write(cx)?;

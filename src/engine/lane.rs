@@ -45,6 +45,11 @@ impl Lane {
         self.queue.is_empty() && !self.flying().any(unanswered)
     }
 
+    /// Whether nothing waits to be sent.
+    pub(super) fn is_calm(&self) -> bool {
+        self.queue.is_empty() && self.link.is_calm()
+    }
+
     /// What is on the wire.
     pub(super) fn flying(&self) -> impl Iterator<Item = &Job> {
         self.flight.iter().flatten()

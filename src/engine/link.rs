@@ -4,7 +4,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -86,6 +86,23 @@ impl Link {
 
     pub(super) fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))
+    }
+
+    /// Whether the connection, if anybody needs one, is up and has nothing left to write.
+    pub(super) fn is_calm(&self) -> bool {
+        match &self.state {
+            State::Up(connection) => connection.is_flushed(),
+            State::Retired => true,
+            State::Down(_) | State::Opening(_) => false,
+        }
+    }
+
+    /// Writes as much as the system takes now. What it does not take, and an error, are for
+    /// [`Self::poll_event`].
+    pub(super) fn write_now(&mut self) {
+        if let State::Up(connection) = &mut self.state {
+            let _ = connection.poll(&mut Context::from_waker(Waker::noop()), false);
+        }
     }
 
     /// The next thing that happens, taken into account but for a loss. Nothing is read unless

@@ -365,6 +365,11 @@ impl Map {
         Some(since + self.config.command_timeout)
     }
 
+    /// Whether everything that was asked is on the wire or answered.
+    pub(super) fn is_calm(&self) -> bool {
+        self.holds.is_empty() && self.unrouted.is_empty() && self.lanes.iter().all(Lane::is_calm)
+    }
+
     /// Whether there is nothing but one connection, and it is up.
     pub(super) fn is_steady(&self) -> bool {
         self.slots.is_none() && self.lanes.iter().all(|lane| lane.link.is_up())

@@ -1,7 +1,6 @@
 //! The task of one store: takes what comes, sends what waits, answers what is answered or late.
 
 use std::{
-    future::poll_fn,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
@@ -88,16 +87,17 @@ impl Worker {
         }
     }
 
-    pub(super) async fn run(mut self) {
-        loop {
-            let mut next = Some(poll_fn(|cx| self.poll_event(cx)).await);
-            // Everything that is ready goes into one turn, and its answers into one delivery.
-            while let Some(event) = next {
+    /// Does what there is to do; ready when the store has ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Everything that is ready goes into one turn, and its answers into one delivery.
+        while let Poll::Ready(event) = self.poll_event(cx) {
+            let mut next = Poll::Ready(event);
+            while let Poll::Ready(event) = next {
                 if matches!(event, Event::Message(Message::Abort)) {
-                    return;
+                    return Poll::Ready(());
                 }
                 self.handle(event);
-                next = poll_fn(|cx| self.poll_event(cx)).now_or_never();
+                next = self.poll_event(cx);
             }
             self.map.release();
             self.map.discover();
@@ -115,9 +115,44 @@ impl Worker {
             {
                 self.answer(id, Ok(Reply::Ok));
                 self.deliver();
-                return;
+                return Poll::Ready(());
             }
         }
+        Poll::Pending
+    }
+
+    /// Whether nothing that was asked before is still to be sent.
+    pub(super) fn is_calm(&self) -> bool {
+        self.inbox.is_empty() && self.closing.is_none() && self.map.is_calm()
+    }
+
+    /// Sends `requests` at once, on the thread of whoever asks, and says whether this task must look
+    /// at what is left. Gives them back if they are more than commands about one key each. Only
+    /// while [`Self::is_calm`].
+    pub(super) fn send_through(
+        &mut self,
+        requests: Vec<Request>,
+        deadline: Instant,
+    ) -> Result<bool, Vec<Request>> {
+        let is_plain = |request: &Request| match &request.work {
+            Work::Command(command) => command.key().is_some(),
+            _ => false,
+        };
+        if !requests.iter().all(is_plain) {
+            return Err(requests);
+        }
+        for Request { id, work } in requests {
+            if let Work::Command(command) = work {
+                let job = Job::new(command, ReplyTo::Caller(id), deadline);
+                self.map.enter(job);
+            }
+        }
+        for lane in &mut self.map.lanes {
+            lane.dispatch();
+            lane.link.write_now();
+        }
+        // A timer that is set is set to an earlier deadline.
+        Ok(self.timer_at.is_none() || !self.map.is_calm())
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -178,6 +213,7 @@ impl Worker {
                 self.answer(completion.id, completion.outcome);
             }
             Message::Resume => self.reading = true,
+            Message::Wake => {}
             Message::Close(id) => {
                 self.shared.pending.fetch_add(1, Ordering::Relaxed);
                 self.closing = Some(id);
