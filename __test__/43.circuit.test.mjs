@@ -133,7 +133,7 @@ test("a native half that fails is an error of what was pending, and the next req
     }
     drain(answers) {
       if (!this.crashed) return this.native.drain(answers)
-      answers.set([1, -1, 6, 6])
+      answers.set([1, 0, -1, 6, 6])
       return ["src/engine/worker.rs:1:1"]
     }
     close(id) {

@@ -18,6 +18,7 @@ const REQUEST_COLUMNS = 5
 
 /** The numbers that src/binding/delivery.rs gives to answers. */
 const [NIL, OK, COUNT, TEXT, TEXTS, , NOTICE] = [0, 1, 2, 3, 4, 5, 6]
+const ANSWER_HEADER = 2
 const ANSWER_COLUMNS = 3
 const ANSWERS_PER_TURN = 512
 
@@ -29,7 +30,7 @@ const [READY, RECONNECTING, FAILED] = [3, 4, 5]
 const TEXT_MAX_UNITS = 2 ** 26
 
 /** Answers are read here by whichever store is being woken: nobody holds on to them. */
-const answers = new Float64Array(1 + ANSWERS_PER_TURN * ANSWER_COLUMNS)
+const answers = new Float64Array(ANSWER_HEADER + ANSWERS_PER_TURN * ANSWER_COLUMNS)
 
 /** Batches with pending requests. They keep the process alive; an idle store does not. */
 const busy = new Set()
@@ -289,9 +290,9 @@ class Batch {
   /** Settles what has been answered. */
   wake() {
     const texts = this.#store.drain(answers)
-    const count = answers[0]
+    const [count, left] = answers
     let text = 0
-    for (let i = 0, at = 1; i < count; i++, at += ANSWER_COLUMNS) {
+    for (let i = 0, at = ANSWER_HEADER; i < count; i++, at += ANSWER_COLUMNS) {
       const kind = answers[at + 1]
       const number = answers[at + 2]
       let error = null
@@ -320,7 +321,7 @@ class Batch {
         request.runInAsyncScope(process.nextTick, process, rethrow, thrown)
       }
     }
-    if (count === ANSWERS_PER_TURN) setImmediate(wake, this)
+    if (left > 0) setImmediate(wake, this)
   }
 
   /** Passes a notice on, and returns how many of the texts from `at` on are its own. */

@@ -23,13 +23,14 @@ export async function startProxy(port) {
       link.upstream.destroy()
     }
     for (const side of [client, link.upstream]) side.on("error", () => {}).on("close", () => link.halved || end())
-    let turn = Promise.resolve()
     const pass = (act) => (proxy.held ? link.waiting.push(act) : act())
     client.on("data", (data) => pass(() => link.upstream.write(data)))
+    let turn
     link.upstream.on("data", (data) => {
-      const { replies } = proxy
-      if (replies === undefined) return pass(() => client.write(data))
-      turn = turn.then(async () => {
+      const { replies = whole } = proxy
+      // What comes after a piece that is delayed must not overtake it.
+      if (turn === undefined && replies === whole) return pass(() => client.write(data))
+      turn = (turn ?? Promise.resolve()).then(async () => {
         for (const piece of await replies(data, link)) {
           if (piece === RESET) client.resetAndDestroy()
           else pass(() => client.write(piece))
@@ -66,6 +67,8 @@ export async function startProxy(port) {
     },
   })
 }
+
+const whole = (data) => [data]
 
 /** In place of a piece of a reply: the connection is reset. */
 export const RESET = Symbol("reset")

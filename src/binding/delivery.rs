@@ -2,7 +2,8 @@
 //! fetched by JavaScript when it has the time.
 //!
 //! A row is `[id, kind, number]`. `kind` says what the answer is and how many texts of the returned
-//! array it takes; the first number of all rows is how many answers follow.
+//! array it takes. Before the rows stand two numbers: how many follow, and how many answers are left
+//! for another turn of the event loop.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +25,15 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
+const HEADER: usize = 2;
 const COLUMNS: usize = 3;
+
+/// Answers that have come together are handed out in so many parts, each a turn of the event loop:
+/// what the first part makes its callers ask is on its way before the second one is looked at, so
+/// that JavaScript and Redis work at the same time.
+const PARTS: usize = 3;
+/// No part is smaller: it would cost more than it saves.
+const PART_MIN: usize = 16;
 
 /// Nothing is there.
 const NIL: f64 = 0.0;
@@ -75,6 +84,8 @@ struct Waiting {
     full: bool,
     /// A call is on its way or being served: whoever it wakes takes these answers too.
     announced: bool,
+    /// How many answers the turns of this call take at most; 0 before the first one.
+    part: usize,
 }
 
 impl Delivery {
@@ -101,22 +112,29 @@ impl Delivery {
         // SAFETY: JavaScript runs on this thread only, so nobody else sees the memory until this
         // call returns, and no JavaScript runs during it.
         let rows = unsafe { rows.as_mut() };
-        let Some((count, rows)) = rows.split_first_mut() else {
+        let Some(([count, left], rows)) = rows.split_first_chunk_mut::<HEADER>() else {
             return Ok((env.create_array(0)?, false));
         };
-        let room = rows.len() / COLUMNS;
-        let (items, roomy): (Vec<Item>, bool) = {
+        let (items, remain, roomy): (Vec<Item>, usize, bool) = {
             // A poisoned queue is as good as before: nothing in here can panic half-way.
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let take = room.min(waiting.items.len());
-            waiting.announced = waiting.items.len() > take;
+            let all = waiting.items.len();
+            if waiting.part == 0 {
+                waiting.part = all.div_ceil(PARTS).max(PART_MIN);
+            }
+            let take = waiting.part.min(rows.len() / COLUMNS).min(all);
             let items: Vec<Item> = waiting.items.drain(..take).collect();
+            waiting.announced = all > take;
+            if !waiting.announced {
+                waiting.part = 0;
+            }
             waiting.bytes -= items.iter().map(Item::bytes).sum::<usize>();
             let roomy = waiting.full && waiting.bytes < UNREAD_BYTES;
             waiting.full &= !roomy;
-            (items, roomy)
+            (items, all - take, roomy)
         };
         *count = items.len() as f64;
+        *left = remain as f64;
         let mut texts = Vec::with_capacity(items.len());
         for (row, item) in rows.chunks_exact_mut(COLUMNS).zip(items) {
             let (id, (kind, number)) = match item {

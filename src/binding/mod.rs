@@ -96,7 +96,7 @@ impl RedisStore {
     }
 
     /// Moves answers out, as many as `rows` has room for; see [`delivery`] for its shape. Returns
-    /// the texts that they refer to, in order. `rows[0]` is the number of answers.
+    /// the texts that they refer to, in order.
     #[napi(catch_unwind)]
     pub fn drain<'env>(
         &self,
