@@ -1,11 +1,34 @@
 "use strict"
 
-const session = require("express-session")
+const { EventEmitter } = require("node:events")
 
 const { RedisStoreError, optionError, shown } = require("./lib/errors.js")
 const { createRedisStore } = require("./lib/redis-store.js")
 
 const legacyStores = new WeakMap()
+
+/**
+ * express-session's Store. Who uses @fastify/session has no express-session, and it asks of a store
+ * to be an EventEmitter.
+ */
+function findStore() {
+  try {
+    return require("express-session").Store
+  } catch (error) {
+    const [found] = String(error?.message).split("\n")
+    if (String(error?.code).endsWith("MODULE_NOT_FOUND") && found.includes("express-session")) return PlainStore
+    throw error
+  }
+}
+
+class PlainStore extends EventEmitter {
+  /** express-session sets it on its store, and goes on to call what only its own Store has. */
+  set generate(_generate) {
+    throw optionError(
+      "connect-redis-native is used by an express-session that it could not find itself, from where it is installed; install both in one node_modules.",
+    )
+  }
+}
 
 /** The module itself: connect-redis 3 to 6 were this function of express-session. */
 function connectRedis(expressSession) {
@@ -32,7 +55,7 @@ function callable(RedisStore) {
   return proxy
 }
 
-const RedisStore = callable(createRedisStore(session.Store, { legacy: false }))
+const RedisStore = callable(createRedisStore(findStore(), { legacy: false }))
 
 module.exports = Object.assign(connectRedis, { RedisStore, RedisStoreError, default: RedisStore })
 Object.defineProperty(module.exports, "__esModule", { value: true })

@@ -6,8 +6,10 @@ import session from "express-session"
 
 import { RedisStore } from "../index.mjs"
 import { CLIENTS } from "./support/clients.mjs"
+import { neighbour } from "./support/matrix.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 import { until } from "./support/until.mjs"
+import { browser, serve } from "./support/web.mjs"
 
 const require = createRequire(import.meta.url)
 const server = ownServer()
@@ -40,28 +42,14 @@ async function app(express, { store = new RedisStore({ url: server.url, prefix: 
     req.session.reload((error) => (error ? next(error) : res.json({ visits: req.session.visits })))
   })
   web.use((error, _req, res, _next) => res.status(503).json({ code: error.code }))
-  const listener = await new Promise((resolve) => {
-    const started = web.listen(0, "127.0.0.1", () => resolve(started))
-  })
-  closers.push(async () => {
-    listener.closeAllConnections()
-    listener.close()
-    await store.close()
-  })
-  let cookie
-  async function go(path) {
-    const headers = cookie === undefined ? {} : { cookie }
-    const response = await fetch(`http://127.0.0.1:${listener.address().port}${path}`, { headers })
-    const set = response.headers.get("set-cookie")
-    if (set) cookie = set.split(";")[0]
-    return { status: response.status, set, ...(await response.json()) }
-  }
-  return { go, store }
+  const { url, close } = await serve(web)
+  closers.push(close, () => store.close())
+  return { go: browser(url).go, store }
 }
 
 for (const name of ["express", "express-4"]) {
   const express = require(name)
-  describe(`${name} ${require(`${name}/package.json`).version}`, () => {
+  neighbour(`express ${require(`${name}/package.json`).version}`, (test) => {
     test("counts visits, signs in with a new id, signs out for good", async () => {
       const { go, store } = await app(express)
       assert.equal((await go("/visit")).visits, 1)

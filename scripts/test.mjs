@@ -9,9 +9,14 @@ import { prepare, root } from "./prepare.mjs"
 import { findServer } from "./redis-server.mjs"
 import { run } from "./run.mjs"
 
+const MATRICES = {
+  contract: "The contract suite over every client and topology",
+  neighbours: "Real apps of every neighbour",
+}
+
 const { values, positionals: only } = parseArgs({ options: { long: { type: "boolean" } }, allowPositionals: true })
 const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
-const table = join(folder, "contract.jsonl")
+const matrices = join(folder, "matrices.jsonl")
 process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
 
 try {
@@ -22,7 +27,7 @@ try {
     ...process.env,
     CONNECT_REDIS_NATIVE_SERVER: server.binary,
     REDIS_SERVER: server.binary,
-    CONTRACT_TABLE: table,
+    MATRICES: matrices,
     ...(values.long && { FAULTS_LONG: "1" }),
     PATH: [process.env.PATH, dirname(server.binary)].join(delimiter),
   }
@@ -44,16 +49,21 @@ try {
   console.error(error.message)
   process.exitCode = 1
 } finally {
-  printContract()
+  printMatrices()
 }
 
-/** The contract suite, by client and topology. */
-function printContract() {
-  if (!existsSync(table)) return
-  const rows = readFileSync(table, "utf8").trim().split("\n").map(JSON.parse)
-  const width = Math.max(...rows.map(({ name }) => name.length))
-  console.log("\nThe contract suite over every client and topology:")
-  for (const { name, way, passed, tests } of rows) {
-    console.log(`  ${name.padEnd(width)}  ${way.padEnd(9)}  ${passed} of ${tests} passed`)
+/** What tests have noted: the contract suite by client and topology, and what the store was tried together with. */
+function printMatrices() {
+  if (!existsSync(matrices)) return
+  const rows = readFileSync(matrices, "utf8").trim().split("\n").map(JSON.parse)
+  for (const [matrix, title] of Object.entries(MATRICES)) {
+    const own = rows.filter((row) => row.matrix === matrix)
+    if (own.length === 0) continue
+    const width = (column) => Math.max(...own.map((row) => row[column]?.length ?? 0))
+    const cell = (row, column) => (width(column) > 0 ? `${(row[column] ?? "").padEnd(width(column))}  ` : "")
+    console.log(`\n${title}:`)
+    for (const row of own) {
+      console.log(`  ${cell(row, "name")}${cell(row, "way")}${row.passed} of ${row.tests} passed`)
+    }
   }
 }

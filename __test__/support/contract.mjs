@@ -1,10 +1,10 @@
 // What every store must do, whatever it speaks to Redis by.
 import assert from "node:assert/strict"
-import { appendFileSync } from "node:fs"
 import { after, before, describe, test as nodeTest } from "node:test"
 
 import session from "express-session"
 
+import { note } from "./matrix.mjs"
 import { ownPrefix } from "./servers.mjs"
 import { called } from "./until.mjs"
 
@@ -34,7 +34,7 @@ export function contract(name, { RedisStore, source, pttl, native }) {
     after(async () => {
       await Promise.all(opened.map((store) => store.close?.()))
       await made.close?.()
-      note({ name, way: native === undefined ? "" : native ? "native" : "delegated", passed, tests })
+      note("contract", { name, way: native === undefined ? "" : native ? "native" : "delegated", passed, tests })
     })
     const open = (options) => {
       const store = new RedisStore({ ...made.options, prefix: ownPrefix(), ...options })
@@ -218,10 +218,4 @@ export function contract(name, { RedisStore, source, pttl, native }) {
       assert.ok(loaded.cookie instanceof session.Cookie)
     })
   })
-}
-
-/** For the table that `npm test` prints at its end. */
-function note(row) {
-  const file = process.env.CONTRACT_TABLE
-  if (file) appendFileSync(file, `${JSON.stringify(row)}\n`)
 }

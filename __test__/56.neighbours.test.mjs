@@ -1,0 +1,419 @@
+// Small apps of what people use beside a session store, as they would write them.
+import assert from "node:assert/strict"
+import { createRequire } from "node:module"
+import { after } from "node:test"
+
+import { Controller, Get, Module, Req, Session } from "@nestjs/common"
+import { NestFactory } from "@nestjs/core"
+import connect from "connect"
+import { csrfSync } from "csrf-sync"
+import express from "express"
+import session from "express-session"
+import passport from "passport"
+import { Server as SocketServer } from "socket.io"
+import { io as socketClient } from "socket.io-client"
+
+import connectRedisNative, { RedisStore } from "../index.mjs"
+import { neighbour } from "./support/matrix.mjs"
+import { ownPrefix, ownServer } from "./support/servers.mjs"
+import { until } from "./support/until.mjs"
+import { browser, serve } from "./support/web.mjs"
+
+const lock = createRequire(import.meta.url)("../package-lock.json")
+const server = ownServer()
+const closers = []
+after(async () => {
+  for (const close of closers.toReversed()) await close()
+})
+
+const version = (name) => `${name} ${lock.packages[`node_modules/${name}`].version}`
+
+function open(options) {
+  const store = new RedisStore({ url: server.url, prefix: ownPrefix(), ...options })
+  closers.push(() => store.close())
+  return store
+}
+
+/** The middleware of express-session over `store`. */
+function sessions(store, options) {
+  return session({ store, secret: "test", resave: false, saveUninitialized: false, ...options })
+}
+
+async function visit(handler) {
+  const { url, close } = await serve(handler)
+  closers.push(close)
+  return browser(url)
+}
+
+const stored = async (store) => (await store.ids()).toSorted()
+
+neighbour(version("connect"), (test) => {
+  test("counts visits, signs out", async () => {
+    const store = open()
+    const app = connect()
+    app.use(sessions(store))
+    app.use("/visit", (req, res) => {
+      req.session.visits = (req.session.visits ?? 0) + 1
+      res.end(JSON.stringify({ visits: req.session.visits }))
+    })
+    app.use("/sign-out", (req, res, next) => req.session.destroy((error) => (error ? next(error) : res.end("{}"))))
+    const { go } = await visit(app)
+    assert.equal((await go("/visit")).visits, 1)
+    assert.equal((await go("/visit")).visits, 2)
+    await go("/sign-out")
+    assert.equal(await store.length(), 0)
+  })
+
+  test("an error of the store reaches connect's error handler", async () => {
+    const app = connect()
+    app.use(sessions(open({ url: "redis://127.0.0.1:1", commandTimeoutMs: 100 })))
+    app.use((req, _res, next) => req.session.regenerate(next))
+    app.use((error, _req, res, _next) => res.end(JSON.stringify({ code: error.code })))
+    const { go } = await visit(app)
+    assert.equal((await go("/")).code, "ERR_REDIS_STORE_CONNECT")
+  })
+})
+
+neighbour(`${version("express-session")}'s options`, (test) => {
+  function app(store, options) {
+    const app = express()
+    app.use(sessions(store, options))
+    app.get("/visit", (req, res) => {
+      req.session.visits = (req.session.visits ?? 0) + 1
+      res.json({ visits: req.session.visits, id: req.sessionID })
+    })
+    app.get("/look", (req, res) => res.json({ visits: req.session.visits ?? 0 }))
+    app.get("/unset", (req, res) => {
+      delete req.session
+      res.json({})
+    })
+    return visit(app)
+  }
+
+  test("genid: the key is the prefix and the id, whatever is in it", async () => {
+    const store = open()
+    const ids = ["user/1*[a]?", "Zoë 🦀", "a:b c"]
+    const used = []
+    const genid = (req) => {
+      used.push(req.url)
+      return ids[used.length - 1]
+    }
+    const browsers = await Promise.all(ids.map(() => app(store, { genid })))
+    for (const [at, { go }] of browsers.entries()) {
+      assert.equal((await go("/visit")).id, ids[at])
+      assert.equal((await go("/visit")).visits, 2)
+      assert.equal(await server.client.exists(store.prefix + ids[at]), 1)
+    }
+    assert.deepEqual(await stored(store), ids.toSorted())
+    assert.equal(used.length, ids.length)
+  })
+
+  test("rolling: a visit that changes nothing moves the cookie's expiry and the key's", async () => {
+    const store = open()
+    const { go } = await app(store, { rolling: true, cookie: { maxAge: 600_000 } })
+    const { id } = await go("/visit")
+    await server.client.pExpire(store.prefix + id, 5000)
+    const { set } = await go("/look")
+    assert.ok(Date.parse(/Expires=([^;]*)/.exec(set)[1]) - Date.now() > 590_000)
+    await until("the key's expiry", async () => (await server.client.pTTL(store.prefix + id)) > 590_000)
+  })
+
+  test("unset: 'destroy' removes the key, 'keep' leaves it", async () => {
+    for (const [unset, left] of [
+      ["destroy", 0],
+      ["keep", 1],
+    ]) {
+      const store = open()
+      const { go } = await app(store, { unset })
+      await go("/visit")
+      await go("/unset")
+      assert.equal(await store.length(), left)
+      assert.equal((await go("/look")).visits, left)
+    }
+  })
+})
+
+neighbour(`${version("passport")} under express`, (test) => {
+  class ByName extends passport.Strategy {
+    name = "by-name"
+    authenticate(req) {
+      const { name } = req.body ?? {}
+      if (name === "ada") this.success({ id: 7, name })
+      else this.fail(401)
+    }
+  }
+
+  function app(store) {
+    const users = new passport.Passport()
+    users.use(new ByName())
+    users.serializeUser((user, done) => done(null, user.id))
+    users.deserializeUser((id, done) => done(null, { id, name: "ada" }))
+    const app = express()
+    app.use(sessions(store), express.json(), users.session())
+    app.get("/cart", (req, res) => {
+      req.session.cart = "full"
+      res.json({ id: req.sessionID })
+    })
+    app.get("/me", (req, res) => {
+      res.json({ id: req.sessionID, user: req.user?.name ?? null, cart: req.session.cart ?? null })
+    })
+    app.post("/sign-in", users.authenticate("by-name", { keepSessionInfo: true }), (req, res) => res.json({}))
+    app.post("/sign-out", (req, res, next) => req.logout((error) => (error ? next(error) : res.json({}))))
+    return visit(app)
+  }
+
+  test("a login takes a new id, and the old one is gone", async () => {
+    const store = open()
+    const { go } = await app(store)
+    const { id: anonymous } = await go("/cart")
+    assert.equal((await go("/sign-in", { method: "POST", json: { name: "eve" } })).status, 401)
+    assert.deepEqual(await stored(store), [anonymous])
+    await go("/sign-in", { method: "POST", json: { name: "ada" } })
+    const { id, user, cart } = await go("/me")
+    assert.notEqual(id, anonymous)
+    assert.deepEqual([user, cart], ["ada", "full"])
+    assert.deepEqual(await stored(store), [id])
+    assert.deepEqual((await store.get(id)).passport, { user: 7 })
+  })
+
+  test("after a logout, the cookie of before signs nobody in", async () => {
+    const store = open()
+    const { go, cookies } = await app(store)
+    await go("/sign-in", { method: "POST", json: { name: "ada" } })
+    const { id: signedIn } = await go("/me")
+    const before = new Map(cookies)
+    await go("/sign-out", { method: "POST" })
+    assert.equal((await go("/me")).user, null)
+    assert.equal(await store.get(signedIn), null)
+    for (const [name, value] of before) cookies.set(name, value)
+    assert.deepEqual([(await go("/me")).user, await store.get(signedIn)], [null, null])
+  })
+})
+
+neighbour(`${version("csrf-sync")}, as csurf: a token in the session`, (test) => {
+  test("a post passes with the session's token only", async () => {
+    const { generateToken, csrfSynchronisedProtection } = csrfSync()
+    const store = open()
+    const app = express()
+    app.use(sessions(store))
+    app.get("/token", (req, res) => res.json({ token: generateToken(req) }))
+    app.post("/order", csrfSynchronisedProtection, (req, res) => res.json({ ordered: true }))
+    app.use((error, _req, res, _next) => res.status(error.status).json({}))
+    const [ada, eve] = [await visit(app), await visit(app)]
+    const { token } = await ada.go("/token")
+    const other = await eve.go("/token")
+    const order = (from, sent) => from.go("/order", { method: "POST", headers: sent && { "x-csrf-token": sent } })
+    assert.equal((await order(ada)).status, 403)
+    assert.equal((await order(ada, other.token)).status, 403)
+    assert.equal((await order(ada, token)).ordered, true)
+    assert.equal((await ada.go("/token")).token, token)
+  })
+})
+
+neighbour(`${version("@nestjs/core")} with express-session`, (test) => {
+  class Visits {
+    visit(own) {
+      own.visits = (own.visits ?? 0) + 1
+      return { visits: own.visits }
+    }
+
+    async signIn(req) {
+      await new Promise((resolve, reject) => {
+        req.session.regenerate((error) => (error ? reject(error) : resolve()))
+      })
+      req.session.user = "ada"
+      return { id: req.sessionID }
+    }
+
+    look(own) {
+      return { visits: own.visits ?? 0, user: own.user ?? null }
+    }
+  }
+  class App {}
+  // What TypeScript makes of the decorators of a class.
+  const decorate = (method, path, parameter) => {
+    Get(path)(Visits.prototype, method, Object.getOwnPropertyDescriptor(Visits.prototype, method))
+    parameter(Visits.prototype, method, 0)
+  }
+  decorate("visit", "visit", Session())
+  decorate("signIn", "sign-in", Req())
+  decorate("look", "look", Session())
+  Controller()(Visits)
+  Module({ controllers: [Visits] })(App)
+
+  async function app(store) {
+    const nest = await NestFactory.create(App, { logger: false })
+    nest.use(sessions(store))
+    await nest.init()
+    closers.push(() => nest.close())
+    return visit(nest.getHttpAdapter().getInstance())
+  }
+
+  test("counts visits, signs in with a new id", async () => {
+    const store = open()
+    const { go } = await app(store)
+    assert.equal((await go("/visit")).visits, 1)
+    assert.equal((await go("/visit")).visits, 2)
+    const [anonymous] = await store.ids()
+    const { id } = await go("/sign-in")
+    assert.notEqual(id, anonymous)
+    assert.deepEqual(await stored(store), [id])
+    assert.equal((await go("/look")).user, "ada")
+  })
+
+  test("a Redis that is not there is an error of the request", async () => {
+    const { go } = await app(open({ url: "redis://127.0.0.1:1", commandTimeoutMs: 100 }))
+    assert.equal((await go("/sign-in")).status, 500)
+  })
+})
+
+neighbour(`${version("socket.io")} sharing the session middleware`, (test) => {
+  async function app(store) {
+    const app = express()
+    const middleware = sessions(store)
+    app.use(middleware)
+    app.get("/sign-in", (req, res) => {
+      req.session.user = "ada"
+      res.json({})
+    })
+    app.get("/look", (req, res) => res.json({ user: req.session.user ?? null, said: req.session.said ?? null }))
+    const { listener, url, close } = await serve(app)
+    const sockets = new SocketServer(listener)
+    sockets.engine.use(middleware)
+    sockets.use((socket, next) => next(socket.request.session.user ? undefined : new Error("nobody")))
+    sockets.on("connection", (socket) => {
+      socket.join(socket.request.session.id)
+      socket.on("say", (said, done) => {
+        // An older request's session: what others have changed since is read first.
+        socket.request.session.reload((error) => {
+          if (error) return done(String(error))
+          socket.request.session.said = said
+          socket.request.session.save((failed) => done(failed ?? null))
+        })
+      })
+    })
+    app.get("/sign-out", (req, res, next) => {
+      const { sessionID } = req
+      req.session.destroy((error) => {
+        if (error) return next(error)
+        sockets.in(sessionID).disconnectSockets()
+        res.json({})
+      })
+    })
+    closers.push(async () => {
+      await sockets.close()
+      await close()
+    })
+    return browser(url)
+  }
+
+  /** A socket with the browser's cookie, and how its connection came out. */
+  async function connected(url, { cookie }, transport) {
+    const socket = socketClient(url, {
+      transports: [transport],
+      extraHeaders: cookie === "" ? {} : { cookie },
+      reconnection: false,
+    })
+    closers.push(() => socket.close())
+    const outcome = await new Promise((resolve) => {
+      socket.once("connect", () => resolve("connected"))
+      socket.once("connect_error", (error) => resolve(error.message))
+    })
+    return { socket, outcome }
+  }
+
+  for (const transport of ["websocket", "polling"]) {
+    test(`by ${transport}: sees the sign-in, saves, ends with the session`, async () => {
+      const one = await app(open())
+      assert.equal((await connected(one.url, one, transport)).outcome, "nobody")
+      await one.go("/sign-in")
+      const { socket, outcome } = await connected(one.url, one, transport)
+      assert.equal(outcome, "connected")
+      assert.equal(await new Promise((resolve) => socket.emit("say", "hello", resolve)), null)
+      assert.deepEqual((({ user, said }) => ({ user, said }))(await one.go("/look")), { user: "ada", said: "hello" })
+      const ended = new Promise((resolve) => socket.once("disconnect", resolve))
+      await one.go("/sign-out")
+      assert.equal(await ended, "io server disconnect")
+    })
+  }
+})
+
+neighbour("class extends RedisStore", (test) => {
+  /** Wraps every session, counts reads, and ends all sessions of a user. */
+  class Wrapped extends RedisStore {
+    reads = 0
+
+    constructor({ tenant, ...options }) {
+      super(options)
+      this.tenant = tenant
+    }
+
+    get(sid, callback) {
+      this.reads++
+      return super.get(sid, callback && ((error, found) => callback(error, found && found.wrapped)))
+    }
+
+    set(sid, data, callback) {
+      return super.set(sid, { cookie: data.cookie, tenant: this.tenant, wrapped: data }, callback)
+    }
+
+    async endAllOf(user) {
+      for (const { id, wrapped } of await this.all()) {
+        if (wrapped.user === user) await this.destroy(id)
+      }
+    }
+  }
+
+  function app(store) {
+    const app = express()
+    app.use(sessions(store))
+    app.get("/sign-in/:user", (req, res) => {
+      req.session.user = req.params.user
+      res.json({ id: req.sessionID })
+    })
+    app.get("/look", (req, res) => res.json({ user: req.session.user ?? null }))
+    return visit(app)
+  }
+
+  test("get and set are overridden, and super is called", async () => {
+    const store = new Wrapped({ url: server.url, prefix: ownPrefix(), tenant: "north" })
+    closers.push(() => store.close())
+    assert.ok(store instanceof RedisStore && store instanceof session.Store)
+    const { go } = await app(store)
+    const { id } = await go("/sign-in/ada")
+    assert.equal((await go("/look")).user, "ada")
+    assert.equal(store.reads, 1)
+    const { tenant, wrapped } = JSON.parse(await server.client.get(store.prefix + id))
+    assert.deepEqual([tenant, wrapped.user], ["north", "ada"])
+  })
+
+  test("a method of its own uses those of the store", async () => {
+    const store = new Wrapped({ url: server.url, prefix: ownPrefix() })
+    closers.push(() => store.close())
+    const browsers = [await app(store), await app(store), await app(store)]
+    for (const [at, user] of ["ada", "bob", "ada"].entries()) await browsers[at].go(`/sign-in/${user}`)
+    await store.endAllOf("ada")
+    const users = await Promise.all(browsers.map(async ({ go }) => (await go("/look")).user))
+    assert.deepEqual(users, [null, "bob", null])
+  })
+
+  test("the class of connect-redis 3 to 6's factory is extended too", async () => {
+    class Logged extends connectRedisNative(session) {
+      log = []
+      destroy(sid, callback) {
+        this.log.push("destroy")
+        return super.destroy(sid, callback)
+      }
+    }
+    const store = new Logged({ url: server.url, prefix: ownPrefix() })
+    closers.push(() => store.close())
+    const app = express()
+    app.use(sessions(store))
+    app.get("/sign-in", (req, res, next) => {
+      req.session.user = "ada"
+      req.session.regenerate((error) => (error ? next(error) : res.json({})))
+    })
+    assert.equal((await (await visit(app)).go("/sign-in")).status, 200)
+    assert.deepEqual(store.log, ["destroy"])
+  })
+})
