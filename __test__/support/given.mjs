@@ -1,0 +1,68 @@
+// What the code in README and docs takes as given, and what is asked of it when it has run.
+import { once } from "node:events"
+
+import express from "express"
+import session from "express-session"
+import { createClient } from "redis"
+
+import { RedisStore } from "../../index.mjs"
+import { called } from "./until.mjs"
+import { browser, serve } from "./web.mjs"
+
+const { REDIS_URL, COOKIE } = process.env
+
+const given = {
+  app: () => express(),
+  client: () => createClient({ url: REDIS_URL }).on("error", () => {}),
+  express: () => express,
+  password: () => "password",
+  RedisStore: () => RedisStore,
+  secret: () => "a secret of 32 characters or more",
+  server: () => serve(express()).then(({ listener }) => listener),
+  session: () => session,
+  store: () => new RedisStore({ url: REDIS_URL }),
+}
+
+/** Made when the code names it first. What the code declares itself goes before. */
+for (const [name, make] of Object.entries(given)) {
+  let made
+  Object.defineProperty(globalThis, name, { get: () => (made ??= make()) })
+}
+
+/** Stores that the code made without giving them a name. */
+globalThis.made = []
+
+/** Uses what the code has made, and prints what came of it as the last line. */
+globalThis.finish = async ({ app, store }) => {
+  const outcome = { stores: 0 }
+  if (app !== undefined) {
+    app.get("/visit", (req, res) => {
+      if (req.session) req.session.visits = (req.session.visits ?? 0) + 1
+      res.json({ visits: req.session?.visits ?? null })
+    })
+    const { url } = await serve(app)
+    const { go, cookies } = browser(url)
+    if (COOKIE) cookies.set("connect.sid", COOKIE)
+    outcome.visits = (await go("/visit")).visits
+    outcome.again = (await go("/visit")).visits
+    outcome.cookie = cookies.get("connect.sid")
+  }
+  for (const each of [...globalThis.made, store].filter((one) => one !== undefined)) {
+    if (each.state === "end") continue
+    const sid = `given-${process.pid}`
+    const data = { cookie: { originalMaxAge: null }, n: 1 }
+    await done((callback) => each.set(sid, data, callback))
+    const found = await done((callback) => each.get(sid, callback))
+    if (found.n !== 1) throw new Error("A session did not come back as it was stored.")
+    await done((callback) => each.destroy(sid, callback))
+    outcome.stores++
+  }
+  process.stdout.write(`\n${JSON.stringify(outcome)}\n`, () => process.exit(0))
+  await once(process, "exit")
+}
+
+async function done(start) {
+  const [error, result] = await called(start)
+  if (error) throw error
+  return result
+}
