@@ -1,4 +1,4 @@
-// Every code block of README.md and docs/ does what it says.
+// Every code block of the READMEs and of docs/ does what it says.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -20,7 +20,10 @@ const ts = require("typescript-5")
 const { OPTIONS } = require("../lib/options.js")
 const { errorCodes } = require("../binding.js")
 
-const FILES = ["README.md", ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`)]
+const FILES = [
+  ...["README.md", "bench/README.md", "examples/express/README.md"],
+  ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`),
+]
 const DOCUMENTS = FILES.map((name) => ({ name, found: blocks(join(root, name)) }))
 
 const server = ownServer({}, (client) => client.sendCommand("ACL SETUSER user on >password ~* &* +@all".split(" ")))
@@ -98,6 +101,7 @@ const started = new Map()
 
 before(async () => {
   noTls = await lacksTls()
+  if (noTls) return
   certificates = makeCertificates()
   closers.push(certificates.remove)
 })
@@ -247,9 +251,10 @@ function layOut(code, names) {
     mkdirSync(dirname(link), { recursive: true })
     symlinkSync(name === manifest.name ? root : join(root, "node_modules", names[name] ?? name), link, "junction")
   }
-  writeFileSync(join(folder, "ca.pem"), certificates.ca)
-  writeFileSync(join(folder, "client.pem"), certificates.cert)
-  writeFileSync(join(folder, "client-key.pem"), certificates.key)
+  if (certificates === undefined) return folder
+  const { ca, cert, key } = certificates
+  const files = { "ca.pem": ca, "client.pem": cert, "client-key.pem": key }
+  for (const [file, text] of Object.entries(files)) writeFileSync(join(folder, file), text)
   return folder
 }
 
