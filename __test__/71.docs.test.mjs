@@ -261,7 +261,7 @@ function layOut(code, names) {
 function run(args, cwd, env = {}) {
   const child = spawn(process.execPath, args, {
     cwd,
-    env: { ...process.env, NODE_ENV: "test", REDIS_URL: server.url, ...env },
+    env: { ...process.env, NODE_ENV: "test", PORT: "0", REDIS_URL: server.url, ...env },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: 20_000,
   })
@@ -274,6 +274,20 @@ function run(args, cwd, env = {}) {
     child.on("close", (exitCode) => resolve({ exitCode, printed, errors }))
   })
 }
+
+test("an app that stops as deployment.md says ends by itself", async () => {
+  const { code } = DOCUMENTS.flatMap(({ found }) => found).find(({ code }) => code.includes("SIGTERM"))
+  const folder = layOut(code, {})
+  try {
+    const file = join(folder, "block.mjs")
+    const ready = 'await store.length()\nprocess.kill(process.pid, "SIGTERM")\n'
+    writeFileSync(file, `${await placed(code)}\n${ready}process.on("exit", () => console.log(store.state))\n`)
+    const { exitCode, printed, errors } = await run(["--import", given, file], folder)
+    assert.deepEqual([exitCode, printed], [0, "end\n"], errors)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
 
 describe("docs say all there is", () => {
   const headings = (name) =>

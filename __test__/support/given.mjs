@@ -18,7 +18,6 @@ const given = {
   password: () => "password",
   RedisStore: () => RedisStore,
   secret: () => "a secret of 32 characters or more",
-  server: () => serve(express()).then(({ listener }) => listener),
   session: () => session,
   store: () => new RedisStore({ url: REDIS_URL }),
 }
