@@ -1,4 +1,4 @@
-import type { SessionData, Store } from "express-session"
+import type { Session, SessionData, Store } from "express-session"
 
 /**
  * The module is connect-redis 3 to 6's factory, and carries what the later majors export.
@@ -142,6 +142,38 @@ declare namespace connectRedis {
      */
     maxSessionBytes?: number
     /**
+     * A session that was loaded or saved before is written even if it is not there any more, as
+     * connect-redis does: a slow request then undoes a logout. @default false
+     */
+    resurrect?: boolean
+    /**
+     * What happens when a session that is saved was written by another request since it was loaded.
+     * "overwrite": the last one wins, as with connect-redis. "merge": both changes are kept; needs a
+     * serializer that writes JSON objects. "error": the save fails with `ERR_REDIS_STORE_CONFLICT`. A
+     * function gets what was loaded, what is to be saved and what others have saved, and returns what
+     * to store; a throw or a rejection is the error of the save. All but "overwrite" need a native
+     * connection. @default "overwrite"
+     */
+    onConflict?:
+      | "overwrite"
+      | "merge"
+      | "error"
+      | ((base: SessionData, mine: SessionData, theirs: SessionData) => SessionData | Promise<SessionData>)
+    /**
+     * Seconds, less than `ttl`: a touch is left out if it would make a session live less than so much
+     * longer. Of a store that delegates, none is. @default 0
+     */
+    touchAfter?: number
+    /** `get` sets `cookie.expires` from PTTL, <https://redis.io/docs/latest/commands/pttl/>. @default false */
+    freshExpires?: boolean
+    /**
+     * Seconds that a session lives at most since it was created, however often it is saved or touched.
+     * The time of creation stands in the stored JSON as `"~created"`, and nowhere else. One that does
+     * not say counts from its first touch or save. Needs a native connection and a serializer that
+     * writes JSON objects. @default none
+     */
+    maxLifetime?: number
+    /**
      * The store emits `disconnect` when its circuit opens and `connect` when Redis is there, which
      * express-session takes to serve requests without a session meanwhile. @default false
      */
@@ -185,6 +217,8 @@ declare namespace connectRedis {
     on(event: "end", listener: () => void): this
     /** A connection was lost or could not be opened. Emitted only if someone listens. */
     on(event: "error", listener: (error: RedisStoreError) => void): this
+    /** A session was not saved as it is, because of another request. */
+    on(event: "conflict", listener: (conflict: Conflict) => void): this
     /** With `emitConnectionEvents`. */
     on(event: "connect" | "disconnect", listener: () => void): this
     on(event: string | symbol, listener: (...args: any[]) => void): this
@@ -198,7 +232,8 @@ declare namespace connectRedis {
 
     /**
      * Stores a session until `cookie.expires` or for `ttl`, exact to the millisecond. One that has
-     * expired already is destroyed. Result: null.
+     * expired already is destroyed. One that a request has loaded, and that is not there any more, is
+     * not stored. Result: null.
      */
     set(sid: string, session: SessionData, callback: (error?: any) => void): void
     set(sid: string, session: SessionData): Promise<null>
@@ -232,11 +267,27 @@ declare namespace connectRedis {
     all(): Promise<SessionData[]>
 
     /**
+     * Makes `req.session` of what `get` has read; express-session calls it. The store remembers that
+     * this session was loaded, and as what.
+     */
+    createSession(req: any, session: SessionData): Session & SessionData
+
+    /**
      * Answers what is pending and closes the connection. Later requests fail with
      * `ERR_REDIS_STORE_CLOSED`; closing twice is no error. The given client stays open.
      */
     close(callback: (error?: any) => void): void
     close(): Promise<null>
+  }
+
+  /** Another request has destroyed or changed a session between its load and its save. */
+  export interface Conflict {
+    /** It was not there any more and stays so; or it was merged; or its save was refused by `onConflict: "error"`. */
+    kind: "destroyed" | "merged" | "refused"
+    /** The first 8 characters of the SHA-256 of the session id, in hex. */
+    sidHash: string
+    /** With "merged": the paths, keys joined by dots, that both had changed. */
+    paths?: string[]
   }
 
   /** What a request fails with. No message holds a password, a session id or a session. */
@@ -265,6 +316,8 @@ declare namespace connectRedis {
     | "ERR_REDIS_STORE_SERVER"
     /** What came back cannot be understood. */
     | "ERR_REDIS_STORE_DECODE"
+    /** Another request has written the session since it was loaded. */
+    | "ERR_REDIS_STORE_CONFLICT"
 }
 
 export = connectRedis

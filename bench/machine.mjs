@@ -1,5 +1,7 @@
 import os from "node:os"
 
+import * as redis from "redis"
+
 // `redisInfo` is what Redis answers to INFO server.
 export function describeMachine(redisInfo) {
   const cpus = os.cpus()
@@ -8,5 +10,14 @@ export function describeMachine(redisInfo) {
     machine: `${cpus[0]?.model ?? os.arch()}, ${cpus.length} cores, ${os.platform()} ${os.arch()}`,
     node: process.version,
     redis: redisInfo.match(/^(?:valkey|redis)_version:(\S+)/m)?.[1] ?? "unknown",
+  }
+}
+
+export async function serverInfo(url) {
+  const client = await redis.createClient({ url }).connect()
+  try {
+    return await client.info("server")
+  } finally {
+    client.destroy()
   }
 }

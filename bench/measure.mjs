@@ -30,6 +30,21 @@ const OPS = {
       store.touch(sessions.ids[index], sessions.values[index], touched)
     }
   },
+  // What express-session does for a request that changes nothing: a session is made of what was read.
+  "load-touch"(store, sessions, done, written) {
+    let index
+    const touched = (error) => done(error)
+    const got = (error, value) => {
+      if (error) return done(error)
+      written.add(index)
+      const sid = sessions.ids[index]
+      store.touch(sid, store.createSession({ sessionID: sid, sessionStore: store }, value), touched)
+    }
+    return () => {
+      index = sessions.pick()
+      store.get(sessions.ids[index], got)
+    }
+  },
   "get-touch"(store, sessions, done, written) {
     let index
     const touched = (error) => done(error)

@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs"
 
 import * as redis from "redis"
 
-import { describeMachine } from "./machine.mjs"
+import { describeMachine, serverInfo } from "./machine.mjs"
 import { readOptions, UsageError } from "./options.mjs"
 import { Progress } from "./progress.mjs"
 import { formatReport, summarize } from "./report.mjs"
@@ -61,15 +61,6 @@ async function main() {
     for (const warning of warnings) if (warning) console.error(`warning: ${warning}`)
     if (inspector.isOpen) await inspector.close()
     await server.stop()
-  }
-}
-
-async function serverInfo(url) {
-  const client = await redis.createClient({ url }).connect()
-  try {
-    return await client.info("server")
-  } finally {
-    client.destroy()
   }
 }
 

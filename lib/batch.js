@@ -13,6 +13,10 @@ const OPERATION = {
   length: 5,
   ids: 6,
   clear: 7,
+  replace: 8,
+  swap: 9,
+  merge: 10,
+  pttl: 11,
 }
 const REQUEST_COLUMNS = 5
 
@@ -25,6 +29,9 @@ const ANSWERS_PER_TURN = 512
 /** Notices, by their numbers there: first the states of the circuit, then what has happened. */
 const STATES = ["closed", "open", "half-open"]
 const [READY, RECONNECTING, FAILED] = [3, 4, 5]
+
+/** Bun and Deno have an event loop of another kind, and some of libuv's names. */
+const IS_NODE = process.versions.bun === undefined && process.versions.deno === undefined
 
 /** A batch of more text than this is not waited for: V8 has no string for more than 512 M units. */
 const TEXT_MAX_UNITS = 2 ** 26
@@ -120,7 +127,11 @@ class Batch {
     const wake = () => batch.deref()?.wake()
     const ask = credentials && ((number) => batch.deref()?.#answer(number, credentials))
     try {
-      this.#store = new binding.RedisStore({ cluster: false, ...settings, ...this.#limits }, wake, ask)
+      this.#store = new binding.RedisStore(
+        { cluster: false, ...settings, ...this.#limits, watched: IS_NODE },
+        wake,
+        ask,
+      )
     } catch {
       // What Node-API says of a value of the wrong type quotes it, and it may be a password.
       throw new RedisStoreError(
@@ -152,17 +163,28 @@ class Batch {
 
   /** One command about one key. `number` is milliseconds to live, negative for ever. */
   send(operation, key, value, number, request) {
-    if (this.#store === undefined || this.#closed) {
-      if (!this.#accepts(request, () => this.send(operation, key, value, number, request))) return
-    }
-    const bytes = key.length + value.length
-    if (this.#pendingBytes + bytes > this.#maxPendingBytes) {
-      return process.nextTick(settleNow, request, fullError(this.#maxPendingBytes))
-    }
-    this.#pendingBytes += bytes
-    request.bytes = bytes
-    if (this.#text.length + value.length > TEXT_MAX_UNITS) this.#flush()
+    const units = key.length + value.length
+    if (!this.#admits(request, units, () => this.send(operation, key, value, number, request))) return
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
+  }
+
+  /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
+  swap(key, base, value, ttl, request) {
+    if (!this.#admits(request, base.length + value.length, () => this.swap(key, base, value, ttl, request))) return
+    this.#add(this.#open(request), OPERATION.swap, this.#keyPrefix + key, base, ttl)
+    this.#row(0, 0, value, "", 0)
+  }
+
+  /**
+   * SET of what `mine` has changed of `base`, in what others have made of it, `theirs`, within so many
+   * milliseconds. Null if there is nothing any more, else the paths that both had changed, as JSON.
+   */
+  merge(key, { base, mine, theirs }, ttl, withinMs, request) {
+    const units = base.length + mine.length + theirs.length
+    const again = () => this.merge(key, { base, mine, theirs }, ttl, withinMs, request)
+    if (!this.#admits(request, units, again)) return
+    this.#add(this.#open(request), OPERATION.merge, this.#keyPrefix + key, base, withinMs)
+    this.#row(0, 0, mine, theirs, ttl)
   }
 
   /** The values of `keys`, at least one. */
@@ -192,6 +214,21 @@ class Batch {
     }
     this.state = "end"
     this.#listener("end")
+  }
+
+  /** Whether a request of so many characters can be added now; if not, `again` does so later or it has been refused. */
+  #admits(request, units, again) {
+    if (this.#store === undefined || this.#closed) {
+      if (!this.#accepts(request, again)) return false
+    }
+    if (this.#pendingBytes + units > this.#maxPendingBytes) {
+      process.nextTick(settleNow, request, fullError(this.#maxPendingBytes))
+      return false
+    }
+    this.#pendingBytes += units
+    request.bytes = units
+    if (this.#text.length + units > TEXT_MAX_UNITS) this.#flush()
+    return true
   }
 
   /** Whether a request can be sent now; if not, `add` sends it later or it has been refused. */

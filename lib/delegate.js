@@ -6,6 +6,7 @@ const { ask } = require("./request.js")
 
 const SCAN_COUNT_MIN = 1000
 const DELETE_KEYS = 1000
+const PTTL = ["pttl", "pTTL"]
 
 /**
  * How clients spell the few commands that a store needs. Each returns a promise or, if the client
@@ -17,6 +18,8 @@ const DIALECTS = {
     names: ["get", "set", ["pexpire", "pExpire", "expire"], "del", "scan"],
     get: (client, key, done) => client.get(key, done),
     set: (client, key, value, ms, done) => client.set(key, value, ...(ms < 0 ? [] : ["PX", ms]), done),
+    replace: (client, key, value, ms, done) => client.set(key, value, ...(ms < 0 ? [] : ["PX", ms]), "XX", done),
+    pttl: (client, key, done) => client[named(client, PTTL)](key, done),
     expire: (client, key, ms, done) => {
       const name = named(client, ["pexpire", "pExpire"])
       return name === undefined ? client.expire(key, Math.ceil(ms / 1000), done) : client[name](key, ms, done)
@@ -30,6 +33,8 @@ const DIALECTS = {
     names: ["get", "set", "pExpire", "del", "scan"],
     get: (client, key) => client.get(key),
     set: (client, key, value, ms) => client.set(key, value, ms < 0 ? {} : { PX: ms }),
+    replace: (client, key, value, ms) => client.set(key, value, ms < 0 ? { XX: true } : { PX: ms, XX: true }),
+    pttl: (client, key) => client.pTTL(key),
     expire: (client, key, ms) => client.pExpire(key, ms),
     del: (client, keys) => client.del(keys),
     mget: (client, keys) => client.mGet(keys),
@@ -41,6 +46,12 @@ const DIALECTS = {
     names: ["get", "set", "pexpire", "del", "scan"],
     get: (client, key) => client.get(key),
     set: (client, key, value, ms) => client.set(key, value, ms < 0 ? {} : { expiry: { type: "PX", count: ms } }),
+    replace: (client, key, value, ms) =>
+      client.set(key, value, {
+        conditionalSet: "onlyIfExists",
+        ...(ms >= 0 && { expiry: { type: "PX", count: ms } }),
+      }),
+    pttl: (client, key) => client.pttl(key),
     expire: (client, key, ms) => client.pexpire(key, ms).then(Number),
     del: (client, keys) => client.del([keys].flat()),
     mget: (client, keys) => client.mget(keys),
@@ -52,6 +63,8 @@ const DIALECTS = {
     names: ["get", "set", "pexpire", "del", "scan"],
     get: (client, key) => client.get(key),
     set: (client, key, value, ms) => client.set(key, value, ms < 0 ? {} : { px: ms }),
+    replace: (client, key, value, ms) => client.set(key, value, ms < 0 ? { xx: true } : { px: ms, xx: true }),
+    pttl: (client, key) => client.pttl(key),
     expire: (client, key, ms) => client.pexpire(key, ms),
     del: (client, keys) => client.del(...[keys].flat()),
     mget: (client, keys) => client.mget(...keys),
@@ -107,6 +120,10 @@ class Delegate {
   /** The last command on each key, where the client keeps no order. */
   #last = new Map()
 
+  static hasPttl(client) {
+    return named(client, PTTL) !== undefined
+  }
+
   constructor(client, dialect, limits, listener) {
     this.#listener = listener
     this.#client = client
@@ -117,11 +134,15 @@ class Delegate {
   connect() {}
 
   send(operation, key, value, number, request) {
-    const { get, set, expire, del } = this.#dialect
+    const { get, set, replace, expire, del, pttl } = this.#dialect
     const client = this.#client
     if (operation === OPERATION.get) this.#keyed(key, request, (done) => get(client, key, done), textOf)
     else if (operation === OPERATION.set) {
       this.#keyed(key, request, (done) => set(client, key, value, number, done), isDone)
+    } else if (operation === OPERATION.replace) {
+      this.#keyed(key, request, (done) => replace(client, key, value, number, done), isReplaced)
+    } else if (operation === OPERATION.pttl) {
+      this.#keyed(key, request, (done) => pttl(client, key, done), Number)
     } else if (operation === OPERATION.expire && number > 0) {
       this.#keyed(key, request, (done) => expire(client, key, number, done), Number)
     } else if (operation === OPERATION.del || operation === OPERATION.expire) {
@@ -274,6 +295,8 @@ function keyPrefixOf(client) {
 
 const same = (reply) => reply
 const isDone = (reply) => reply === "OK"
+/** Null where there was nothing to replace. */
+const isReplaced = (reply) => (reply == null ? null : isDone(reply))
 
 /** The text of a value; some clients parse what looks like JSON. */
 function textOf(reply) {

@@ -36,4 +36,13 @@ function sidHash(sid) {
   return createHash("sha256").update(String(sid)).digest("hex").slice(0, 8)
 }
 
-module.exports = { RedisStoreError, optionError, shown, sidHash }
+/** A SyntaxError of JSON.parse quotes the text, which is a session: it stays out. */
+function decodeError(sid, error) {
+  return new RedisStoreError(
+    "ERR_REDIS_STORE_DECODE",
+    `The stored value of session ${sidHash(sid)} (hash of its id) is not a session that the serializer can parse; destroy it, or set the serializer that wrote it.`,
+    error instanceof SyntaxError ? undefined : error,
+  )
+}
+
+module.exports = { RedisStoreError, decodeError, optionError, shown, sidHash }

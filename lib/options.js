@@ -66,6 +66,22 @@ const OPTIONS = {
     must: "be an integer from 1 to 268435456, in bytes",
     test: integer(1, 2 ** 28),
   },
+  resurrect: { initial: false, must: "be true or false", test: boolean },
+  onConflict: {
+    initial: "overwrite",
+    must: 'be "overwrite", "merge", "error", or a function (base, mine, theirs) that returns a session',
+    test: (value) => ["overwrite", "merge", "error"].includes(value) || typeof value === "function",
+  },
+  touchAfter: {
+    initial: 0,
+    must: "be a number of seconds, 0 or more",
+    test: (value) => Number.isFinite(value) && value >= 0,
+  },
+  freshExpires: { initial: false, must: "be true or false", test: boolean },
+  maxLifetime: {
+    must: "be a positive number of seconds",
+    test: (value) => Number.isFinite(value) && value > 0,
+  },
   emitConnectionEvents: { initial: false, must: "be true or false", test: boolean },
 }
 
@@ -105,6 +121,11 @@ function readOptions(options) {
       const got = SECRET.has(name) ? `a ${typeof value}` : shown(value)
       throw optionError(`Option "${name}" must ${must}, got ${got}.`)
     }
+  }
+  if (typeof read.ttl === "number" && read.touchAfter >= read.ttl) {
+    throw optionError(
+      `Option "touchAfter" must be less than "ttl", which is ${read.ttl} seconds, got ${read.touchAfter}: sessions in use would expire.`,
+    )
   }
   const sources = SOURCES.filter((name) => read[name] !== undefined)
   if (sources.length !== 1) {

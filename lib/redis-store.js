@@ -3,7 +3,8 @@
 const { recognise } = require("./adopt.js")
 const { Batch, OPERATION } = require("./batch.js")
 const { Delegate } = require("./delegate.js")
-const { RedisStoreError, optionError, shown, sidHash } = require("./errors.js")
+const { RedisStoreError, decodeError, optionError, shown } = require("./errors.js")
+const { Guard } = require("./guard.js")
 const { readOptions } = require("./options.js")
 const { Request, ask, promised } = require("./request.js")
 const { readSettings } = require("./settings.js")
@@ -13,6 +14,8 @@ const FOR_EVER = -1
 const MGET_KEYS = 500
 
 const BACKEND = Symbol("backend")
+const GUARD = Symbol("guard")
+const FRESH_EXPIRES = Symbol("freshExpires")
 const MAX_SESSION_BYTES = Symbol("maxSessionBytes")
 
 let warned = false
@@ -44,6 +47,8 @@ function createRedisStore(Store, { legacy }) {
       this.disableTouch = read.disableTouch
       const backend = openBackend(read, connectionListener(this, read.emitConnectionEvents))
       Object.defineProperty(this, BACKEND, { value: backend })
+      Object.defineProperty(this, GUARD, { value: new Guard(this, backend, read) })
+      Object.defineProperty(this, FRESH_EXPIRES, { value: read.freshExpires })
       Object.defineProperty(this, MAX_SESSION_BYTES, { value: read.maxSessionBytes })
       // Not at once: a client may still be told its database or its credentials in this turn.
       setImmediate(connect, backend)
@@ -61,8 +66,16 @@ function createRedisStore(Store, { legacy }) {
       return oneCommand(callback, (done) => {
         const request = new Request(done, decodeSession, this, sid)
         const key = keyOf(this, sid, request)
-        if (key !== undefined) this[BACKEND].send(OPERATION.get, key, "", 0, request)
+        if (key === undefined) return
+        if (this[FRESH_EXPIRES]) getFresh(this[BACKEND], key, request)
+        else this[BACKEND].send(OPERATION.get, key, "", 0, request)
       })
+    }
+
+    createSession(req, data) {
+      const session = super.createSession(req, data)
+      this[GUARD].loaded(session, req.sessionID, data)
+      return session
     }
 
     set(sid, session, callback) {
@@ -70,17 +83,19 @@ function createRedisStore(Store, { legacy }) {
         const request = new Request(done, this.#done, this, sid)
         const key = keyOf(this, sid, request)
         if (key === undefined) return
-        let ttl
-        let value
         try {
-          ttl = this.disableTTL ? FOR_EVER : ttlMs(this, session)
-          if (this.disableTTL || ttl > 0) value = serialize(this, session)
+          const ttl = lifetimeMs(this, sid, session)
+          if (ttl !== FOR_EVER && ttl <= 0) this[BACKEND].send(OPERATION.del, key, "", 0, request)
+          else this[GUARD].save(request, key, session, serialize(this, session), ttl, this.#done)
         } catch (error) {
-          return fail(request, error)
+          fail(request, error)
         }
-        if (value === undefined) this[BACKEND].send(OPERATION.del, key, "", 0, request)
-        else this[BACKEND].send(OPERATION.set, key, value, ttl, request)
       })
+    }
+
+    [Guard.SERIALIZE](session, sid) {
+      const ttl = lifetimeMs(this, sid, session)
+      return { text: serialize(this, session), ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
     }
 
     touch(sid, session, callback) {
@@ -91,13 +106,11 @@ function createRedisStore(Store, { legacy }) {
         const request = new Request(done, decodeTouch, this, sid)
         const key = keyOf(this, sid, request)
         if (key === undefined) return
-        let ttl
         try {
-          ttl = ttlMs(this, session)
+          this[GUARD].touch(request, key, session, this[GUARD].bound(ttlMs(this, session), sid, session))
         } catch (error) {
-          return fail(request, error)
+          fail(request, error)
         }
-        this[BACKEND].send(OPERATION.expire, key, "", ttl, request)
       })
     }
 
@@ -175,20 +188,41 @@ function connectionListener(store, emitConnectionEvents) {
 }
 
 function openBackend(options, listener) {
-  const { client, connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes } = options
+  const { client, connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes, touchAfter } = options
   const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
+  limits.touchAfterMs = touchAfter * 1000
+  limits.swaps = needsSwaps(options) !== undefined
   if (client === undefined) {
     const settings = readSettings(options)
     return new Batch(() => settings, limits, listener)
   }
   const { settings, dialect } = recognise(client)
-  if (settings === undefined) return new Delegate(client, dialect, limits, listener)
+  if (settings === undefined) return delegate(options, dialect, limits, listener)
   try {
     return new Batch(settings, limits, listener)
   } catch (error) {
+    const fallback = delegate(options, dialect, limits, listener, error)
     warnOfFallback(error)
-    return new Delegate(client, dialect, limits, listener)
+    return fallback
   }
+}
+
+function delegate(options, dialect, limits, listener, cause) {
+  const name = needsSwaps(options)
+  if (name !== undefined) {
+    const why = cause?.message ?? "The settings of this client cannot be read, and so its own commands are used."
+    throw optionError(`Option "${name}" needs a native connection. ${why} Pass {url}, or leave the option out.`)
+  }
+  if (options.freshExpires && !Delegate.hasPttl(options.client)) {
+    throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
+  }
+  return new Delegate(options.client, dialect, limits, listener)
+}
+
+/** The option that compares what is stored with what was loaded, if one does. */
+function needsSwaps({ onConflict, maxLifetime }) {
+  if (onConflict !== "overwrite") return "onConflict"
+  return maxLifetime === undefined ? undefined : "maxLifetime"
 }
 
 /** Once a process: what is lost is speed and deadlines below the client, not sessions. */
@@ -249,6 +283,12 @@ function argumentError(message, cause) {
   return new RedisStoreError("ERR_REDIS_STORE_OPTIONS", message, cause)
 }
 
+/** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */
+function lifetimeMs(store, sid, session) {
+  const ttl = store.disableTTL ? FOR_EVER : Math.max(ttlMs(store, session), 0)
+  return store[GUARD].bound(ttl, sid, session)
+}
+
 /**
  * How long a session is to live, in milliseconds: what the ttl function says; else until
  * `cookie.expires`, as express-session has it; else `ttl`. A `cookie.expires` that is no date
@@ -302,6 +342,33 @@ function serialize(store, session) {
   return value
 }
 
+/** GET and PTTL in one batch: a session that was only touched says in its cookie when it expires. */
+function getFresh(backend, key, request) {
+  const { callback } = request
+  let waiting = 2
+  let text
+  let livesMs
+  const failed = (error) => {
+    if (waiting <= 0) return
+    waiting = 0
+    callback(error, null)
+  }
+  const answered = () => {
+    if (--waiting === 0) request.decode(request, text)
+  }
+  request.callback = (error, session) => {
+    if (livesMs > 0 && session?.cookie?.expires) {
+      const expires = new Date(Date.now() + livesMs)
+      session.cookie.expires = typeof session.cookie.expires === "string" ? expires.toISOString() : expires
+    }
+    callback(error, session)
+  }
+  const first = new Request(failed, (_request, reply) => answered((text = reply)))
+  const second = new Request(failed, (_request, reply) => answered((livesMs = reply)))
+  backend.send(OPERATION.get, key, "", 0, first)
+  backend.send(OPERATION.pttl, key, "", 0, second)
+}
+
 /** Calls back with the session that `text` holds. */
 function parse(store, sid, text, callback) {
   let session
@@ -312,26 +379,19 @@ function parse(store, sid, text, callback) {
   }
   if (typeof session?.then === "function") {
     session.then(
-      (value) => process.nextTick(deliver, sid, value, callback),
+      (value) => process.nextTick(deliver, store, sid, text, value, callback),
       (error) => process.nextTick(callback, decodeError(sid, error), null),
     )
     return
   }
-  deliver(sid, session, callback)
+  deliver(store, sid, text, session, callback)
 }
 
-function deliver(sid, session, callback) {
-  if (typeof session === "object") callback(null, session)
-  else callback(decodeError(sid), null)
-}
-
-/** A SyntaxError of JSON.parse quotes the text, which is a session: it stays out. */
-function decodeError(sid, error) {
-  return new RedisStoreError(
-    "ERR_REDIS_STORE_DECODE",
-    `The stored value of session ${sidHash(sid)} (hash of its id) is not a session that the serializer can parse; destroy it, or set the serializer that wrote it.`,
-    error instanceof SyntaxError ? undefined : error,
-  )
+function deliver(store, sid, text, session, callback) {
+  if (typeof session !== "object") return callback(decodeError(sid), null)
+  if (session === null || store[GUARD].read(session, text)) return callback(null, session)
+  // It has outlived its lifetime, which may have been shortened since it was written.
+  store.destroy(sid, (error) => callback(error, null))
 }
 
 /** Asks about all keys of the store. */

@@ -18,6 +18,8 @@ class Request extends AsyncResource {
     this.store = store
     this.sid = sid
     this.bytes = 0
+    /** By performance.now(), where a second command may follow. */
+    this.startedAt = 0
   }
 
   /** Called once, in this request's context, with an error or the reply. */

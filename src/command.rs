@@ -4,7 +4,10 @@ use std::fmt;
 
 use redis::Value;
 
-use crate::error::{Error, ErrorCode};
+use crate::{
+    error::{Error, ErrorCode},
+    guard,
+};
 
 /// One command, with its keys complete.
 #[derive(Clone)]
@@ -20,8 +23,18 @@ pub enum Command {
         key: Vec<u8>,
         /// The whole session as text.
         value: Vec<u8>,
-        /// Milliseconds to live (`PX`); none keeps it for ever.
-        expire_ms: Option<u64>,
+        /// `PX`, `KEEPTTL` or neither.
+        expiry: Expiry,
+        /// `XX`: only if there is one already.
+        only_existing: bool,
+    },
+    /// SET if the value is still what it was, by a script that Redis has since 2.6:
+    /// <https://redis.io/docs/latest/commands/evalsha/>
+    Swap(Box<Swap>),
+    /// <https://redis.io/docs/latest/commands/pttl/>
+    Pttl {
+        /// The key.
+        key: Vec<u8>,
     },
     /// <https://redis.io/docs/latest/commands/pexpire/>; zero or less deletes the key.
     Expire {
@@ -56,16 +69,65 @@ pub enum Command {
     },
 }
 
+/// How long what is written lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// So many milliseconds.
+    After(u64),
+    /// For ever.
+    Never,
+    /// As long as what was there before.
+    Keep,
+}
+
+impl Expiry {
+    /// The time to live, if it says one.
+    pub fn milliseconds(self) -> Option<u64> {
+        match self {
+            Self::After(expire_ms) => Some(expire_ms),
+            Self::Never | Self::Keep => None,
+        }
+    }
+}
+
+/// What [`Command::Swap`] writes.
+#[derive(Clone)]
+pub struct Swap {
+    /// The key.
+    pub key: Vec<u8>,
+    /// What must be there.
+    pub base: Vec<u8>,
+    /// What is to be there.
+    pub value: Vec<u8>,
+    /// How long it lives.
+    pub expiry: Expiry,
+    /// The server does not know the script any more: it is sent along.
+    pub with_script: bool,
+}
+
+impl Swap {
+    /// A swap by the hash of the script.
+    pub fn new(key: Vec<u8>, base: Vec<u8>, value: Vec<u8>, expiry: Expiry) -> Box<Self> {
+        Box::new(Self {
+            key,
+            base,
+            value,
+            expiry,
+            with_script: false,
+        })
+    }
+}
+
 /// What Redis answered, reduced to what callers need.
 #[derive(PartialEq, Eq)]
 pub enum Reply {
-    /// No such key.
+    /// No such key, and so nothing that was done.
     Nil,
-    /// Done.
+    /// Done, or written.
     Ok,
     /// How many keys were concerned.
     Count(i64),
-    /// A value.
+    /// A value: of a swap, what is there instead.
     Text(Vec<u8>),
     /// A value, or none, for each key of an MGET.
     Texts(Vec<Option<Vec<u8>>>),
@@ -98,6 +160,9 @@ impl Command {
         match self {
             Self::Get { .. } => "GET",
             Self::Set { .. } => "SET",
+            Self::Swap(swap) if swap.with_script => "EVAL",
+            Self::Swap(_) => "EVALSHA",
+            Self::Pttl { .. } => "PTTL",
             Self::Expire { .. } => "PEXPIRE",
             Self::Del { .. } => "DEL",
             Self::MGet { .. } => "MGET",
@@ -112,7 +177,9 @@ impl Command {
             Self::Get { key }
             | Self::Set { key, .. }
             | Self::Expire { key, .. }
+            | Self::Pttl { key }
             | Self::Del { key } => Some(key),
+            Self::Swap(swap) => Some(&swap.key),
             Self::MGet { .. } | Self::Unlink { .. } | Self::Scan { .. } => None,
         }
     }
@@ -121,28 +188,66 @@ impl Command {
     pub fn written_key(&self) -> Option<&[u8]> {
         match self {
             Self::Set { key, .. } | Self::Del { key } => Some(key),
+            Self::Swap(swap) => Some(&swap.key),
             _ => None,
         }
+    }
+
+    /// Whether it is to be repeated only if nobody has written the key since.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Self::Set { .. } | Self::Swap(_))
     }
 
     /// Appends the command's wire form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Get { key } | Self::Del { key } => {
+            Self::Get { key } | Self::Del { key } | Self::Pttl { key } => {
                 head(out, 2, self.name());
                 bulk(out, key);
             }
             Self::Set {
                 key,
                 value,
-                expire_ms,
+                expiry,
+                only_existing,
             } => {
-                head(out, if expire_ms.is_some() { 5 } else { 3 }, self.name());
+                let expiry_words = match expiry {
+                    Expiry::After(_) => 2,
+                    Expiry::Keep => 1,
+                    Expiry::Never => 0,
+                };
+                let words = 3 + expiry_words + usize::from(*only_existing);
+                head(out, words, self.name());
                 bulk(out, key);
                 bulk(out, value);
-                if let Some(expire_ms) = expire_ms {
-                    bulk(out, b"PX");
-                    number(out, expire_ms);
+                match expiry {
+                    Expiry::After(expire_ms) => {
+                        bulk(out, b"PX");
+                        number(out, expire_ms);
+                    }
+                    Expiry::Keep => bulk(out, b"KEEPTTL"),
+                    Expiry::Never => {}
+                }
+                if *only_existing {
+                    bulk(out, b"XX");
+                }
+            }
+            Self::Swap(swap) => {
+                head(out, 7, self.name());
+                let script = if swap.with_script {
+                    guard::SWAP
+                } else {
+                    guard::swap_hash()
+                };
+                bulk(out, script.as_bytes());
+                bulk(out, b"1");
+                bulk(out, &swap.key);
+                bulk(out, &swap.base);
+                bulk(out, &swap.value);
+                match swap.expiry {
+                    Expiry::After(expire_ms) => number(out, &expire_ms),
+                    Expiry::Keep => bulk(out, b"KEEPTTL"),
+                    Expiry::Never => bulk(out, b""),
                 }
             }
             Self::Expire { key, expire_ms } => {
@@ -179,7 +284,12 @@ impl Command {
             }
             (Self::Get { .. }, Value::BulkString(text)) => Ok(Reply::Text(text)),
             (Self::Get { .. }, Value::Nil) => Ok(Reply::Nil),
-            (Self::Set { .. }, Value::Okay) => Ok(Reply::Ok),
+            (Self::Set { .. } | Self::Swap(_), Value::Okay) => Ok(Reply::Ok),
+            (Self::Set { .. } | Self::Swap(_), Value::Nil) => Ok(Reply::Nil),
+            // Written already, by us before the connection was lost or by somebody else.
+            (Self::Swap(swap), Value::BulkString(now)) if now == swap.value => Ok(Reply::Ok),
+            (Self::Swap(_), Value::BulkString(now)) => Ok(Reply::Text(now)),
+            (Self::Pttl { .. }, Value::Int(count)) => Ok(Reply::Count(count)),
             (Self::Expire { .. } | Self::Del { .. } | Self::Unlink { .. }, Value::Int(count)) => {
                 Ok(Reply::Count(count))
             }
@@ -224,7 +334,11 @@ impl Command {
 
     fn secrets(&self) -> Vec<&[u8]> {
         match self {
-            Self::Get { key } | Self::Del { key } | Self::Expire { key, .. } => vec![key],
+            Self::Get { key }
+            | Self::Del { key }
+            | Self::Pttl { key }
+            | Self::Expire { key, .. } => vec![key],
+            Self::Swap(swap) => vec![&swap.key, &swap.base, &swap.value],
             Self::Set { key, value, .. } => vec![key, value],
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
             Self::Scan { .. } => vec![],

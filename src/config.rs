@@ -8,9 +8,11 @@ use crate::error::Error;
 
 /// How many commands are on the wire at once: enough to keep Redis busy, few enough to be repeated.
 pub const IN_FLIGHT: usize = 1024;
-/// A batch of at most so many requests is written by the thread that makes it: above, encoding costs
-/// that thread more than waking another.
-pub const SEND_THROUGH_MAX: usize = 64;
+/// A batch of at most so many requests is written by the thread that makes it: that takes less of
+/// it than waking another.
+pub const SEND_THROUGH_MAX: usize = IN_FLIGHT;
+/// And of at most so many bytes: more are copied elsewhere meanwhile.
+pub const SEND_THROUGH_MAX_BYTES: usize = 128 << 10;
 /// Nothing more is encoded while so many bytes wait for the socket to take them.
 pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
 /// No answers are read while so many bytes of them wait for JavaScript to fetch them.
@@ -26,6 +28,8 @@ pub const RECONNECT_MAX: Duration = Duration::from_millis(800);
 pub const TIMEOUTS_IN_A_ROW: u32 = 3;
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
 pub const SCAN_COUNT_MIN: u32 = 1000;
+/// How many sessions are remembered as refreshed, at the least; at the most twice as many.
+pub const TOUCHES_MAX: usize = 1 << 16;
 /// Keys of one UNLINK, however many a SCAN returned: more would stall other clients.
 pub const UNLINK_KEYS: usize = 1000;
 /// How long to wait before a cluster node that does not serve now is asked again, or its cluster.
@@ -155,6 +159,13 @@ pub struct Config {
     pub command_timeout: Duration,
     /// One more pending request than this is refused at once.
     pub max_pending: usize,
+    /// Whoever takes the answers waits for replies on plain sockets himself: see
+    /// [`Sink::watch`](crate::engine::Sink::watch).
+    pub watched: bool,
+    /// Swaps will be asked for: their script is loaded with every connection.
+    pub swaps: bool,
+    /// A session that was refreshed is not refreshed again for so long; zero for always.
+    pub touch_after: Duration,
 }
 
 impl Config {

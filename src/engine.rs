@@ -6,13 +6,14 @@ mod lane;
 mod larger;
 mod link;
 mod map;
+mod touches;
 mod worker;
 
 use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -20,12 +21,14 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use socket2::Socket;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     command::{Command, Reply},
-    config::{Config, SEND_THROUGH_MAX},
+    config::{Config, SEND_THROUGH_MAX, SEND_THROUGH_MAX_BYTES},
     error::Error,
+    guard::Conflict,
     runtime,
     scan::{Keyspace, Step},
 };
@@ -38,6 +41,8 @@ pub enum Work {
     Command(Command),
     /// A question about all keys: many commands, each with a deadline of its own.
     Keyspace(Keyspace),
+    /// A write to be merged with what others have written, within this time.
+    Merge(Conflict, Duration),
     /// Nothing can be asked, for this reason.
     Refused(Error),
 }
@@ -91,6 +96,29 @@ pub trait Sink: Send + Sync + 'static {
     fn deliver(&self, completions: Vec<Completion>) -> bool;
     /// Takes a notice. Must not block.
     fn notice(&self, notice: Notice);
+    /// Is told of a new connection whose replies it is to wait for, if [`Config::watched`]: whenever
+    /// the socket can be read, it calls [`Engine::read`]. Must not block.
+    fn watch(&self, watch: Watch) {
+        drop(watch);
+    }
+}
+
+/// A connection whose replies somebody outside waits for: on the thread that needs them, which
+/// saves waking another one in between.
+#[derive(Clone)]
+pub struct Watch {
+    lane: usize,
+    /// Open for as long as it is watched.
+    pub socket: Arc<Socket>,
+}
+
+/// What came of [`Engine::read`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// What had come was read, or the worker is at work and it is to be tried again.
+    On,
+    /// The connection has ended.
+    Ended,
 }
 
 /// The requests of one flush. Many are decoded on the engine's side, off the caller's thread.
@@ -171,8 +199,9 @@ impl Engine {
     }
 
     /// Takes the `count` requests of `batch`, as many as `max_pending` admits; the others are
-    /// answered with `QueueFull`. After [`Engine::close`] all are answered with `Closed`.
-    pub fn submit(&self, count: usize, batch: Batch, command_timeout: Duration) {
+    /// answered with `QueueFull`. After [`Engine::close`] all are answered with `Closed`. `size` is
+    /// about how many bytes they take.
+    pub fn submit(&self, count: usize, size: usize, batch: Batch, command_timeout: Duration) {
         let shared = &self.shared;
         let waiting = shared.pending.fetch_add(count, Ordering::Relaxed);
         let admitted = if shared.closed.load(Ordering::Relaxed) {
@@ -181,7 +210,8 @@ impl Engine {
             shared.max_pending.saturating_sub(waiting).min(count)
         };
         let deadline = Instant::now() + command_timeout;
-        let batch = if admitted == count && count <= SEND_THROUGH_MAX {
+        let small = count <= SEND_THROUGH_MAX && size <= SEND_THROUGH_MAX_BYTES;
+        let batch = if admitted == count && small {
             let sent = catch_unwind(AssertUnwindSafe(|| self.send_through(batch, deadline)));
             match sent {
                 Ok(Some(batch)) => batch,
@@ -220,6 +250,28 @@ impl Engine {
             Err(requests) => return Some(Box::new(move || requests)),
         }
         None
+    }
+
+    /// Reads what has come and delivers the answers, on the thread of whoever watches.
+    pub fn read(&self, watch: &Watch) -> Reading {
+        let mut worker = match self.worker.try_lock() {
+            Ok(worker) => worker,
+            Err(TryLockError::WouldBlock) => return Reading::On,
+            Err(TryLockError::Poisoned(_)) => return Reading::Ended,
+        };
+        let Some(worker) = worker.as_mut() else {
+            return Reading::Ended;
+        };
+        let _runtime = runtime::enter();
+        let read = catch_unwind(AssertUnwindSafe(|| worker.read_through(watch)));
+        let Ok((reading, more)) = read else {
+            self.shared.sink.notice(Notice::Crashed);
+            return Reading::Ended;
+        };
+        if more {
+            let _ = self.inbox.send(Message::Wake);
+        }
+        reading
     }
 
     /// Goes on reading answers after the sink was full.

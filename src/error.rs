@@ -23,11 +23,13 @@ pub enum ErrorCode {
     Server,
     /// Something came back that cannot be understood.
     Decode,
+    /// Others have written the session meanwhile.
+    Conflict,
 }
 
 impl ErrorCode {
     /// Every code, in the order of their numbers on the boundary to JavaScript.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Options,
         Self::Connect,
         Self::Auth,
@@ -36,6 +38,7 @@ impl ErrorCode {
         Self::QueueFull,
         Self::Server,
         Self::Decode,
+        Self::Conflict,
     ];
 
     /// The value of `error.code` in JavaScript.
@@ -49,6 +52,7 @@ impl ErrorCode {
             Self::QueueFull => "ERR_REDIS_STORE_QUEUE_FULL",
             Self::Server => "ERR_REDIS_STORE_SERVER",
             Self::Decode => "ERR_REDIS_STORE_DECODE",
+            Self::Conflict => "ERR_REDIS_STORE_CONFLICT",
         }
     }
 }

@@ -7,7 +7,7 @@
 //! 2. On `setImmediate`, `lib/batch.js` hands the batch over in one call: [`binding`].
 //! 3. [`engine`] queues it and puts what waits on the wire, without waiting for replies.
 //! 4. [`connection`] encodes the [`command`]s of a turn into one write and cuts what comes back into
-//!    replies.
+//!    replies. Where the event loop is Node's and the socket plain, steps 3 to 5 run on its thread.
 //! 5. [`engine`] collects the answers of its turn; [`binding`] announces them by one call.
 //! 6. `lib/batch.js` fetches them and settles each in its caller's async context, where
 //!    `lib/redis-store.js` parses the session and calls back.
@@ -18,6 +18,7 @@
 //! - [`error`]: the closed list of errors.
 //! - [`command`]: the commands and their replies.
 //! - [`connection`]: the one place that knows how Redis is run.
+//! - [`guard`]: writes that undo nobody else's.
 //! - [`scan`]: questions about all keys, as steps of single commands.
 //! - [`engine`]: queue, deadlines, retries, circuit breaker, close; a lane for each server. Knows no
 //!   JavaScript.
@@ -30,5 +31,6 @@ pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod error;
+pub mod guard;
 pub mod runtime;
 pub mod scan;

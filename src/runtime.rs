@@ -3,13 +3,14 @@
 
 use std::{future::Future, sync::OnceLock, thread};
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, EnterGuard, Handle};
 
 use crate::error::{Error, ErrorCode};
 
+static HANDLE: OnceLock<Result<Handle, String>> = OnceLock::new();
+
 /// Runs `task` on the runtime, which the first call starts.
 pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-    static HANDLE: OnceLock<Result<Handle, String>> = OnceLock::new();
     match HANDLE.get_or_init(|| start().map_err(|error| error.to_string())) {
         Ok(handle) => {
             handle.spawn(task);
@@ -20,6 +21,12 @@ pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<(), Erro
             format!("The I/O thread could not be started: {error}."),
         )),
     }
+}
+
+/// What the calling thread makes meanwhile, such as timers, belongs to the runtime, once that runs.
+pub fn enter() -> Option<EnterGuard<'static>> {
+    let handle = HANDLE.get()?.as_ref().ok()?;
+    Some(handle.enter())
 }
 
 /// One thread serves every store: the work per command is a fraction of what JavaScript and Redis

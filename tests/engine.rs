@@ -13,10 +13,11 @@ use std::{
 };
 
 use connect_redis_native::{
-    command::{Command, Reply},
+    command::{Command, Expiry, Reply, Swap},
     config::{Config, Credentials, Endpoint, Servers},
-    engine::{Circuit, Completion, Engine, Notice, Request, Sink, Work},
+    engine::{Circuit, Completion, Engine, Notice, Reading, Request, Sink, Watch, Work},
     error::{Error, ErrorCode},
+    guard::Conflict,
     scan::{Keyspace, Question},
 };
 
@@ -67,7 +68,7 @@ impl Drop for Server {
     }
 }
 
-struct Answers(Sender<Completion>, Sender<Notice>);
+struct Answers(Sender<Completion>, Sender<Notice>, Sender<Watch>);
 
 impl Sink for Answers {
     fn deliver(&self, completions: Vec<Completion>) -> bool {
@@ -80,12 +81,17 @@ impl Sink for Answers {
     fn notice(&self, notice: Notice) {
         let _ = self.1.send(notice);
     }
+
+    fn watch(&self, watch: Watch) {
+        let _ = self.2.send(watch);
+    }
 }
 
 struct Store {
     engine: Engine,
     answers: Receiver<Completion>,
     notices: Receiver<Notice>,
+    watches: Receiver<Watch>,
     command_timeout: Duration,
     next: u32,
 }
@@ -105,17 +111,22 @@ impl Store {
             connect_timeout: Duration::from_secs(5),
             command_timeout: Duration::from_secs(10),
             max_pending: 10_000,
+            watched: false,
+            swaps: true,
+            touch_after: Duration::ZERO,
         };
         change(&mut config);
         let command_timeout = config.command_timeout;
         let (sender, answers) = channel();
         let (notifier, notices) = channel();
-        let sink = Arc::new(Answers(sender, notifier));
+        let (watcher, watches) = channel();
+        let sink = Arc::new(Answers(sender, notifier, watcher));
         let engine = Engine::start(config, sink).expect("the engine starts");
         Self {
             engine,
             answers,
             notices,
+            watches,
             command_timeout,
             next: 0,
         }
@@ -132,6 +143,7 @@ impl Store {
         self.next += u32::try_from(requests.len()).expect("few requests");
         self.engine.submit(
             requests.len(),
+            0,
             Box::new(move || requests),
             self.command_timeout,
         );
@@ -173,7 +185,8 @@ fn set(key: &str, value: &str) -> Work {
     Work::Command(Command::Set {
         key: key.into(),
         value: value.into(),
-        expire_ms: Some(60_000),
+        expiry: Expiry::After(60_000),
+        only_existing: false,
     })
 }
 
@@ -310,7 +323,7 @@ fn a_panic_is_told_to_whoever_waits_and_ends_nothing_else() {
     let mut whole = Store::open(server.port, |_| {});
     broken.expect(&Notice::Ready);
     let panics = Box::new(|| panic!("a batch that cannot be read"));
-    broken.engine.submit(1, panics, PATIENCE);
+    broken.engine.submit(1, 0, panics, PATIENCE);
     broken.expect(&Notice::Crashed);
     assert_eq!(whole.ask(get("key")), Ok(Reply::Nil));
 }
@@ -349,4 +362,69 @@ fn close_answers_what_is_pending() {
     let answers = store.collect(101);
     assert!((first..first + 100).all(|id| answers[&id] == Ok(Reply::Ok)));
     assert_eq!(answers[&1000], Ok(Reply::Ok));
+}
+
+#[cfg(unix)]
+#[test]
+fn whoever_watches_a_connection_reads_its_replies_and_learns_of_its_end() {
+    let server = Server::start();
+    let mut store = Store::open(server.port, |config| config.watched = true);
+    let watch = store.watches.recv_timeout(PATIENCE).expect("a connection");
+    let first = store.submit((0..100).map(|n| set(&n.to_string(), "1")).collect());
+    let mut answers = HashMap::new();
+    while answers.len() < 100 {
+        assert_eq!(store.engine.read(&watch), Reading::On);
+        answers.extend(store.answers.try_iter().map(|done| (done.id, done.outcome)));
+    }
+    assert!((first..first + 100).all(|id| answers[&id] == Ok(Reply::Ok)));
+    drop(server);
+    while store.engine.read(&watch) == Reading::On {}
+    store.expect(&Notice::Reconnecting);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_has_come_by_its_deadline_counts_though_whoever_watches_was_busy() {
+    let server = Server::start();
+    let mut store = Store::open(server.port, |config| {
+        config.watched = true;
+        config.command_timeout = Duration::from_millis(200);
+    });
+    store.watches.recv_timeout(PATIENCE).expect("a connection");
+    assert_eq!(store.ask(set("key", "value")), Ok(Reply::Ok));
+    assert_eq!(store.ask(get("key")), Ok(Reply::Text(b"value".to_vec())));
+}
+
+#[test]
+fn a_swap_writes_only_over_what_is_there_and_a_merge_over_what_others_wrote() {
+    let server = Server::start();
+    let mut store = Store::open(server.port, |_| {});
+    let swap = |base: &str, value: &str| {
+        let (base, value) = (base.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let expiry = Expiry::After(60_000);
+        Work::Command(Command::Swap(Swap::new(
+            b"key".to_vec(),
+            base,
+            value,
+            expiry,
+        )))
+    };
+    let text = |text: &str| Ok(Reply::Text(text.as_bytes().to_vec()));
+    assert_eq!(store.ask(swap("{}", "{}")), Ok(Reply::Nil));
+    store.ask(set("key", "{}")).expect("an answer");
+    assert_eq!(store.ask(swap("{}", r#"{"a":1}"#)), Ok(Reply::Ok));
+    // Written before, by a try whose reply was lost.
+    assert_eq!(store.ask(swap("{}", r#"{"a":1}"#)), Ok(Reply::Ok));
+    assert_eq!(store.ask(swap("{}", r#"{"b":1}"#)), text(r#"{"a":1}"#));
+
+    let conflict = Conflict {
+        key: b"key".to_vec(),
+        base: b"{}".to_vec(),
+        mine: br#"{"b":1}"#.to_vec(),
+        // Not true any more: it is found out.
+        theirs: b"{}".to_vec(),
+        expiry: Expiry::After(60_000),
+    };
+    assert_eq!(store.ask(Work::Merge(conflict, PATIENCE)), text("[]"));
+    assert_eq!(store.ask(get("key")), text(r#"{"a":1,"b":1}"#));
 }

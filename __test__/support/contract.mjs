@@ -45,6 +45,42 @@ export function contract(name, { RedisStore, source, pttl, native }) {
 
     if (native !== undefined) {
       test("tells whether it is native", () => assert.equal(open().native, native))
+
+      test("a session that was loaded is saved only if it is still there", async () => {
+        const store = open()
+        const load = async () => store.createSession({ sessionID: "a", sessionStore: store }, await store.get("a"))
+        await store.set("a", { cookie: cookie(soon(60_000)) })
+        const loaded = await load()
+        loaded.n = 1
+        await store.set("a", loaded)
+        assert.equal((await store.get("a")).n, 1)
+        await store.destroy("a")
+        await store.set("a", loaded)
+        assert.equal(await store.get("a"), null)
+      })
+
+      test("freshExpires tells what a touch has made of the expiry", async () => {
+        const names = ["pttl", "pTTL"]
+        if (!native && !names.some((name) => typeof made.options.client[name] === "function")) {
+          return assert.throws(() => open({ freshExpires: true }), { name: "TypeError", message: /pttl/ })
+        }
+        const store = open({ freshExpires: true })
+        await store.set("a", { cookie: cookie(soon(60_000)) })
+        await store.touch("a", { cookie: cookie(soon(600_000)) })
+        const { expires } = (await store.get("a")).cookie
+        assert.ok(new Date(expires) - Date.now() > 500_000, String(expires))
+        assert.equal(await store.get("b"), null)
+      })
+
+      test("options that compare what is stored need a native connection", () => {
+        for (const [name, value] of [
+          ["onConflict", "merge"],
+          ["maxLifetime", 60],
+        ]) {
+          if (native) open({ [name]: value })
+          else assert.throws(() => open({ [name]: value }), { name: "TypeError", message: new RegExp(`"${name}"`) })
+        }
+      })
     }
 
     test("has connect-redis's fields and defaults", () => {

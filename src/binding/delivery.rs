@@ -21,7 +21,7 @@ use super::panics;
 use crate::{
     command::Reply,
     config::UNREAD_BYTES,
-    engine::{Circuit, Completion, Notice, Sink},
+    engine::{Circuit, Completion, Notice, Sink, Watch},
     error::{Error, ErrorCode},
 };
 
@@ -33,7 +33,7 @@ const COLUMNS: usize = 3;
 /// that JavaScript and Redis work at the same time.
 const PARTS: usize = 3;
 /// No part is smaller: it would cost more than it saves.
-const PART_MIN: usize = 16;
+const PART_MIN: usize = 8;
 
 /// Nothing is there.
 const NIL: f64 = 0.0;
@@ -86,6 +86,8 @@ struct Waiting {
     announced: bool,
     /// How many answers the turns of this call take at most; 0 before the first one.
     part: usize,
+    /// Connections that nobody watches yet.
+    watches: Vec<Watch>,
 }
 
 impl Delivery {
@@ -148,13 +150,34 @@ impl Delivery {
         Ok((Array::from_vec(env, texts)?, roomy))
     }
 
-    fn push(&self, items: impl Iterator<Item = Item>) -> bool {
+    /// Says that answers which come from now on need no call, and whether that was not so before:
+    /// then it is for the caller to see to those that [`Self::is_waited_for`].
+    pub fn announce(&self) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        !std::mem::replace(&mut waiting.announced, true)
+    }
+
+    /// Whether there is something to be fetched; if not, what comes is announced again.
+    pub fn is_waited_for(&self) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.announced = !waiting.items.is_empty() || !waiting.watches.is_empty();
+        waiting.announced
+    }
+
+    /// The connections that are to be watched.
+    pub fn watches(&self) -> Vec<Watch> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut waiting.watches)
+    }
+
+    fn push(&self, items: impl Iterator<Item = Item>, watch: Option<Watch>) -> bool {
         let (announced, roomy) = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             for item in items {
                 waiting.bytes += item.bytes();
                 waiting.items.push_back(item);
             }
+            waiting.watches.extend(watch);
             waiting.full |= waiting.bytes >= UNREAD_BYTES;
             let announced = std::mem::replace(&mut waiting.announced, true);
             (announced, !waiting.full)
@@ -228,11 +251,15 @@ fn encode(outcome: Result<Reply, Error>, texts: &mut Vec<Option<Text>>) -> (f64,
 
 impl Sink for Delivery {
     fn deliver(&self, completions: Vec<Completion>) -> bool {
-        self.push(completions.into_iter().map(Item::Completion))
+        self.push(completions.into_iter().map(Item::Completion), None)
     }
 
     fn notice(&self, notice: Notice) {
-        self.push([Item::Notice(notice)].into_iter());
+        self.push([Item::Notice(notice)].into_iter(), None);
+    }
+
+    fn watch(&self, watch: Watch) {
+        self.push([].into_iter(), Some(watch));
     }
 }
 

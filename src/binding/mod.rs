@@ -6,7 +6,11 @@ mod delivery;
 mod options;
 mod panics;
 pub mod submission;
+#[cfg(unix)]
+mod watcher;
 
+#[cfg(unix)]
+use std::rc::Rc;
 use std::{sync::Arc, time::Duration};
 
 use napi::bindgen_prelude::{Array, Env, Float64ArraySlice, Function, Utf16String};
@@ -24,7 +28,9 @@ use options::Settings;
 /// The native half of a store. The JavaScript half, `lib/batch.js`, is its only caller.
 #[napi]
 pub struct RedisStore {
-    engine: Engine,
+    engine: Arc<Engine>,
+    #[cfg(unix)]
+    caller: Rc<watcher::Caller>,
     delivery: Arc<Delivery>,
     questions: Option<Arc<Questions>>,
     command_timeout: Duration,
@@ -38,6 +44,7 @@ impl RedisStore {
     /// [`RedisStore::answer`] brings.
     #[napi(constructor, catch_unwind)]
     pub fn new(
+        env: &Env,
         settings: Settings,
         wake: Function<'_, (), ()>,
         ask: Option<Function<'_, u32, ()>>,
@@ -46,13 +53,26 @@ impl RedisStore {
         let questions = ask
             .map(|ask| Questions::new(&ask).map(Arc::new))
             .transpose()?;
-        let config = settings.into_config(questions.clone().map(|questions| questions as _));
+        let mut config = settings.into_config(questions.clone().map(|questions| questions as _));
+        #[cfg(unix)]
+        let caller = watcher::Caller::new(env, &wake)?;
+        #[cfg(unix)]
+        {
+            config.watched &= watcher::is_possible();
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = env;
+            config.watched = false;
+        }
         let command_timeout = config.command_timeout;
         let delivery = Arc::new(Delivery::new(&wake)?);
         let engine = Engine::start(config, Arc::clone(&delivery) as _)
             .map_err(|error| napi::Error::from_reason(error.to_string()))?;
         Ok(Self {
-            engine,
+            engine: Arc::new(engine),
+            #[cfg(unix)]
+            caller,
             delivery,
             questions,
             command_timeout,
@@ -90,6 +110,7 @@ impl RedisStore {
         let rows = rows[..rows.len().min(used as usize)].to_vec();
         self.engine.submit(
             count as usize,
+            text.len(),
             Box::new(move || submission::decode(&rows, &text)),
             self.command_timeout,
         );
@@ -104,6 +125,10 @@ impl RedisStore {
         rows: Float64ArraySlice<'_>,
     ) -> napi::Result<Array<'env>> {
         let (texts, roomy) = self.delivery.drain(env, rows)?;
+        #[cfg(unix)]
+        for watch in self.delivery.watches() {
+            watcher::start(&self.caller, &self.delivery, &self.engine, &watch);
+        }
         if roomy {
             self.engine.resume();
         }

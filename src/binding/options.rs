@@ -55,6 +55,12 @@ pub struct Settings {
     pub command_timeout_ms: u32,
     /// Requests.
     pub max_pending: u32,
+    /// Whether this is Node, whose event loop can wait for replies itself.
+    pub watched: bool,
+    /// Whether sessions are swapped or merged.
+    pub swaps: bool,
+    /// Milliseconds.
+    pub touch_after_ms: f64,
 }
 
 /// TLS settings; texts are PEM.
@@ -106,6 +112,10 @@ impl Settings {
             connect_timeout: Duration::from_millis(self.connect_timeout_ms.into()),
             command_timeout: Duration::from_millis(self.command_timeout_ms.into()),
             max_pending: self.max_pending as usize,
+            watched: self.watched,
+            swaps: self.swaps,
+            touch_after: Duration::try_from_secs_f64(self.touch_after_ms / 1000.0)
+                .unwrap_or_default(),
         }
     }
 }

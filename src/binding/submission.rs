@@ -3,13 +3,20 @@
 //!
 //! A row is `[id, operation, key units, value units, number]`. Keys and values stand in the string
 //! in the order of the rows, measured in UTF-16 units. `number` is milliseconds to live for SET
-//! (negative: for ever) and EXPIRE, COUNT for the questions about all keys, and for MGET how many
-//! rows with a key each follow.
+//! (negative: for ever), REPLACE, SWAP and EXPIRE, COUNT for the questions about all keys, and for
+//! MGET how many rows with a key each follow.
+//!
+//! For SWAP and MERGE the value is the text that the session was loaded as. A second row has two more
+//! texts, what it is to be and, for MERGE, what others have made of it; for MERGE its number is the
+//! milliseconds to live, and that of the first one those that the merge may take.
+
+use std::time::Duration;
 
 use crate::{
-    command::Command,
+    command::{Command, Expiry, Swap},
     engine::{Request, Work},
     error::{Error, ErrorCode},
+    guard::Conflict,
     scan::{Keyspace, Question},
 };
 
@@ -23,6 +30,13 @@ const MGET: u32 = 4;
 const LENGTH: u32 = 5;
 const IDS: u32 = 6;
 const CLEAR: u32 = 7;
+/// SET if there is one already.
+const REPLACE: u32 = 8;
+/// SET if it is still what it was.
+const SWAP: u32 = 9;
+/// SET merged with what others have written.
+const MERGE: u32 = 10;
+const PTTL: u32 = 11;
 
 /// Reads the requests of one flush.
 pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
@@ -51,16 +65,40 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
         let keys = keys.into_iter().collect::<Result<_, _>>()?;
         return Ok(Work::Command(Command::MGet { keys }));
     }
+    // Before anything fails: what belongs to this request must not be read as the next one.
+    let more = if matches!(row.operation, SWAP | MERGE) {
+        reader.second_row()
+    } else {
+        Ok((vec![], vec![], 0.0))
+    };
     let key = key?;
     let question = match row.operation {
         GET => return Ok(Work::Command(Command::Get { key })),
-        SET => {
+        SET | REPLACE => {
             return Ok(Work::Command(Command::Set {
                 key,
                 value: value?,
-                expire_ms: (row.number >= 0.0).then_some(row.number as u64),
+                expiry: expiry(row.number),
+                only_existing: row.operation == REPLACE,
             }));
         }
+        SWAP | MERGE => {
+            let (mine, theirs, more) = more?;
+            if row.operation == SWAP {
+                let swap = Swap::new(key, value?, mine, expiry(row.number));
+                return Ok(Work::Command(Command::Swap(swap)));
+            }
+            let conflict = Conflict {
+                key,
+                base: value?,
+                mine,
+                theirs,
+                expiry: expiry(more),
+            };
+            let time = Duration::from_millis(row.number as u64);
+            return Ok(Work::Merge(conflict, time));
+        }
+        PTTL => return Ok(Work::Command(Command::Pttl { key })),
         EXPIRE => {
             return Ok(Work::Command(Command::Expire {
                 key,
@@ -87,6 +125,15 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     }))
 }
 
+/// Milliseconds to live, negative for ever.
+fn expiry(number: f64) -> Expiry {
+    if number >= 0.0 {
+        Expiry::After(number as u64)
+    } else {
+        Expiry::Never
+    }
+}
+
 struct Row {
     id: u32,
     operation: u32,
@@ -111,6 +158,15 @@ impl Reader<'_> {
             value_units: row[3] as usize,
             number: row[4],
         })
+    }
+
+    /// The texts and the number of a request's second row.
+    fn second_row(&mut self) -> Result<(Vec<u8>, Vec<u8>, f64), Error> {
+        let Some(row) = self.row() else {
+            return Ok((vec![], vec![], 0.0));
+        };
+        let (first, second) = (self.bytes(row.key_units), self.bytes(row.value_units));
+        Ok((first?, second?, row.number))
     }
 
     fn bytes(&mut self, units: usize) -> Result<Vec<u8>, Error> {
@@ -157,7 +213,8 @@ mod tests {
                 Work::Command(Command::Set {
                     key,
                     value,
-                    expire_ms: Some(500),
+                    expiry: Expiry::After(500),
+                    ..
                 }),
             ),
             (2, Work::Command(Command::MGet { keys })),

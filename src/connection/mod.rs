@@ -47,7 +47,7 @@ pub async fn open(
     predecessor: Option<Identity>,
 ) -> Result<Connection, Error> {
     let opening = async {
-        match (&target, &config.servers) {
+        let opened = match (&target, &config.servers) {
             (Target::Server(endpoint), _) => {
                 let login = Login::of(&config).await?;
                 Connection::open(endpoint, &login, &config, predecessor.as_ref()).await
@@ -56,6 +56,11 @@ pub async fn open(
                 sentinel::open_master(settings, &config, predecessor.as_ref()).await
             }
             (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
+        }?;
+        if config.watched {
+            opened.watched()
+        } else {
+            Ok(opened)
         }
     };
     match timeout(config.connect_timeout, opening).await {

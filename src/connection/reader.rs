@@ -4,12 +4,12 @@
 
 use std::{
     fmt, io,
-    pin::pin,
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use redis::Value;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// A reply of more bytes than this is thrown away as it comes: no JavaScript string could hold much
 /// more, and nobody's memory should.
@@ -51,7 +51,9 @@ pub struct Malformed;
 
 /// Cuts a stream of bytes into replies.
 pub struct Reader {
+    /// What has come stands before `end`; from there on is room for more.
     buffer: Vec<u8>,
+    end: usize,
     /// Where in `buffer` the next element begins.
     at: usize,
     /// How much to read at once: more, the more there is.
@@ -77,6 +79,7 @@ impl Default for Reader {
     fn default() -> Self {
         Self {
             buffer: Vec::new(),
+            end: 0,
             at: 0,
             read_bytes: READ_MIN_BYTES,
             lacking: 0,
@@ -96,35 +99,43 @@ impl Reader {
         stream: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<usize>> {
         self.make_room();
-        let free = self.buffer.capacity() - self.buffer.len();
-        let count = ready!(pin!(stream.read_buf(&mut self.buffer)).poll(cx))?;
-        if count == free {
+        let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
+        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
+        let count = room.filled().len();
+        if room.remaining() == 0 {
             self.read_bytes = (self.read_bytes * 4).min(READ_MAX_BYTES);
         }
+        self.end += count;
         Poll::Ready(Ok(count))
     }
 
     fn make_room(&mut self) {
-        if self.at == self.buffer.len() {
-            self.buffer.clear();
+        if self.at == self.end {
+            self.end = 0;
             self.at = 0;
             // What one large reply needed is not kept by every idle store.
-            if self.buffer.capacity() > 2 * READ_MAX_BYTES {
+            if self.buffer.len() > 2 * READ_MAX_BYTES {
                 self.buffer = Vec::new();
             }
         }
         let wanted = self.read_bytes.max(self.lacking.min(READ_MAX_BYTES));
-        if self.buffer.capacity() - self.buffer.len() < wanted {
-            self.buffer.drain(..self.at);
+        if self.buffer.len() - self.end < wanted && self.at > 0 {
+            self.buffer.copy_within(self.at..self.end, 0);
+            self.end -= self.at;
             self.at = 0;
-            self.buffer.reserve(wanted);
+        }
+        if self.buffer.len() - self.end < wanted {
+            let double = self.buffer.len() * 2;
+            self.buffer.resize(double.max(self.end + wanted), 0);
         }
     }
 
     /// Takes bytes as if they had been read.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.make_room();
+        self.buffer.truncate(self.end);
         self.buffer.extend_from_slice(bytes);
+        self.end = self.buffer.len();
     }
 
     /// The next reply, if all of it is there.
@@ -172,7 +183,7 @@ impl Reader {
         if self.discard.is_some() {
             return Ok(self.discarded().then_some(Element::Value(Value::Nil)));
         }
-        let rest = &self.buffer[self.at..];
+        let rest = &self.buffer[self.at..self.end];
         let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
             self.lacking = 1;
             return if rest.len() > LINE_MAX_BYTES {
@@ -220,8 +231,8 @@ impl Reader {
             return Ok(self.discarded().then_some(Element::Value(Value::Nil)));
         }
         let end = body + length;
-        let Some(tail) = self.buffer.get(end..end + 2) else {
-            self.lacking = end + 2 - self.buffer.len();
+        let Some(tail) = self.buffer[..self.end].get(end..end + 2) else {
+            self.lacking = end + 2 - self.end;
             return Ok(None);
         };
         if tail != b"\r\n" {
@@ -242,7 +253,7 @@ impl Reader {
     /// Throws away what has come of an element that is too large, and says whether that was all.
     fn discarded(&mut self) -> bool {
         let left = self.discard.unwrap_or(0);
-        let come = left.min(self.buffer.len() - self.at);
+        let come = left.min(self.end - self.at);
         self.at += come;
         self.discard = (come < left).then(|| left - come);
         self.lacking = 0;

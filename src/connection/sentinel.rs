@@ -51,6 +51,7 @@ async fn master_of(
         tls: sentinel.tls.as_ref(),
         database: 0,
         client_name: None,
+        swaps: false,
     };
     let mut connection = Connection::open(node, &login, config, None).await?;
     let mut question = Pipeline::new();

@@ -4,10 +4,12 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
 };
 
 use redis::{Pipeline, ServerError, Value};
+use socket2::Socket;
 use tokio::io::AsyncWrite;
 
 use super::{
@@ -18,6 +20,7 @@ use crate::{
     command::Command,
     config::{Config, Credentials, Endpoint, Tls, WRITE_AHEAD_BYTES},
     error::Error,
+    guard,
 };
 
 const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
@@ -28,6 +31,8 @@ pub struct Login<'a> {
     pub tls: Option<&'a Tls>,
     pub database: u32,
     pub client_name: Option<&'a str>,
+    /// The script of swaps is to be loaded.
+    pub swaps: bool,
 }
 
 impl<'a> Login<'a> {
@@ -38,6 +43,7 @@ impl<'a> Login<'a> {
             tls: config.tls.as_ref(),
             database: config.database,
             client_name: config.client_name.as_deref(),
+            swaps: config.swaps,
         })
     }
 }
@@ -51,6 +57,8 @@ pub struct Connection {
     /// Whoever has more to send is to be told when there is room.
     crowded: bool,
     reader: Reader,
+    /// How the stream has ended, for the next [`Self::poll`] to tell.
+    ended: Option<Error>,
     endpoint: String,
     identity: Option<Identity>,
 }
@@ -86,6 +94,7 @@ impl Connection {
             sent: 0,
             crowded: false,
             reader: Reader::default(),
+            ended: None,
             endpoint: endpoint.to_string(),
             identity: None,
         };
@@ -111,6 +120,11 @@ impl Connection {
         question.cmd("CLIENT").arg("INFO");
         if let Some(name) = login.client_name {
             question.cmd("CLIENT").arg("SETNAME").arg(name);
+        }
+        if login.swaps {
+            // Refused by some ACLs; then the script is sent along.
+            let load = question.cmd("SCRIPT").arg("LOAD");
+            load.arg(guard::SWAP);
         }
         if let Some(Identity { id, address }) = predecessor {
             let kill = question.cmd("CLIENT").arg("KILL");
@@ -179,6 +193,35 @@ impl Connection {
         Ok(replies)
     }
 
+    /// The same connection, whose replies somebody outside waits for, if that is possible.
+    pub(super) fn watched(mut self) -> Result<Self, Error> {
+        self.stream = self
+            .stream
+            .watched()
+            .map_err(|error| Error::io(&self.endpoint, &error))?;
+        Ok(self)
+    }
+
+    /// What somebody outside is to watch; then [`Self::poll`] does not read.
+    pub fn socket(&self) -> Option<&Arc<Socket>> {
+        self.stream.socket()
+    }
+
+    /// Reads what has come by now.
+    pub fn read_now(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.ended = match self.reader.poll_fill(&mut cx, &mut self.stream) {
+            Poll::Ready(Ok(0)) => Some(self.closed(None)),
+            Poll::Ready(Err(error)) => Some(self.closed(Some(&error))),
+            Poll::Ready(Ok(_)) | Poll::Pending => return,
+        };
+    }
+
+    /// Whether the stream has ended, which [`Self::poll`] has yet to tell.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// Whether more commands may be encoded now. If not, [`Self::poll`] tells when.
     pub fn has_room(&mut self) -> bool {
         self.crowded = self.out.len() - self.sent >= WRITE_AHEAD_BYTES;
@@ -206,7 +249,10 @@ impl Connection {
             self.crowded = false;
             return Poll::Ready(Ok(Moved::Wrote));
         }
-        if !reading {
+        if let Some(error) = &self.ended {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if !reading || self.socket().is_some() {
             return Poll::Pending;
         }
         match ready!(self.reader.poll_fill(cx, &mut self.stream)) {

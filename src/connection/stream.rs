@@ -3,16 +3,26 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
-
-use socket2::{SockRef, TcpKeepalive};
 #[cfg(unix)]
-use tokio::net::UnixStream;
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    task::ready,
+};
+
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::timeout,
+};
+#[cfg(unix)]
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::UnixStream,
 };
 use tokio_rustls::client::TlsStream;
 
@@ -31,6 +41,96 @@ pub enum Stream {
     /// A unix socket.
     #[cfg(unix)]
     Unix(UnixStream),
+    /// A plain socket whose replies somebody outside waits for.
+    #[cfg(unix)]
+    Watched(Watched),
+}
+
+impl Stream {
+    /// Leaves it to somebody else to wait for what comes: from here on nothing wakes a task that
+    /// reads. A stream of which that cannot be done stays as it is.
+    #[cfg(unix)]
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for what cannot happen here: the socket is owned, and open until the last owner drops it"
+    )]
+    pub fn watched(self) -> io::Result<Self> {
+        let socket = match self {
+            Self::Tcp(stream) => Socket::from(stream.into_std()?),
+            Self::Unix(stream) => Socket::from(stream.into_std()?),
+            other => return Ok(other),
+        };
+        let socket = AsyncFd::with_interest(Arc::new(socket), Interest::WRITABLE)?;
+        Ok(Self::Watched(Watched(socket)))
+    }
+
+    /// Nobody can do that here.
+    #[cfg(not(unix))]
+    pub fn watched(self) -> io::Result<Self> {
+        Ok(self)
+    }
+
+    /// What is to be watched, if anything.
+    pub fn socket(&self) -> Option<&Arc<Socket>> {
+        match self {
+            #[cfg(unix)]
+            Self::Watched(Watched(socket)) => Some(socket.get_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// Reading never waits, writing does. It is open for as long as somebody watches it, so that its
+/// number is not taken over by another one meanwhile; who drops this one tells them.
+#[cfg(unix)]
+pub struct Watched(AsyncFd<Arc<Socket>>);
+
+#[cfg(unix)]
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _ = self.0.get_ref().shutdown(Shutdown::Both);
+    }
+}
+
+#[cfg(unix)]
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut socket = &**self.0.get_ref();
+        match socket.read(buffer.initialize_unfilled()) {
+            Ok(count) => buffer.advance(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(unix)]
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.0.poll_write_ready(cx))?;
+            if let Ok(written) = ready.try_io(|socket| (&**socket.get_ref()).write(bytes)) {
+                return Poll::Ready(written);
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.get_ref().shutdown(Shutdown::Write))
+    }
 }
 
 /// Opens the stream to `endpoint`.
@@ -100,6 +200,11 @@ macro_rules! either {
             }
             #[cfg(unix)]
             Stream::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            #[cfg(unix)]
+            Stream::Watched(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }

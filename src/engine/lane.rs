@@ -13,7 +13,6 @@ use super::{
     link::{Link, LinkEvent},
 };
 use crate::{
-    command::Command,
     config::{Config, IN_FLIGHT, TIMEOUTS_IN_A_ROW},
     connection::{Target, reader::Frame},
     error::Error,
@@ -118,7 +117,7 @@ impl Lane {
             .collect();
         let mut refused = Vec::new();
         for mut job in std::mem::take(&mut self.flight).into_iter().flatten().rev() {
-            let is_set = matches!(job.command, Command::Set { .. });
+            let is_write = job.command.is_write();
             let superseded = job
                 .command
                 .written_key()
@@ -126,7 +125,7 @@ impl Lane {
             if matches!(job.reply_to, ReplyTo::Nobody) {
                 continue;
             }
-            if job.retried || (is_set && superseded) {
+            if job.retried || (is_write && superseded) {
                 refused.push(job);
             } else {
                 job.retried = true;

@@ -1,7 +1,7 @@
 //! Work that takes many commands: it runs beside the store's task, sends its steps to the inbox, and
 //! its answer last.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::{
     FutureExt,
@@ -9,7 +9,7 @@ use futures_util::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     command::{Command, Reply},
     error::{Error, ErrorCode},
+    guard::Conflict,
     scan::{Keyspace, Step},
 };
 
@@ -83,6 +84,23 @@ impl Worker {
         });
     }
 
+    /// Merges a write, within `time`.
+    pub(super) fn merge(&mut self, id: u32, conflict: Conflict, time: Duration) {
+        self.larger += 1;
+        self.begin(id, move |steps| {
+            Box::pin(async move {
+                let run = |command| {
+                    steps.run(Step {
+                        lane: None,
+                        command,
+                    })
+                };
+                let merged = timeout(time, conflict.settle(run)).await;
+                merged.unwrap_or_else(|_| Err(late_error()))
+            })
+        });
+    }
+
     /// Runs larger work beside this task; its answer comes back by the inbox.
     fn begin(
         &self,
@@ -104,6 +122,13 @@ fn failed_error() -> Error {
     Error::new(
         ErrorCode::Connect,
         "The native half failed in the midst of this; please report it.",
+    )
+}
+
+fn late_error() -> Error {
+    Error::new(
+        ErrorCode::Timeout,
+        "The session was written by others, and could not be merged in time (option \"commandTimeoutMs\").",
     )
 }
 

@@ -14,10 +14,11 @@ use tokio::{
 };
 
 use super::{
-    Circuit, Completion, Message, Notice, Request, Shared, Work,
+    Circuit, Completion, Message, Notice, Reading, Request, Shared, Watch, Work,
     job::{Job, ReplyTo},
     link::{LinkEvent, no_connection},
     map::Map,
+    touches::Touches,
 };
 use crate::{
     command::{Command, Reply},
@@ -51,6 +52,7 @@ pub(super) struct Worker {
     completions: Vec<Completion>,
     /// Whether whoever takes the answers has room for more.
     reading: bool,
+    touches: Touches,
     /// What listeners know.
     circuit: Circuit,
     ready: bool,
@@ -71,6 +73,7 @@ impl Worker {
         let config = Arc::new(config);
         Self {
             map: Map::new(&config),
+            touches: Touches::new(config.touch_after),
             config,
             inbox,
             own_inbox,
@@ -143,16 +146,51 @@ impl Worker {
         }
         for Request { id, work } in requests {
             if let Work::Command(command) = work {
-                let job = Job::new(command, ReplyTo::Caller(id), deadline);
-                self.map.enter(job);
+                self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
             }
         }
+        self.deliver();
         for lane in &mut self.map.lanes {
             lane.dispatch();
             lane.link.write_now();
         }
         // A timer that is set is set to an earlier deadline.
         Ok(self.timer_at.is_none() || !self.map.is_calm())
+    }
+
+    /// Reads what has come on a watched connection, on the thread of whoever watches it, and says
+    /// whether this task must look at what is left.
+    pub(super) fn read_through(&mut self, watch: &Watch) -> (Reading, bool) {
+        let at = watch.lane;
+        let lane = &mut self.map.lanes[at];
+        let Some(connection) = lane.link.connection() else {
+            return (Reading::Ended, false);
+        };
+        let is_watched = connection
+            .socket()
+            .is_some_and(|socket| Arc::ptr_eq(socket, &watch.socket));
+        if !is_watched || connection.has_ended() {
+            return (Reading::Ended, false);
+        }
+        if !self.reading {
+            return (Reading::On, false);
+        }
+        connection.read_now();
+        let reading = if connection.has_ended() {
+            Reading::Ended
+        } else {
+            Reading::On
+        };
+        self.read(at);
+        let lane = &mut self.map.lanes[at];
+        if !lane.queue.is_empty() {
+            lane.dispatch();
+            lane.link.write_now();
+        }
+        self.notice();
+        self.deliver();
+        let more = reading == Reading::Ended || self.closing.is_some() || !self.map.is_calm();
+        (reading, more)
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -240,12 +278,65 @@ impl Worker {
                     self.get_each(id, keys, deadline);
                 }
                 Work::Command(command) => {
-                    self.map
-                        .enter(Job::new(command, ReplyTo::Caller(id), deadline));
+                    self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
                 }
+                Work::Merge(conflict, time) => self.merge(id, conflict, time),
                 Work::Keyspace(keyspace) => self.ask(id, keyspace, deadline),
                 Work::Refused(error) => self.answer(id, Err(error)),
             }
+        }
+    }
+
+    /// Queues a command, unless it is a touch that may be left out.
+    fn enter(&mut self, job: Job) {
+        if !self.config.touch_after.is_zero() {
+            match &job.command {
+                Command::Expire { key, .. } => {
+                    if let Some(expires) = self.expires(&job)
+                        && self.touches.spares(key, expires)
+                    {
+                        return self.reply(job.reply_to, Ok(Reply::Count(1)));
+                    }
+                }
+                // Not known until they are answered.
+                command => {
+                    if let Some(key) = command.written_key() {
+                        self.touches.forget(key);
+                    }
+                }
+            }
+        }
+        self.map.enter(job);
+    }
+
+    /// When the session of `job` expires at the earliest, if it makes it live for a while.
+    fn expires(&self, job: &Job) -> Option<std::time::Instant> {
+        let expire_ms = match &job.command {
+            Command::Expire { expire_ms, .. } => u64::try_from(*expire_ms).ok()?,
+            Command::Set { expiry, .. } => expiry.milliseconds()?,
+            Command::Swap(swap) => swap.expiry.milliseconds()?,
+            _ => return None,
+        };
+        let asked = job.deadline.checked_sub(self.config.command_timeout)?;
+        asked
+            .into_std()
+            .checked_add(std::time::Duration::from_millis(expire_ms))
+    }
+
+    /// Remembers what a reply says about how long a session lives.
+    fn remember(&mut self, job: &Job, outcome: &Result<Reply, Error>) {
+        if self.config.touch_after.is_zero() {
+            return;
+        }
+        let Some(key) = job.command.key() else {
+            return;
+        };
+        match (outcome, self.expires(job)) {
+            (Ok(Reply::Ok | Reply::Count(1)), Some(expires)) => {
+                self.touches.refreshed(key, expires);
+            }
+            (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
+            _ => {}
         }
     }
 
@@ -271,6 +362,16 @@ impl Worker {
     fn land(&mut self, at: usize, mut job: Job, value: Value, demoted: &mut Option<Error>) {
         let turned = redirection(&value, self.map.lanes[at].target.endpoint());
         let outcome = job.command.reply(value);
+        self.remember(&job, &outcome);
+        let unknown = |error: &Error| error.cause.as_deref() == Some("NOSCRIPT");
+        if let (Command::Swap(swap), Err(error)) = (&mut job.command, &outcome)
+            && unknown(error)
+            && !swap.with_script
+            && !matches!(job.reply_to, ReplyTo::Nobody)
+        {
+            swap.with_script = true;
+            return self.map.later(job);
+        }
         let cluster = self.map.is_cluster();
         let turned = match turned {
             Some(Redirection::Demoted) => match self.config.servers {
@@ -304,7 +405,14 @@ impl Worker {
     fn linked(&mut self, at: usize, event: LinkEvent) {
         match event {
             LinkEvent::Moved(Moved::Read) => self.read(at),
-            LinkEvent::Moved(Moved::Wrote) | LinkEvent::Tried | LinkEvent::Opened => {}
+            LinkEvent::Opened => {
+                let connection = self.map.lanes[at].link.connection();
+                if let Some(socket) = connection.and_then(|opened| opened.socket()) {
+                    let socket = Arc::clone(socket);
+                    self.shared.sink.watch(Watch { lane: at, socket });
+                }
+            }
+            LinkEvent::Moved(Moved::Wrote) | LinkEvent::Tried => {}
             LinkEvent::Lost(error) => self.give_up(at, &error, false),
             LinkEvent::Failed(error) => {
                 self.shared.sink.notice(Notice::Failed(error));
@@ -362,6 +470,16 @@ impl Worker {
     /// Answers everything whose deadline has come.
     fn expire(&mut self) {
         self.timer_at = None;
+        // Whoever watches may have been busy while the replies came.
+        for at in 0..self.map.lanes.len() {
+            if let Some(connection) = self.map.lanes[at].link.connection()
+                && connection.socket().is_some()
+                && self.reading
+            {
+                connection.read_now();
+                self.read(at);
+            }
+        }
         let now = Instant::now();
         let mut silent = Vec::new();
         for at in 0..self.map.lanes.len() {

@@ -1,0 +1,387 @@
+import assert from "node:assert/strict"
+import { describe, test } from "node:test"
+
+import * as original from "connect-redis"
+import express from "express"
+import session from "express-session"
+
+import { RedisStore } from "../index.mjs"
+import { ownPrefix, ownServer } from "./support/servers.mjs"
+import { startCluster } from "./support/topologies.mjs"
+import { called, until } from "./support/until.mjs"
+import { browser, serve } from "./support/web.mjs"
+
+const server = ownServer()
+const ROUNDS = 200
+const HOUR = 3_600_000
+
+const open = (options) => new RedisStore({ url: server.url, prefix: ownPrefix(), ...options })
+const cookie = (ms = HOUR) => ({ originalMaxAge: ms, expires: new Date(Date.now() + ms).toISOString() })
+
+/** A session as a request has it, loaded from `store`. */
+async function load(store, sid = "a") {
+  const data = await store.get(sid)
+  return data && store.createSession({ sessionID: sid, sessionStore: store }, data)
+}
+
+const withoutCookie = ({ cookie: _cookie, ...session }) => session
+
+/** The conflicts that `store` tells of. */
+function conflictsOf(store) {
+  const told = []
+  store.on("conflict", (conflict) => told.push(conflict))
+  return told
+}
+
+/** An app whose requests wait, with their sessions loaded, until the test lets them go on. */
+async function startApp(store, t) {
+  let waiting = []
+  const app = express()
+  app.use(session({ store, secret: "test", resave: false, saveUninitialized: false, cookie: { maxAge: HOUR } }))
+  app.get("/sign-in", (req, res) => {
+    req.session.user = "ada"
+    res.json({ sid: req.sessionID })
+  })
+  app.get("/sign-out", (req, res, next) => req.session.destroy((error) => (error ? next(error) : res.json({}))))
+  app.get("/add/:key", async (req, res) => {
+    await new Promise((resolve) => waiting.push(resolve))
+    req.session[req.params.key] = true
+    res.json({})
+  })
+  const { url, close } = await serve(app)
+  t.after(close)
+  return {
+    url,
+    /** Waits until so many requests wait, and returns what lets them go on. */
+    arrived: async (count) => {
+      await until(`${count} requests`, () => waiting.length === count)
+      const release = waiting
+      waiting = []
+      return () => release.forEach((go) => go())
+    },
+  }
+}
+
+/** Rounds in which a session is destroyed while another request works on it; returns how many came back. */
+async function slowRequestAndLogout(store, t) {
+  const app = await startApp(store, t)
+  let revived = 0
+  for (let round = 0; round < ROUNDS; round++) {
+    const user = browser(app.url)
+    const { sid } = await user.go("/sign-in")
+    const slow = user.go("/add/key")
+    const release = await app.arrived(1)
+    await user.go("/sign-out")
+    release()
+    assert.equal((await slow).status, 200)
+    if ((await store.get(sid)) !== null) revived++
+  }
+  return revived
+}
+
+/** Rounds in which `count` requests at once add a key each; returns the fewest keys that survived. */
+async function parallelRequests(store, t, { rounds, count }) {
+  const app = await startApp(store, t)
+  let fewest = count
+  for (let round = 0; round < rounds; round++) {
+    const user = browser(app.url)
+    const { sid } = await user.go("/sign-in")
+    const adding = Array.from({ length: count }, (_, n) => user.go(`/add/key${n}`))
+    const release = await app.arrived(count)
+    release()
+    for (const { status } of await Promise.all(adding)) assert.equal(status, 200)
+    const keys = Object.keys(await store.get(sid)).filter((key) => key.startsWith("key"))
+    fewest = Math.min(fewest, keys.length)
+  }
+  return fewest
+}
+
+describe(`over HTTP, ${ROUNDS} rounds`, () => {
+  test("a slow request never brings back a session that a logout destroyed", async (t) => {
+    const store = open()
+    const told = conflictsOf(store)
+    assert.equal(await slowRequestAndLogout(store, t), 0)
+    assert.equal(told.length, ROUNDS)
+    await store.close()
+  })
+
+  test("connect-redis 10 brings back nearly all", async (t) => {
+    const store = new original.RedisStore({ client: server.client, prefix: ownPrefix() })
+    const revived = await slowRequestAndLogout(store, t)
+    assert.ok(revived > 0.9 * ROUNDS, `${revived} of ${ROUNDS}`)
+  })
+
+  test("with merge, every key that parallel requests add survives", async (t) => {
+    const store = open({ onConflict: "merge" })
+    assert.equal(await parallelRequests(store, t, { rounds: ROUNDS, count: 4 }), 4)
+    assert.equal(await parallelRequests(store, t, { rounds: ROUNDS / 10, count: 16 }), 16)
+    await store.close()
+  })
+
+  test("without it the last one wins, as in connect-redis 10", async (t) => {
+    const ours = open()
+    assert.equal(await parallelRequests(ours, t, { rounds: 5, count: 4 }), 1)
+    await ours.close()
+    const theirs = new original.RedisStore({ client: server.client, prefix: ownPrefix() })
+    assert.equal(await parallelRequests(theirs, t, { rounds: 5, count: 4 }), 1)
+  })
+})
+
+describe("what is destroyed stays destroyed", () => {
+  test("a session that was loaded is written only if it is still there", async () => {
+    const store = open()
+    const told = conflictsOf(store)
+    await store.set("a", { cookie: cookie() })
+    const loaded = await load(store)
+    await store.destroy("a")
+    assert.deepEqual(await called((done) => store.set("a", loaded, done)), [null, null])
+    assert.equal(await store.get("a"), null)
+    await until("the event", () => told.length === 1)
+    assert.deepEqual(told, [{ kind: "destroyed", sidHash: told[0].sidHash }])
+    assert.match(told[0].sidHash, /^[0-9a-f]{8}$/)
+    await store.close()
+  })
+
+  test("so is one that was saved before", async () => {
+    const store = open()
+    const req = { sessionID: "new", sessionStore: store }
+    const fresh = new session.Session(req)
+    fresh.cookie = new session.Cookie({ maxAge: HOUR })
+    await store.set("new", fresh)
+    await store.set("new", fresh)
+    assert.notEqual(await store.get("new"), null)
+    await store.destroy("new")
+    await store.set("new", fresh)
+    assert.equal(await store.get("new"), null)
+    await store.close()
+  })
+
+  test("one that expired while the request ran looks the same", async () => {
+    const store = open()
+    await store.set("a", { cookie: cookie() })
+    const loaded = await load(store)
+    await server.client.del(`${store.prefix}a`)
+    await store.set("a", loaded)
+    assert.equal(await store.get("a"), null)
+    await store.close()
+  })
+
+  test("an object that the store never loaded is always written, and so is a loaded one under another id", async () => {
+    const store = open()
+    const plain = { cookie: cookie() }
+    for (const sid of ["a", "b"]) {
+      await store.set(sid, plain)
+      await store.destroy(sid)
+      await store.set(sid, plain)
+      assert.notEqual(await store.get(sid), null)
+    }
+    await store.set("c", await load(store, "a"))
+    assert.notEqual(await store.get("c"), null)
+    await store.close()
+  })
+
+  test("resurrect writes it all the same, as connect-redis does", async () => {
+    for (const onConflict of ["overwrite", "merge", "error"]) {
+      const store = open({ resurrect: true, onConflict })
+      await store.set("a", { cookie: cookie() })
+      const loaded = await load(store)
+      await store.destroy("a")
+      await store.set("a", loaded)
+      assert.notEqual(await store.get("a"), null)
+      await store.close()
+    }
+  })
+})
+
+describe("of two requests that change one session", () => {
+  /** Both load it, then both save it; returns what the second one is told and what is stored. */
+  async function race(store, first, second, stored = {}) {
+    await store.set("a", { cookie: cookie(), ...stored })
+    const one = await load(store)
+    const other = await load(store)
+    first(one)
+    second(other)
+    await store.set("a", one)
+    const [error] = await called((done) => store.set("a", other, done))
+    const now = withoutCookie(await store.get("a"))
+    return { error, now, other }
+  }
+
+  test("merge keeps both changes, and names the paths that both had changed", async () => {
+    const store = open({ onConflict: "merge" })
+    const told = conflictsOf(store)
+    const { error, now, other } = await race(
+      store,
+      (one) => Object.assign(one, { mine: 1, both: { x: 1, list: [1] } }),
+      (two) => Object.assign(two, { theirs: 2, both: { x: 1, list: [2] } }),
+      { both: { x: 1, list: [] } },
+    )
+    assert.equal(error, null)
+    assert.deepEqual(now, { mine: 1, theirs: 2, both: { x: 1, list: [2] } })
+    await until("the event", () => told.length === 1)
+    assert.deepEqual(told[0], { kind: "merged", sidHash: told[0].sidHash, paths: ["both.list"] })
+
+    // What was merged in is not in this request's session, and saving that again does not remove it.
+    other.more = 3
+    await store.set("a", other)
+    const later = withoutCookie(await store.get("a"))
+    assert.deepEqual(later, { ...now, more: 3 })
+    await store.close()
+  })
+
+  test("error refuses the second one, and what is stored is the first one's", async () => {
+    const store = open({ onConflict: "error" })
+    const told = conflictsOf(store)
+    const { error, now } = await race(
+      store,
+      (one) => (one.n = 1),
+      (two) => (two.n = 2),
+    )
+    assert.equal(error.code, "ERR_REDIS_STORE_CONFLICT")
+    assert.deepEqual(now, { n: 1 })
+    await until("the event", () => told.length === 1)
+    assert.equal(told[0].kind, "refused")
+    await store.close()
+  })
+
+  test("a function decides, perhaps later, and sees what was loaded and what both made of it", async () => {
+    const seen = []
+    const onConflict = async (base, mine, theirs) => {
+      seen.push([base.n, mine.n, theirs.n])
+      return { ...theirs, n: base.n + (mine.n - base.n) + (theirs.n - base.n) }
+    }
+    const store = open({ onConflict })
+    const { error, now } = await race(
+      store,
+      (one) => (one.n += 10),
+      (two) => (two.n += 1),
+      { n: 100 },
+    )
+    assert.equal(error, null)
+    assert.deepEqual(now, { n: 111 })
+    assert.deepEqual(seen, [[100, 101, 110]])
+    await store.close()
+  })
+
+  test("what a function throws is the request's error, and nothing is written", async () => {
+    const failure = new Error("no idea")
+    for (const onConflict of [
+      () => {
+        throw failure
+      },
+      () => Promise.reject(failure),
+    ]) {
+      const store = open({ onConflict })
+      const { error, now } = await race(
+        store,
+        (one) => (one.n = 1),
+        (two) => (two.n = 2),
+      )
+      assert.equal(error, failure)
+      assert.deepEqual(now, { n: 1 })
+      await store.close()
+    }
+  })
+
+  test("a destroyed one stays destroyed whatever is to be done on a conflict", async () => {
+    for (const onConflict of ["merge", "error", (_base, mine) => mine]) {
+      const store = open({ onConflict })
+      await store.set("a", { cookie: cookie() })
+      const one = await load(store)
+      const other = await load(store)
+      one.n = 1
+      await store.set("a", one)
+      await store.destroy("a")
+      other.n = 2
+      assert.deepEqual(await called((done) => store.set("a", other, done)), [null, null])
+      assert.equal(await store.get("a"), null)
+      await store.close()
+    }
+  })
+
+  test("the cookie is that of the later expiry, and the key lives as long", async () => {
+    const store = open({ onConflict: "merge" })
+    await store.set("a", { cookie: cookie() })
+    const one = await load(store)
+    const other = await load(store)
+    one.cookie.maxAge = 10 * HOUR
+    one.n = 1
+    other.m = 2
+    await store.set("a", one)
+    await store.set("a", other)
+    const now = await store.get("a")
+    assert.deepEqual([now.n, now.m, now.cookie.originalMaxAge], [1, 2, 10 * HOUR])
+    assert.ok((await server.client.pTTL(`${store.prefix}a`)) > 9 * HOUR)
+    await store.close()
+  })
+
+  test("two stores merge as one does", async () => {
+    const prefix = ownPrefix()
+    const stores = Array.from({ length: 4 }, () => open({ prefix, onConflict: "merge" }))
+    await stores[0].set("a", { cookie: cookie() })
+    const sessions = await Promise.all(stores.map((store) => load(store)))
+    sessions.forEach((own, n) => (own[`key${n}`] = n))
+    await Promise.all(stores.map((store, n) => store.set("a", sessions[n])))
+    const now = withoutCookie(await stores[0].get("a"))
+    assert.deepEqual(now, { key0: 0, key1: 1, key2: 2, key3: 3 })
+    await Promise.all(stores.map((store) => store.close()))
+  })
+
+  test("a server that has forgotten the script is sent it again", async () => {
+    const store = open({ onConflict: "merge" })
+    await store.set("a", { cookie: cookie() })
+    const loaded = await load(store)
+    await server.client.sendCommand(["SCRIPT", "FLUSH"])
+    loaded.n = 1
+    await store.set("a", loaded)
+    assert.equal((await store.get("a")).n, 1)
+    await store.close()
+  })
+
+  test("a text that is no JSON object is a conflict that cannot be merged, and stays as it is", async () => {
+    const store = open({ onConflict: "merge" })
+    await store.set("a", { cookie: cookie() })
+    const loaded = await load(store)
+    await server.client.set(`${store.prefix}a`, "[]")
+    await assert.rejects(store.set("a", loaded), { code: "ERR_REDIS_STORE_CONFLICT" })
+    assert.equal(await server.client.get(`${store.prefix}a`), "[]")
+    await store.close()
+  })
+
+  test("merge with a serializer that writes no JSON is an error of the option at the first set", async () => {
+    const serializer = { stringify: (value) => `x${JSON.stringify(value)}`, parse: (text) => JSON.parse(text.slice(1)) }
+    const store = open({ onConflict: "merge", serializer })
+    await assert.rejects(store.set("a", { cookie: cookie() }), {
+      code: "ERR_REDIS_STORE_OPTIONS",
+      message: /"onConflict"/,
+    })
+    await store.close()
+    const deciding = open({ onConflict: (_base, mine, theirs) => ({ ...theirs, ...mine }), serializer })
+    const { now } = await race(
+      deciding,
+      (one) => (one.n = 1),
+      (two) => (two.m = 2),
+    )
+    assert.deepEqual(now, { n: 1, m: 2 })
+    await deciding.close()
+  })
+
+  test("a cluster merges as well", async (t) => {
+    const cluster = await startCluster()
+    t.after(() => cluster.stop())
+    const store = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), onConflict: "merge" })
+    await Promise.all(
+      Array.from({ length: 20 }, async (_, n) => {
+        const sid = `s${n}`
+        await store.set(sid, { cookie: cookie() })
+        const [one, other] = [await load(store, sid), await load(store, sid)]
+        one.n = 1
+        other.m = 2
+        await Promise.all([store.set(sid, one), store.set(sid, other)])
+        const now = withoutCookie(await store.get(sid))
+        assert.deepEqual(now, { n: 1, m: 2 })
+      }),
+    )
+    await store.close()
+  })
+})

@@ -1,0 +1,66 @@
+// `npm run bench:guard`: what it costs that a session is written only over what was loaded, as a
+// ratio to the same store with `resurrect`, which writes as connect-redis does.
+import { parseArgs } from "node:util"
+
+import { RedisStore } from "../index.mjs"
+import { describeMachine, serverInfo } from "./machine.mjs"
+import { measure } from "./measure.mjs"
+import { startServerProcess } from "./server-process.mjs"
+import { Sessions } from "./sessions.mjs"
+
+const { values } = parseArgs({
+  options: { rounds: { type: "string", default: "9" }, seconds: { type: "string", default: "0.5" } },
+})
+const STORES = {
+  resurrect: { resurrect: true },
+  default: {},
+  merge: { onConflict: "merge" },
+  "default + touchAfter 600": { touchAfter: 600 },
+  "default + freshExpires": { freshExpires: true },
+  "default + maxLifetime": { maxLifetime: 86_400 },
+}
+const HOUR_MS = 3_600_000
+
+const server = await startServerProcess({})
+const [url] = server.urls
+const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
+
+async function open(name, options) {
+  const store = new RedisStore({ url, prefix: `${name}:`, ...options })
+  const sessions = new Sessions(300)
+  sessions.expireIn(HOUR_MS)
+  // In turn: two writes of one session at once would be a conflict, which is not measured here.
+  let next = 0
+  sessions.pick = () => next++ % sessions.ids.length
+  // As requests have them: loaded, so that they are saved over what was loaded.
+  await Promise.all(sessions.ids.map((id, at) => store.set(id, sessions.values[at])))
+  sessions.values = await Promise.all(
+    sessions.ids.map(async (id) => store.createSession({ sessionID: id, sessionStore: store }, await store.get(id))),
+  )
+  return { name, store, sessions, figures: {} }
+}
+
+const opened = []
+for (const [name, options] of Object.entries(STORES)) opened.push(await open(name, options))
+const WORKLOADS = ["load-touch", "set"].flatMap((op) => [1, 64].map((concurrency) => ({ op, concurrency })))
+for (let round = 0; round < Number(values.rounds); round++) {
+  for (const { op, concurrency } of WORKLOADS) {
+    for (let at = 0; at < opened.length; at++) {
+      const { store, sessions, figures } = opened[(at + round) % opened.length]
+      const measureMs = Number(values.seconds) * 1000
+      const { opsPerSecond } = await measure(store, sessions, { op, concurrency, warmUpMs: measureMs / 5, measureMs })
+      ;(figures[`${op} x${concurrency}`] ??= []).push(opsPerSecond)
+    }
+  }
+}
+const [baseline] = opened
+const { date, machine, node } = describeMachine(await serverInfo(url))
+console.log(`\n${date}, ${machine}, Node ${node}; medians of ${values.rounds} rounds of ${values.seconds} s, 300 B\n`)
+const columns = WORKLOADS.map(({ op, concurrency }) => `${op} x${concurrency}`)
+console.log(["".padEnd(26), ...columns.map((name) => name.padStart(15))].join(""))
+for (const { name, figures } of opened) {
+  const cells = columns.map((column) => (median(figures[column]) / median(baseline.figures[column])).toFixed(2))
+  console.log([name.padEnd(26), ...cells.map((cell) => cell.padStart(15))].join(""))
+}
+for (const { store } of opened) await store.close()
+await server.stop()
