@@ -333,6 +333,15 @@ describe("an Express app on the tarballs", () => {
   }
 })
 
+test("npm run try: ten lines from an empty folder, a session survives a restart", { skip }, async () => {
+  const release = join(base, "release")
+  const printed = await must(root, process.execPath, "scripts/try.mjs", "--tarballs", release)
+  const said = ["first start: visit 1", "first start: visit 2", "after a restart: visit 3", "after a restart: visit 4"]
+  assert.ok(printed.endsWith(`${said.join("\n")}\n`), printed)
+  const lines = readFileSync(join(root, "examples/ten-lines/app.mjs"), "utf8")
+  assert.ok(readFileSync(join(root, "README.md"), "utf8").includes(`\`\`\`js\n${lines}\`\`\`\n`))
+})
+
 describe("TypeScript, strict", () => {
   const typescript = `import express from "express"
 import session, { type Store } from "express-session"
@@ -411,19 +420,21 @@ describe("bundled into one file", () => {
     if (external) cpSync(join(folder, "node_modules", addon), join(place, "node_modules", addon), { recursive: true })
     return place
   }
-  const quietly = { absWorkingDir: undefined, bundle: true, platform: "node", logLevel: "silent" }
+  const quietly = { bundle: true, platform: "node", logLevel: "silent" }
 
   row("esbuild, the addon external", async () => {
-    const place = deployed({ external: true })
-    const { warnings } = await esbuild.build({
-      ...quietly,
-      absWorkingDir: folder,
-      entryPoints: ["app.cjs"],
-      outfile: join(place, "bundle.cjs"),
-      external: [`${NAME}-*`],
-    })
-    assert.deepEqual(warnings, [])
-    await node(place, "bundle.cjs")
+    for (const entry of Object.keys(APPS)) {
+      const place = deployed({ external: true })
+      const { warnings } = await esbuild.build({
+        ...quietly,
+        absWorkingDir: folder,
+        entryPoints: [entry],
+        outfile: join(place, "bundle.cjs"),
+        external: [`${NAME}-*`],
+      })
+      assert.deepEqual(warnings, [])
+      await node(place, "bundle.cjs")
+    }
   })
 
   row("esbuild, the addon copied by its loader", async () => {

@@ -32,6 +32,8 @@ function glibcVersion() {
     try {
       const { header } = report.getReport()
       if (header !== undefined) return header.glibcVersionRuntime
+    } catch {
+      // Deno asks for the permission to know the system.
     } finally {
       report.excludeNetwork = excludeNetwork
     }
@@ -160,4 +162,4 @@ function neededGlibc(text) {
   return versions.sort((a, b) => a.localeCompare(b, "en", { numeric: true })).at(-1)
 }
 
-module.exports = { load, system }
+module.exports = { GLIBC_FLOOR, load, system }

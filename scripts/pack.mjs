@@ -29,9 +29,9 @@ const NOT_PUBLISHED = ["devDependencies", "napi", "overrides", "scripts"]
  */
 export async function pack({ to, binaries = root, all = false, quiet = false }) {
   const stage = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
-  const stdio = quiet ? ["ignore", "ignore", "inherit"] : "inherit"
+  const stdio = quiet ? "ignore" : "inherit"
   try {
-    const manifest = readJson(join(root, "package.json"))
+    const manifest = { ...readJson(join(root, "package.json")), ...repository() }
     writeJson(join(stage, "package.json"), manifest)
     const napi = join(root, "node_modules", "@napi-rs", "cli", "dist", "cli.js")
     await run(process.execPath, [napi, "create-npm-dirs"], { cwd: stage, stdio })
@@ -64,6 +64,13 @@ export async function pack({ to, binaries = root, all = false, quiet = false }) 
   } finally {
     rmSync(stage, { recursive: true, force: true })
   }
+}
+
+/** What provenance is checked against: known to the workflow that publishes. */
+function repository() {
+  const { GITHUB_REPOSITORY, GITHUB_SERVER_URL } = process.env
+  if (GITHUB_REPOSITORY === undefined) return {}
+  return { repository: { type: "git", url: `git+${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}.git` } }
 }
 
 /** The names that napi gives to targets: a Rust target without vendor, in the words of Node. */
