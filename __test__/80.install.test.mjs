@@ -172,7 +172,7 @@ async function must(folder, command, ...args) {
 }
 
 const npm = (folder, ...args) => must(folder, "npm", ...args)
-const pnpm = (folder, ...args) => must(folder, process.execPath, join(root, "node_modules/pnpm/bin/pnpm.mjs"), ...args)
+const pnpm = (folder, ...args) => must(folder, process.execPath, join(root, "node_modules/pnpm/bin/pnpm.cjs"), ...args)
 const yarn = (folder, ...args) =>
   must(folder, process.execPath, join(root, "node_modules/@yarnpkg/cli-dist/bin/yarn.js"), ...args)
 const tool = (folder, path, ...args) => must(folder, process.execPath, join(root, "node_modules", path), ...args)
