@@ -19,9 +19,14 @@ function build() {
   const { libc, platform, target } = system()
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const { CARGO_TARGET_DIR = folder } = process.env
-  const env = { ...process.env, CARGO_TARGET_DIR, CARGO_PROFILE_RELEASE_STRIP: "symbols" }
-  // A library that Node loads shares its C library, which Rust links in by default on musl.
-  if (libc === "musl") env.RUSTFLAGS = `${env.RUSTFLAGS ?? ""} -C target-feature=-crt-static`
+  // The flags of `npm run build`: without symbols, and a clone's target folder can be used again. On musl
+  // Rust links the C library in by default, but Node has it already.
+  const flags = [
+    process.env.RUSTFLAGS,
+    platform !== "win32" && "-C link-arg=-s",
+    libc === "musl" && "-C target-feature=-crt-static",
+  ]
+  const env = { ...process.env, CARGO_TARGET_DIR, RUSTFLAGS: flags.filter(Boolean).join(" ") }
   try {
     const { error, status } = spawnSync("cargo", ["build", "--release", "--locked", "--lib"], {
       cwd: root,
