@@ -4,6 +4,7 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { before, describe, test } from "node:test"
 
+import { targets } from "../scripts/pack.mjs"
 import { root } from "../scripts/prepare.mjs"
 import { output } from "../scripts/run.mjs"
 import {
@@ -196,7 +197,8 @@ try {
       async () => {
         await said(folder)
         // With what npm test has compiled already.
-        const env = { CARGO_TARGET_DIR: join(root, "target") }
+        const triple = manifest.napi.targets[targets(manifest).indexOf(here.target)]
+        const env = { CARGO_TARGET_DIR: join(root, "target"), CARGO_BUILD_TARGET: triple }
         const { code, stderr } = await go(folder, "npx", [NAME, "build"], env)
         assert.equal(code, 0, stderr)
         await loads(folder)

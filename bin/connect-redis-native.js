@@ -10,10 +10,8 @@ const { join } = require("node:path")
 const { system } = require("../lib/load.js")
 
 const root = join(__dirname, "..")
-const LIBRARY = {
-  darwin: "libconnect_redis_native.dylib",
-  win32: "connect_redis_native.dll",
-}
+/** cargo tells of every file that it makes. */
+const MESSAGES_MAX_BYTES = 2 ** 26
 
 function build() {
   const { libc, platform, target } = system()
@@ -28,21 +26,34 @@ function build() {
   ]
   const env = { ...process.env, CARGO_TARGET_DIR, RUSTFLAGS: flags.filter(Boolean).join(" ") }
   try {
-    const { error, status } = spawnSync("cargo", ["build", "--release", "--locked", "--lib"], {
+    const options = ["build", "--release", "--locked", "--lib", "--message-format=json-render-diagnostics"]
+    const { error, status, stdout } = spawnSync("cargo", options, {
       cwd: root,
       env,
-      stdio: "inherit",
+      encoding: "utf8",
+      maxBuffer: MESSAGES_MAX_BYTES,
+      stdio: ["ignore", "pipe", "inherit"],
     })
     if (error?.code === "ENOENT")
       throw new Error("There is no cargo here; install Rust 1.88 or newer as rustup.rs says.")
     if (error) throw error
     if (status !== 0) throw new Error(`cargo failed with exit code ${status}.`)
     const file = join(root, `connect-redis-native.${target}.node`)
-    copyFileSync(join(CARGO_TARGET_DIR, "release", LIBRARY[platform] ?? "libconnect_redis_native.so"), file)
+    copyFileSync(libraryOf(stdout), file)
     console.log(`Built ${file}.`)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** Where it lies depends on cargo's configuration: only cargo knows. */
+function libraryOf(messages) {
+  const artifacts = messages
+    .split("\n")
+    .filter((line) => line.startsWith("{"))
+    .map((line) => JSON.parse(line))
+    .filter(({ reason, target }) => reason === "compiler-artifact" && target.kind.includes("cdylib"))
+  return artifacts.at(-1).filenames.find((name) => /\.(so|dylib|dll)$/.test(name))
 }
 
 try {
