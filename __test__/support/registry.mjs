@@ -6,7 +6,10 @@ import { output } from "../../scripts/run.mjs"
 
 /** The registry that npm is set to, or undefined if it does not answer. */
 export function registryOfThisMachine() {
-  return output("npm", ["view", "express", "version"]) && output("npm", ["config", "get", "registry"]).trim()
+  return (
+    output("npm", ["view", "express", "version", "--fetch-retries=0"]) &&
+    output("npm", ["config", "get", "registry"]).trim()
+  )
 }
 
 /**
