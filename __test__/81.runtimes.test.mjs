@@ -11,6 +11,7 @@ import { pack } from "../scripts/pack.mjs"
 import { root } from "../scripts/prepare.mjs"
 import { run } from "../scripts/run.mjs"
 import { CLIENTS } from "./support/clients.mjs"
+import { registryOfThisMachine } from "./support/registry.mjs"
 import { freePort, ownServer } from "./support/servers.mjs"
 import { until } from "./support/until.mjs"
 
@@ -57,6 +58,7 @@ const table = []
 
 /** A reason to skip, if they cannot be installed. */
 async function install() {
+  if (registryOfThisMachine() === undefined) return "nothing can be installed: the npm registry does not answer"
   const dependencies = Object.fromEntries(RUNTIMES.map(({ packageName, spec }) => [packageName, spec]))
   const wanted = JSON.stringify({ private: true, dependencies })
   const file = join(cache, "package.json")
@@ -67,7 +69,7 @@ async function install() {
   mkdirSync(cache, { recursive: true })
   writeFileSync(file, wanted)
   try {
-    const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
+    const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--fetch-retries=1"]
     await run("npm", ["install", ...options], { cwd: cache, stdio: "ignore" })
     return false
   } catch (error) {
