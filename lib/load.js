@@ -133,7 +133,7 @@ function explanation({ platform, arch, libc, glibc, target }, beside, failure) {
   const flags = `--os=${platform} --cpu=${arch}${libc === undefined ? "" : ` --libc=${libc}`}`
   const architectures = { os: [platform], cpu: [arch], ...(libc && { libc: [libc] }) }
   const install = [
-    `- npm: npm install ${flags} --include=optional ${NAME}@${version}`,
+    `- npm: npm install ${flags} --include=optional`,
     `- pnpm: pnpm install ${flags}, or set supportedArchitectures in pnpm-workspace.yaml`,
     `- yarn: yarn config set --json supportedArchitectures '${JSON.stringify(architectures)}' && yarn install`,
   ]
