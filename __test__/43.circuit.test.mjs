@@ -116,7 +116,7 @@ test("with emitConnectionEvents an Express app does without sessions while Redis
 
 test("a native half that fails is an error of what was pending, and the next request starts another", async () => {
   const server = await startServer()
-  const binding = require("../binding.js")
+  const binding = require("../lib/load.js").load()
   const Native = binding.RedisStore
   const started = []
   // What a bug would make it say: one row that is the notice of a crash.

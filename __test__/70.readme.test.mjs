@@ -7,7 +7,7 @@ const require = createRequire(import.meta.url)
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8")
 const types = readFileSync(new URL("../index.d.ts", import.meta.url), "utf8")
 const { OPTIONS } = require("../lib/options.js")
-const { errorCodes } = require("../binding.js")
+const { errorCodes } = require("../lib/load.js").load()
 
 const section = (title) => readme.split(`\n## ${title}\n`)[1].split("\n## ")[0]
 const firstColumn = (text) => [...text.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name)

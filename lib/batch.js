@@ -1,6 +1,7 @@
 "use strict"
 
-const { RedisStoreError, optionError } = require("./errors.js")
+const { RedisStoreError } = require("./errors.js")
+const { load: loadBinding } = require("./load.js")
 const { ask } = require("./request.js")
 
 /** The numbers that src/binding/submission.rs gives to operations. */
@@ -49,12 +50,7 @@ let codes
 
 function load() {
   if (binding !== undefined) return
-  try {
-    binding = require("../binding.js")
-  } catch (error) {
-    const message = `The native binary for ${process.platform} ${process.arch} could not be loaded; build it by "npm run build" in a clone of connect-redis-native, or pass {client} to do without it.`
-    throw Object.assign(optionError(message), { cause: error })
-  }
+  binding = loadBinding()
   codes = binding.errorCodes()
 }
 

@@ -28,7 +28,7 @@ const NAMES = {
   "keyof connectRedis.RedisStoreOptions": Object.keys(OPTIONS),
 }
 const overridden = storeMethods.filter((name) =>
-  ["get", "set", "touch", "destroy", "all", "length", "clear"].includes(name),
+  ["get", "set", "touch", "destroy", "all", "length", "clear", "createSession"].includes(name),
 )
 
 const union = (names) => names.map((name) => JSON.stringify(name)).join(" | ")

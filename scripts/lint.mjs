@@ -11,6 +11,7 @@ const CHECKS = [
   ["npx", "tsc", "-p", "__test__/types/augmented"],
   ["node", "node_modules/typescript-5/bin/tsc", "-p", "__test__/types/no-interop"],
   ["node", "scripts/check-exports.mjs"],
+  ["node", "scripts/lint-workflows.mjs"],
 ]
 
 try {

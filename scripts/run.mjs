@@ -1,9 +1,12 @@
 import { spawn, spawnSync } from "node:child_process"
 
+/** Windows has npm as a command file, which only a shell runs. */
+const shell = (command) => process.platform === "win32" && /^np[mx]$/.test(command)
+
 /** Runs a command to its end with our stdio; rejects with its name if it fails. */
 export function run(command, args, options = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: "inherit", ...options })
+    const child = spawn(command, args, { stdio: "inherit", shell: shell(command), ...options })
     child.on("error", reject)
     child.on("exit", (code, signal) => {
       if (code === 0) resolve()
@@ -14,6 +17,10 @@ export function run(command, args, options = {}) {
 
 /** What a command prints, or undefined if it is not there or fails. */
 export function output(command, args) {
-  const { status, stdout } = spawnSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] })
+  const { status, stdout } = spawnSync(command, args, {
+    encoding: "utf8",
+    shell: shell(command),
+    stdio: ["ignore", "pipe", "ignore"],
+  })
   return status === 0 ? stdout : undefined
 }

@@ -1,0 +1,335 @@
+// What is published, installed into empty projects by every package manager.
+import assert from "node:assert/strict"
+import { cpSync, existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { createRequire } from "node:module"
+import { join, relative } from "node:path"
+import { after, before, describe, test } from "node:test"
+
+import * as esbuild from "esbuild"
+
+import { root } from "../scripts/prepare.mjs"
+import {
+  NAME,
+  addon,
+  base,
+  emptyFolder,
+  file,
+  go,
+  here,
+  listPacked,
+  manifest,
+  must,
+  npm,
+  pnpm,
+  project,
+  readPacked,
+  release,
+  skip,
+  tool,
+  writeJson,
+  yarn,
+  yarnProject,
+} from "./support/projects.mjs"
+
+const require = createRequire(import.meta.url)
+const matrix = []
+
+after(() => {
+  if (matrix.length === 0) return
+  const width = Math.max(...matrix.map(({ name }) => name.length))
+  console.log(`\nAn Express app on the installed tarballs (${here.target}, Node ${process.version}):`)
+  for (const { name, passed } of matrix) console.log(`  ${name.padEnd(width)}  ${passed ? "passed" : "FAILED"}`)
+})
+
+/** A test that is a row of the matrix. */
+function row(name, body) {
+  test(name, { skip }, async () => {
+    const entry = { name, passed: false }
+    matrix.push(entry)
+    await body()
+    entry.passed = true
+  })
+}
+
+/** An app that visits itself twice and prints what it answered. */
+const app = (imports) => `${imports}
+const store = new RedisStore({ url: process.env.REDIS_URL, prefix: "app" + process.pid + ":" })
+const app = express()
+app.use(session({ store, secret: "test", resave: false, saveUninitialized: false }))
+app.get("/", (req, res) => {
+  req.session.visits = (req.session.visits ?? 0) + 1
+  res.json({ visits: req.session.visits, native: store.native })
+})
+${visits}`
+const visits = `const listener = app.listen(0, "127.0.0.1", async () => {
+  const url = "http://127.0.0.1:" + listener.address().port
+  const first = await fetch(url)
+  const second = await fetch(url, { headers: { cookie: first.headers.get("set-cookie").split(";")[0] } })
+  console.log(JSON.stringify([await first.json(), await second.json()]))
+  listener.closeAllConnections()
+  listener.close()
+  await store.close()
+})
+`
+const commonjs = app(`const express = require("express")
+const session = require("express-session")
+const { RedisStore } = require("${NAME}")`)
+const esm = app(`import express from "express"
+import session from "express-session"
+import { RedisStore } from "${NAME}"`)
+/** Not a word of it is ours. */
+const unchanged = `import express from "express"
+import session from "express-session"
+import { createClient } from "redis"
+import { RedisStore } from "connect-redis"
+const client = createClient({ url: process.env.REDIS_URL })
+await client.connect()
+const store = new RedisStore({ client, prefix: "alias" + process.pid + ":" })
+const app = express()
+app.use(session({ store, secret: "test", resave: false, saveUninitialized: false }))
+app.get("/", (req, res) => {
+  req.session.visits = (req.session.visits ?? 0) + 1
+  res.json({ visits: req.session.visits, native: store.native })
+})
+${visits.replace("await store.close()", "await store.close()\n  await client.close()")}`
+const APPS = { "app.cjs": commonjs, "app.mjs": esm }
+const NEEDED = ["express@5", "express-session@1"]
+const TWICE = [
+  { visits: 1, native: true },
+  { visits: 2, native: true },
+]
+
+async function serves(folder, ...command) {
+  const { code, stdout, stderr } = await go(folder, command[0], command.slice(1))
+  assert.equal(code, 0, stderr)
+  assert.deepEqual(JSON.parse(stdout), TWICE)
+  assert.equal(stderr, "")
+}
+const node = (folder, name) => serves(folder, process.execPath, name)
+
+describe("the tarballs", () => {
+  test("hold what is needed, and nothing else", () => {
+    const sources = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".rs"))
+    const library = readdirSync(join(root, "lib")).map((name) => `lib/${name}`)
+    const rest = ["package.json", "README.md", "CHANGELOG.md", "LICENSE", "bin/connect-redis-native.js"]
+    const entries = ["index.js", "index.mjs", "index.d.ts", "index.d.mts"]
+    const build = ["Cargo.toml", "Cargo.lock", "build.rs", ...sources.map((name) => `src/${name}`)]
+    assert.deepEqual(listPacked(release.main).toSorted(), [...rest, ...entries, ...library, ...build].toSorted())
+    assert.deepEqual(
+      listPacked(release.platforms[here.target]).toSorted(),
+      ["package.json", "README.md", "LICENSE", file].toSorted(),
+    )
+  })
+
+  test("have no scripts, and name the binaries by their exact version", () => {
+    const main = readPacked(release.main)
+    assert.equal(main.scripts, undefined)
+    assert.deepEqual(main.optionalDependencies, { [addon]: manifest.version })
+    const { scripts, os, cpu, libc, version } = readPacked(release.platforms[here.target])
+    assert.deepEqual(
+      { scripts, os, cpu, libc, version },
+      {
+        scripts: undefined,
+        os: [here.platform],
+        cpu: [here.arch],
+        libc: here.libc && [here.libc],
+        version: manifest.version,
+      },
+    )
+  })
+
+  test("are small", (t) => {
+    for (const [tarball, most] of [
+      [release.main, 150],
+      [release.platforms[here.target], 2500],
+    ]) {
+      const size = statSync(tarball).size / 1000
+      t.diagnostic(`${relative(join(base, "release"), tarball)}: ${size.toFixed(0)} kB`)
+      assert.ok(size < most, `${size} kB`)
+    }
+  })
+
+  test("please publint and are-the-types-wrong", async () => {
+    await tool(base, "publint/src/cli.js", release.main, "--strict")
+    await tool(base, "@arethetypeswrong/cli/dist/index.js", release.main)
+  })
+})
+
+describe("an Express app on the tarballs", () => {
+  row("npm, both tarballs: CommonJS, ESM", async () => {
+    const folder = project(APPS)
+    await npm(folder, "install", release.main, release.platforms[here.target], ...NEEDED)
+    for (const name of Object.keys(APPS)) await node(folder, name)
+  })
+
+  row("npm: CommonJS, ESM, with a lock file made for another system", async () => {
+    const folder = project(APPS)
+    await npm(folder, "install", "--package-lock-only", "--os=darwin", "--cpu=arm64", NAME, ...NEEDED)
+    await npm(folder, "ci")
+    for (const name of Object.keys(APPS)) await node(folder, name)
+  })
+
+  row("npm: an unchanged connect-redis app, by connect-redis@npm:connect-redis-native", async () => {
+    const folder = project({ "app.mjs": unchanged })
+    await npm(folder, "install", `connect-redis@npm:${NAME}`, "redis@6", ...NEEDED)
+    await node(folder, "app.mjs")
+  })
+
+  row("pnpm: CommonJS, ESM, unchanged", async () => {
+    const folder = project({ ...APPS, "unchanged.mjs": unchanged })
+    await pnpm(folder, "add", NAME, `connect-redis@npm:${NAME}`, "redis@6", ...NEEDED)
+    for (const name of [...Object.keys(APPS), "unchanged.mjs"]) await node(folder, name)
+  })
+
+  for (const linker of ["node-modules", "pnp"]) {
+    row(`yarn, ${linker}: CommonJS, ESM, unchanged`, async () => {
+      const folder = yarnProject(linker, { ...APPS, "unchanged.mjs": unchanged })
+      await yarn(folder, "add", NAME, `connect-redis@npm:${NAME}@latest`, "redis@6", ...NEEDED)
+      assert.equal(existsSync(join(folder, "node_modules")), linker === "node-modules")
+      const run = [process.execPath, join(root, "node_modules/@yarnpkg/cli-dist/bin/yarn.js"), "node"]
+      for (const name of [...Object.keys(APPS), "unchanged.mjs"]) await serves(folder, ...run, name)
+    })
+  }
+})
+
+test("npm run try: ten lines from an empty folder, a session survives a restart", { skip }, async () => {
+  const printed = await must(root, process.execPath, "scripts/try.mjs", "--tarballs", join(base, "release"))
+  const said = ["first start: visit 1", "first start: visit 2", "after a restart: visit 3", "after a restart: visit 4"]
+  assert.ok(printed.endsWith(`${said.join("\n")}\n`), printed)
+  const lines = readFileSync(join(root, "examples/ten-lines/app.mjs"), "utf8")
+  assert.ok(readFileSync(join(root, "README.md"), "utf8").includes(`\`\`\`js\n${lines}\`\`\`\n`))
+})
+
+describe("TypeScript, strict", () => {
+  const typescript = `import express from "express"
+import session, { type Store } from "express-session"
+import RedisStoreByDefault, { RedisStore, type RedisStoreOptions } from "${NAME}"
+declare module "express-session" {
+  interface SessionData {
+    visits: number
+  }
+}
+const options: RedisStoreOptions = { url: process.env.REDIS_URL!, prefix: "ts" + process.pid + ":" }
+const store: Store & RedisStore = new RedisStore(options)
+const same: typeof RedisStore = RedisStoreByDefault
+if (same !== RedisStore) throw new Error("two classes")
+const app = express()
+app.use(session({ store, secret: "test", resave: false, saveUninitialized: false }))
+app.get("/", (req, res) => {
+  req.session.visits = (req.session.visits ?? 0) + 1
+  res.json({ visits: req.session.visits, native: store.native })
+})
+${visits
+  .replace("listener.address().port", "(listener.address() as { port: number }).port")
+  .replace('first.headers.get("set-cookie")', 'first.headers.get("set-cookie")!')}`
+  const [seven, five] = ["typescript", "typescript-5"].map((name) => [
+    `TypeScript ${require(`${name}/package.json`).version}`,
+    `${name}/bin/tsc`,
+  ])
+  const RESOLUTIONS = [
+    [...five, "node", "commonjs", "app.ts"],
+    [...five, "node16", "node16", "app.cts"],
+    [...five, "node16", "node16", "app.mts"],
+    [...five, "bundler", "esnext", "app.mts"],
+    [...seven, "node16", "node16", "app.cts"],
+    [...seven, "node16", "node16", "app.mts"],
+    [...seven, "nodenext", "nodenext", "app.mts"],
+    [...seven, "bundler", "esnext", "app.mts"],
+  ]
+  let folder
+  before(async () => {
+    if (skip) return
+    folder = project()
+    const types = ["@types/express@5", "@types/express-session@1", "@types/node@26"]
+    await npm(folder, "install", NAME, ...NEEDED, ...types)
+  })
+  for (const [version, tsc, moduleResolution, module, name] of RESOLUTIONS) {
+    row(`${version}, moduleResolution ${moduleResolution}, ${name}`, async () => {
+      writeFileSync(join(folder, name), typescript)
+      const compilerOptions = {
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        moduleResolution,
+        module,
+        target: "es2022",
+        esModuleInterop: true,
+        types: ["node"],
+        outDir: "out",
+      }
+      writeJson(join(folder, "tsconfig.json"), { compilerOptions, files: [name] })
+      await tool(folder, tsc)
+      await node(folder, join("out", name.replace("ts", "js")))
+      rmSync(join(folder, name))
+      rmSync(join(folder, "out"), { recursive: true })
+    })
+  }
+})
+
+describe("bundled into one file", () => {
+  let folder
+  before(async () => {
+    if (skip) return
+    folder = project(APPS)
+    await npm(folder, "install", NAME, ...NEEDED)
+  })
+  /** Where a bundle is deployed: it and, if it is external, the addon. */
+  function deployed({ external }) {
+    const place = emptyFolder()
+    if (external) cpSync(join(folder, "node_modules", addon), join(place, "node_modules", addon), { recursive: true })
+    return place
+  }
+  const quietly = { bundle: true, platform: "node", logLevel: "silent" }
+
+  row("esbuild, the addon external", async () => {
+    for (const entry of Object.keys(APPS)) {
+      const place = deployed({ external: true })
+      const { warnings } = await esbuild.build({
+        ...quietly,
+        absWorkingDir: folder,
+        entryPoints: [entry],
+        outfile: join(place, "bundle.cjs"),
+        external: [`${NAME}-*`],
+      })
+      assert.deepEqual(warnings, [])
+      await node(place, "bundle.cjs")
+    }
+  })
+
+  row("esbuild, the addon copied by its loader", async () => {
+    const place = deployed({ external: false })
+    await esbuild.build({
+      ...quietly,
+      absWorkingDir: folder,
+      entryPoints: ["app.cjs"],
+      outfile: join(place, "bundle.cjs"),
+      loader: { ".node": "copy" },
+    })
+    await node(place, "bundle.cjs")
+  })
+
+  row("webpack, the addon external", async () => {
+    const place = deployed({ external: true })
+    const webpack = require("webpack")
+    const stats = await new Promise((resolve, reject) => {
+      const options = {
+        context: folder,
+        mode: "production",
+        target: "node",
+        entry: "./app.cjs",
+        output: { path: place, filename: "bundle.cjs" },
+        externals: [
+          ({ request }, done) => (request.startsWith(`${NAME}-`) ? done(null, `commonjs ${request}`) : done()),
+        ],
+      }
+      webpack(options, (error, result) => (error ? reject(error) : resolve(result)))
+    })
+    const { errors, warnings } = stats.toJson({ all: false, errors: true, warnings: true })
+    assert.deepEqual(errors, [])
+    // Those of Express's own dynamic require are not ours.
+    assert.deepEqual(
+      warnings.filter(({ moduleName }) => moduleName?.includes(NAME)),
+      [],
+    )
+    await node(place, "bundle.cjs")
+  })
+})

@@ -1,0 +1,67 @@
+#!/usr/bin/env node
+// `npx connect-redis-native build`: the native binary from the sources in this package, for this system.
+"use strict"
+
+const { spawnSync } = require("node:child_process")
+const { copyFileSync, mkdtempSync, rmSync } = require("node:fs")
+const { tmpdir } = require("node:os")
+const { join } = require("node:path")
+
+const { system } = require("../lib/load.js")
+
+const root = join(__dirname, "..")
+/** cargo tells of every file that it makes. */
+const MESSAGES_MAX_BYTES = 2 ** 26
+
+function build() {
+  const { libc, platform, target } = system()
+  const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
+  const { CARGO_TARGET_DIR = folder } = process.env
+  // The flags of `npm run build`: without symbols, and a clone's target folder can be used again. On musl
+  // Rust links the C library in by default, but Node has it already.
+  const flags = [
+    process.env.RUSTFLAGS,
+    platform !== "win32" && "-C link-arg=-s",
+    libc === "musl" && "-C target-feature=-crt-static",
+  ]
+  const env = { ...process.env, CARGO_TARGET_DIR, RUSTFLAGS: flags.filter(Boolean).join(" ") }
+  try {
+    const options = ["build", "--release", "--locked", "--lib", "--message-format=json-render-diagnostics"]
+    const { error, status, stdout } = spawnSync("cargo", options, {
+      cwd: root,
+      env,
+      encoding: "utf8",
+      maxBuffer: MESSAGES_MAX_BYTES,
+      stdio: ["ignore", "pipe", "inherit"],
+    })
+    if (error?.code === "ENOENT")
+      throw new Error("There is no cargo here; install Rust 1.88 or newer as rustup.rs says.")
+    if (error) throw error
+    if (status !== 0) throw new Error(`cargo failed with exit code ${status}.`)
+    const file = join(root, `connect-redis-native.${target}.node`)
+    copyFileSync(libraryOf(stdout), file)
+    console.log(`Built ${file}.`)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** Where it lies depends on cargo's configuration: only cargo knows. */
+function libraryOf(messages) {
+  const artifacts = messages
+    .split("\n")
+    .filter((line) => line.startsWith("{"))
+    .map((line) => JSON.parse(line))
+    .filter(({ reason, target }) => reason === "compiler-artifact" && target.kind.includes("cdylib"))
+  return artifacts.at(-1).filenames.find((name) => /\.(so|dylib|dll)$/.test(name))
+}
+
+try {
+  if (process.argv.length !== 3 || process.argv[2] !== "build") {
+    throw new Error("Usage: connect-redis-native build")
+  }
+  build()
+} catch (error) {
+  console.error(error.message)
+  process.exitCode = 1
+}

