@@ -120,7 +120,7 @@ describe("runtimes", { skip }, () => {
 
     test(`the contract suite passes on ${runtime.name}`, async () => {
       const file = join(folder, `${runtime.packageName.replace("/", "-")}.jsonl`)
-      const { code, printed } = await start(runtime, runtime.test, root, { CONTRACT_TABLE: file }).ended
+      const { code, printed } = await start(runtime, runtime.test, root, { MATRICES: file }).ended
       const rows = existsSync(file) ? readFileSync(file, "utf8").trim().split("\n").map(JSON.parse) : []
       const sum = (column) => rows.reduce((total, one) => total + one[column], 0)
       row.suite = `${sum("passed")} of ${sum("tests")} passed`
