@@ -5,7 +5,8 @@ import { BASELINE, OURS } from "./stores.mjs"
 
 const RESULTS = new URL("./results.json", import.meta.url)
 const CHART = new URL("./chart.svg", import.meta.url)
-const [WIDTH, LABEL, BAR, GAP, TOP] = [760, 170, 9, 8, 78]
+const [WIDTH, LABEL, BAR, GAP, LEGEND] = [760, 150, 9, 8, 52]
+const LINE = 15
 const COLOURS = { [OURS]: "#b7410e", memory: "#9a9a9a" }
 const OTHERS = ["#5b7db1", "#8fb0d9"]
 
@@ -15,14 +16,15 @@ const shown = stores.filter(({ name }) => name !== BASELINE && name !== "memory"
 const colourOf = (name, at) => COLOURS[name] ?? OTHERS[at % OTHERS.length]
 const largest = Math.max(...workloads.flatMap(({ stores: all }) => shown.map(({ name }) => ratioOf(all, name) ?? 0)))
 const scale = (WIDTH - LABEL - 60) / largest
+const TOP = LEGEND + shown.length * LINE + 8
 const height = shown.length * BAR + GAP
 const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
 const parts = []
 
 for (const [at, { name, title, versions }] of shown.entries()) {
-  const x = 12 + at * ((WIDTH - 12) / shown.length)
-  parts.push(`<rect x="${x}" y="44" width="10" height="10" fill="${colourOf(name, at)}"/>`)
-  parts.push(`<text x="${x + 15}" y="53"><title>${escape(versions.join(", "))}</title>${escape(title)}</text>`)
+  const y = LEGEND + at * LINE
+  parts.push(`<rect x="12" y="${y - 9}" width="10" height="10" fill="${colourOf(name, at)}"/>`)
+  parts.push(`<text x="27" y="${y}">${escape(title)} (${escape(versions.join(", "))})</text>`)
 }
 for (const [row, workload] of workloads.entries()) {
   const y = TOP + row * height

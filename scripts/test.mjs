@@ -38,8 +38,8 @@ try {
   const files = readdirSync(join(root, "__test__")).filter((name) => name.endsWith(".test.mjs"))
   const chosen = files.filter((name) => only.length === 0 || only.some((part) => name.includes(part)))
   if (chosen.length === 0) throw new Error(`No test file is named like ${only.join(" or ")}.`)
-  const reporter = process.env.CI ? "spec" : "dot"
-  const options = ["--test", `--test-reporter=${reporter}`, "--test-timeout=120000"]
+  const reporter = process.env.CI || values.long ? "spec" : "dot"
+  const options = ["--test", `--test-reporter=${reporter}`, `--test-timeout=${values.long ? 600_000 : 120_000}`]
   // One file at a time: each starts servers and freezes or kills them, and there may be two cores.
   await run(process.execPath, [...options, "--test-concurrency=1", ...chosen.map((name) => join("__test__", name))], {
     cwd: root,

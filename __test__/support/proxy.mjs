@@ -30,8 +30,9 @@ export async function startProxy(port) {
       const { replies = whole } = proxy
       // What comes after a piece that is delayed must not overtake it.
       if (turn === undefined && replies === whole) return pass(() => client.write(data))
-      turn = (turn ?? Promise.resolve()).then(async () => {
-        for (const piece of await replies(data, link)) {
+      const pieces = Promise.resolve(replies(data, link))
+      turn = Promise.all([pieces, turn]).then(([some]) => {
+        for (const piece of some) {
           if (piece === RESET) client.resetAndDestroy()
           else pass(() => client.write(piece))
         }
