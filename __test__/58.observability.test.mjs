@@ -156,6 +156,12 @@ describe("stats", () => {
     assert.deepEqual(bytes.stats().commands, { get: { ERR_REDIS_STORE_QUEUE_FULL: 1 } })
   })
 
+  test("of freshExpires count its PTTL", async () => {
+    const store = open({ freshExpires: true })
+    await store.get("a")
+    assert.deepEqual(store.stats().commands, { get: { ok: 1 }, pttl: { ok: 1 } })
+  })
+
   test("count touches that touchAfter spares apart", async () => {
     const store = open({ touchAfter: 60 })
     await store.set("a", session)
@@ -185,6 +191,11 @@ describe("stats", () => {
     loaded.l = 1
     await store.set("a", loaded)
     assert.deepEqual(store.stats().commands, { set: { ok: 1 }, get: { ok: 1 }, evalsha: { ok: 2 } })
+    // A server that has forgotten the script is given it along with the next one.
+    await server.client.sendCommand(["SCRIPT", "FLUSH"])
+    await store.set("b", session)
+    await store.set("b", store.createSession({ sessionID: "b" }, await store.get("b")))
+    assert.deepEqual(store.stats().commands, { set: { ok: 2 }, get: { ok: 2 }, evalsha: { ok: 2 }, eval: { ok: 1 } })
   })
 })
 

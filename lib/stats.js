@@ -10,7 +10,7 @@ const BOUNDS_MS = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 
 class Counts {
   /** By command, then by outcome. */
   #commands = {}
-  #latency = new Array(BOUNDS_MS.length + 1).fill(0)
+  #latency = [...BOUNDS_MS, Infinity].map(() => 0)
   #sumMs = 0
 
   /** A command has come to its end, with an error or null. */

@@ -77,3 +77,42 @@ impl Stats {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_of_latency_has_its_upper_bound() {
+        let begun_at = Instant::now();
+        let mut stats = Stats::default();
+        let took_us = [0, 250, 251, 5_000_000, 5_000_001];
+        for micros in took_us {
+            stats.took(begun_at, begun_at + Duration::from_micros(micros));
+        }
+        let [first, second, .., last_but_one, last] = stats.latency;
+        assert_eq!([first, second, last_but_one, last], [2, 1, 1, 1]);
+        assert_eq!(
+            stats.latency_sum,
+            Duration::from_micros(took_us.iter().sum())
+        );
+    }
+
+    #[test]
+    fn numbers_have_their_places() {
+        assert!(BOUNDS_US.is_sorted());
+        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, at);
+        }
+        for (at, code) in ErrorCode::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, at);
+        }
+        let mut stats = Stats::default();
+        stats.spared(Kind::Ping);
+        let numbers = stats.numbers();
+        let at = numbers.iter().position(|&number| number == 1.0);
+        let kinds = 4 + BOUNDS_US.len() + 1;
+        assert_eq!(at, Some(kinds + OUTCOMES * Kind::Ping as usize + SPARED));
+        assert_eq!(numbers.len(), kinds + OUTCOMES * Kind::ALL.len());
+    }
+}
