@@ -1,6 +1,6 @@
 "use strict"
 
-const { debug } = require("./diagnostics.js")
+const { debug, isDebugged } = require("./diagnostics.js")
 const { RedisStoreError } = require("./errors.js")
 const { load: loadBinding } = require("./load.js")
 const { ask } = require("./request.js")
@@ -366,7 +366,7 @@ class Batch {
     this.#count = 0
     this.#used = 0
     this.#batches++
-    if (debug.enabled) debug("a batch of %d", count)
+    if (isDebugged()) debug("a batch of %d", count)
     for (const trace of this.#traces.splice(0)) trace.batchSize = count
     this.#store.submit(count, used, this.#rows, text)
   }

@@ -10,6 +10,9 @@ const { start, end, asyncStart, asyncEnd, error: failed } = commands
 const connections = channel("connect-redis-native:connection")
 const debug = debuglog("connect-redis-native")
 
+/** Whether debug output is worth making; Bun does not tell. */
+const isDebugged = () => debug.enabled !== false
+
 /** Node 20 cannot ask a tracing channel as a whole. */
 function isTraced() {
   return (
@@ -48,10 +51,10 @@ function ended(trace, error, deliver) {
 
 /** Something has happened to the connection of a store whose circuit is now in this state. */
 function announce(event, state, error) {
-  if (debug.enabled) debug("%s, the circuit is %s%s", event, state, error === undefined ? "" : `: ${error.message}`)
+  if (isDebugged()) debug("%s, the circuit is %s%s", event, state, error === undefined ? "" : `: ${error.message}`)
   if (connections.hasSubscribers) connections.publish({ event, state, ...(error !== undefined && { error }) })
 }
 
 function nothing() {}
 
-module.exports = { announce, begun, debug, ended, isTraced }
+module.exports = { announce, begun, debug, ended, isDebugged, isTraced }
