@@ -273,11 +273,74 @@ declare namespace connectRedis {
     createSession(req: any, session: SessionData): Session & SessionData
 
     /**
+     * Asks Redis whether it answers, every master of a cluster, within `commandTimeoutMs`. Result:
+     * "PONG". Error: at once while the circuit is open.
+     */
+    ping(callback: (error: any, pong?: "PONG") => void): void
+    ping(): Promise<"PONG">
+
+    /** What the store has done since it was made; also after `close()`. Costs some microseconds. */
+    stats(): Stats
+
+    /**
      * Answers what is pending and closes the connection. Later requests fail with
      * `ERR_REDIS_STORE_CLOSED`; closing twice is no error. The given client stays open.
      */
     close(callback: (error?: any) => void): void
     close(): Promise<null>
+  }
+
+  /** What `stats()` returns: numbers in an object of its own, which JSON can hold. */
+  export interface Stats {
+    /**
+     * How many commands Redis was asked, or would have been, by lower-case name and then outcome:
+     * "ok", "spared" for a touch that `touchAfter` left out, or the code of an error. Only what has
+     * happened is there. Each command counts once, when it ends, however often it was sent.
+     */
+    commands: Record<string, Record<string, number>>
+    /**
+     * Of the commands that Redis answered, or did not before their deadline, how long they took from
+     * call to answer: `counts[i]` took more than `boundsMs[i - 1]` and at most `boundsMs[i]`
+     * milliseconds, the last one of `counts` more than any of them. `sumMs` is all of it together.
+     */
+    latency: { boundsMs: number[]; counts: number[]; sumMs: number }
+    /** Requests that wait for their answer now. */
+    pending: number
+    /** Batches that were handed to the native half. 0 of a store that delegates, as all that follow. */
+    batches: number
+    /** Connections that took the place of one before. */
+    reconnects: number
+    /** Without what TLS adds. */
+    bytesSent: number
+    bytesReceived: number
+  }
+
+  /**
+   * A message of the tracing channel "connect-redis-native:command" of node:diagnostics_channel. Holds
+   * no key, session id or session. `length`, `ids` and `clear` are one "scan", and a merge is one
+   * "evalsha".
+   */
+  export interface CommandMessage {
+    /** The command's name in lower case. */
+    command: string
+    /** From `asyncStart` on, as what follows: where it went, if that is one server. */
+    server?: { host?: string; port?: number; path?: string; database: number }
+    /** How many requests of this turn of the event loop travelled together. */
+    batchSize?: number
+    /** "ok" or the code of the error. */
+    outcome?: "ok" | RedisStoreErrorCode
+    /** Without its cause, in which a client that is delegated to may show a command's arguments. */
+    error?: RedisStoreError
+  }
+
+  /** A message of the channel "connect-redis-native:connection". */
+  export interface ConnectionMessage {
+    /** An event of the store; or "circuit": its `state` has changed. */
+    event: "ready" | "reconnecting" | "end" | "error" | "circuit"
+    /** The store's, by now. */
+    state: "closed" | "open" | "half-open" | "end"
+    /** With "error". */
+    error?: RedisStoreError
   }
 
   /** Another request has destroyed or changed a session between its load and its save. */

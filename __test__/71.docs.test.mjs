@@ -4,7 +4,7 @@ import { spawn } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
-import { dirname, join } from "node:path"
+import { basename, dirname, join } from "node:path"
 import { after, before, describe, test } from "node:test"
 import { fileURLToPath, pathToFileURL } from "node:url"
 
@@ -21,7 +21,8 @@ const { OPTIONS } = require("../lib/options.js")
 const { errorCodes } = require("../binding.js")
 
 const FILES = [
-  ...["README.md", "bench/README.md", "examples/express/README.md"],
+  ...["README.md", "bench/README.md"],
+  ...["express", "opentelemetry", "prometheus"].map((name) => `examples/${name}/README.md`),
   ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`),
 ]
 const DOCUMENTS = FILES.map((name) => ({ name, found: blocks(join(root, name)) }))
@@ -93,6 +94,14 @@ const RELEASES = {
   "From 4, 5 and 6": { "connect-redis": "connect-redis-6", redis: "redis-3" },
   "From 3": { "connect-redis": "connect-redis-3" },
 }
+
+/** Where files are that the READMEs of examples import. */
+const EXAMPLES = Object.fromEntries(
+  ["opentelemetry/trace-redis-store.mjs", "prometheus/metrics.mjs"].map((file) => [
+    `"./${basename(file)}"`,
+    `"${pathToFileURL(join(root, "examples", file)).href}"`,
+  ]),
+)
 
 const closers = []
 let certificates
@@ -237,6 +246,7 @@ async function placed(code) {
     if (!started.has(start)) started.set(start, start())
     for (const [there, here] of Object.entries(await started.get(start))) text = text.replaceAll(there, here)
   }
+  for (const [file, here] of Object.entries(EXAMPLES)) text = text.replaceAll(file, here)
   for (const [usual, here] of USUAL) text = text.replace(usual, here)
   return text.replaceAll(/^new RedisStore\(/gm, "made[made.length] = new RedisStore(")
 }
@@ -246,7 +256,7 @@ function layOut(code, names) {
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const imported = [...code.matchAll(/(?:from |import |require\()"([^".][^"]*)"/g)].map(([, name]) => name)
   for (const name of new Set([...imported, "@types/node", "@types/express", "@types/express-session"])) {
-    if (name.startsWith("node:")) continue
+    if (/^(node|file):/.test(name)) continue
     const link = join(folder, "node_modules", name)
     mkdirSync(dirname(link), { recursive: true })
     symlinkSync(name === manifest.name ? root : join(root, "node_modules", names[name] ?? name), link, "junction")

@@ -1,8 +1,10 @@
 "use strict"
 
+const { debug, isDebugged } = require("./diagnostics.js")
 const { RedisStoreError } = require("./errors.js")
 const { load: loadBinding } = require("./load.js")
 const { ask } = require("./request.js")
+const { Counts } = require("./stats.js")
 
 /** The numbers that src/binding/submission.rs gives to operations. */
 const OPERATION = {
@@ -18,7 +20,25 @@ const OPERATION = {
   swap: 9,
   merge: 10,
   pttl: 11,
+  ping: 12,
 }
+
+/** What each is to Redis, or begins with. */
+const COMMAND = [
+  "get",
+  "set",
+  "pexpire",
+  "del",
+  "mget",
+  "scan",
+  "scan",
+  "scan",
+  "set",
+  "evalsha",
+  "evalsha",
+  "pttl",
+  "ping",
+]
 const REQUEST_COLUMNS = 5
 
 /** The numbers that src/binding/delivery.rs gives to answers. */
@@ -80,6 +100,12 @@ class Batch {
   #count = 0
   #text = ""
   #flushing = false
+  #batches = 0
+  /** Messages of this batch's requests, where somebody listens. */
+  #traces = []
+  #counts = new Counts()
+  /** Where requests go, if that is one server. */
+  #server
   #closed = false
   #closing
 
@@ -113,12 +139,13 @@ class Batch {
       cause instanceof RedisStoreError ? cause : new RedisStoreError("ERR_REDIS_STORE_CONNECT", message, cause)
     for (const { request } of this.#waiting.splice(0)) {
       this.#release()
-      process.nextTick(settleNow, request, error)
+      this.#refuse(request, error)
     }
   }
 
   #start({ keyPrefix = "", credentials, ...settings }) {
     this.#keyPrefix = keyPrefix
+    this.#server = serverOf(settings)
     const batch = new WeakRef(this)
     const wake = () => batch.deref()?.wake()
     const ask = credentials && ((number) => batch.deref()?.#answer(number, credentials))
@@ -159,6 +186,7 @@ class Batch {
 
   /** One command about one key. `number` is milliseconds to live, negative for ever. */
   send(operation, key, value, number, request) {
+    request.begin(COMMAND[operation])
     const units = key.length + value.length
     if (!this.#admits(request, units, () => this.send(operation, key, value, number, request))) return
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
@@ -166,6 +194,7 @@ class Batch {
 
   /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
   swap(key, base, value, ttl, request) {
+    request.begin(COMMAND[OPERATION.swap])
     if (!this.#admits(request, base.length + value.length, () => this.swap(key, base, value, ttl, request))) return
     this.#add(this.#open(request), OPERATION.swap, this.#keyPrefix + key, base, ttl)
     this.#row(0, 0, value, "", 0)
@@ -176,6 +205,7 @@ class Batch {
    * milliseconds. Null if there is nothing any more, else the paths that both had changed, as JSON.
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
+    request.begin(COMMAND[OPERATION.merge])
     const units = base.length + mine.length + theirs.length
     const again = () => this.merge(key, { base, mine, theirs }, ttl, withinMs, request)
     if (!this.#admits(request, units, again)) return
@@ -185,11 +215,17 @@ class Batch {
 
   /** The values of `keys`, at least one. */
   mget(keys, request) {
+    request.begin(COMMAND[OPERATION.mget])
     if (this.#store === undefined || this.#closed) {
       if (!this.#accepts(request, () => this.mget(keys, request))) return
     }
     this.#add(this.#open(request), OPERATION.mget, "", "", keys.length)
     for (const key of keys) this.#row(0, 0, this.#keyPrefix + key, "", 0)
+  }
+
+  /** What store.stats() returns. */
+  stats() {
+    return this.#counts.read({ pending: this.#pending, batches: this.#batches }, this.#store?.stats(), codes)
   }
 
   /** Answers what is pending, then closes the connection. */
@@ -218,7 +254,7 @@ class Batch {
       if (!this.#accepts(request, again)) return false
     }
     if (this.#pendingBytes + units > this.#maxPendingBytes) {
-      process.nextTick(settleNow, request, fullError(this.#maxPendingBytes))
+      this.#refuse(request, fullError(this.#maxPendingBytes))
       return false
     }
     this.#pendingBytes += units
@@ -234,13 +270,13 @@ class Batch {
         "ERR_REDIS_STORE_CLOSED",
         "The store is closed; make a new RedisStore to go on.",
       )
-      process.nextTick(settleNow, request, error)
+      this.#refuse(request, error)
       return false
     }
     try {
       this.connect()
     } catch (error) {
-      process.nextTick(settleNow, request, error)
+      this.#refuse(request, error)
       return false
     }
     if (this.#store !== undefined) return true
@@ -249,11 +285,23 @@ class Batch {
     return false
   }
 
+  /** Answers a request that never reaches the native half. */
+  #refuse(request, error) {
+    this.#counts.ended(request.command, error)
+    process.nextTick(settleNow, request, error)
+  }
+
   #open(request) {
     const id = this.#free.length > 0 ? this.#free.pop() : this.#requests.length
     this.#requests[id] = request
+    if (request.trace !== undefined) this.#join(request.trace)
     this.#keep()
     return id
+  }
+
+  #join(trace) {
+    if (this.#server !== undefined) trace.server = this.#server
+    this.#traces.push(trace)
   }
 
   #take(id) {
@@ -317,6 +365,9 @@ class Batch {
     this.#text = ""
     this.#count = 0
     this.#used = 0
+    this.#batches++
+    if (isDebugged()) debug("a batch of %d", count)
+    for (const trace of this.#traces.splice(0)) trace.batchSize = count
     this.#store.submit(count, used, this.#rows, text)
   }
 
@@ -400,9 +451,10 @@ class Batch {
     this.#text = ""
     this.#count = 0
     this.#used = 0
+    this.#traces = []
     for (const request of pending) {
       this.#release()
-      process.nextTick(settleNow, request, error)
+      this.#refuse(request, error)
     }
     this.#tell("error", error)
   }
@@ -420,6 +472,12 @@ function settleNow(request, error) {
   request.runInAsyncScope(request.settle, request, error, null)
 }
 
+function serverOf({ nodes, cluster, sentinel, database }) {
+  if (cluster || sentinel !== undefined || nodes.length !== 1) return undefined
+  const [{ host, port, path }] = nodes
+  return { ...(path === undefined ? { host, port } : { path }), database: database ?? 0 }
+}
+
 function fullError(maxPendingBytes) {
   return new RedisStoreError(
     "ERR_REDIS_STORE_QUEUE_FULL",
@@ -435,4 +493,4 @@ function errorOf(code, message, cause) {
   return new RedisStoreError(codes[code], message, cause == null ? undefined : new Error(cause))
 }
 
-module.exports = { Batch, OPERATION }
+module.exports = { Batch, COMMAND, OPERATION }

@@ -1,8 +1,11 @@
 "use strict"
 
-const { OPERATION } = require("./batch.js")
+const { performance } = require("node:perf_hooks")
+
+const { COMMAND, OPERATION } = require("./batch.js")
 const { RedisStoreError, optionError } = require("./errors.js")
 const { ask } = require("./request.js")
+const { Counts } = require("./stats.js")
 
 const SCAN_COUNT_MIN = 1000
 const DELETE_KEYS = 1000
@@ -27,6 +30,7 @@ const DIALECTS = {
     del: (client, keys, done) => client.del(keys, done),
     mget: (client, keys, done) => client[named(client, ["mget", "mGet"])](keys, done),
     scan: (client, cursor, match, count, done) => client.scan(cursor, "MATCH", match, "COUNT", count, done),
+    ping: (client, done) => client.ping(done),
   },
   /** redis 4 to 6. */
   nodeRedis: {
@@ -39,6 +43,7 @@ const DIALECTS = {
     del: (client, keys) => client.del(keys),
     mget: (client, keys) => client.mGet(keys),
     scan: (client, cursor, match, count) => client.scan(cursor, { MATCH: match, COUNT: count }),
+    ping: (client) => client.ping(),
   },
   glide: {
     // Its core runs commands at once.
@@ -56,6 +61,7 @@ const DIALECTS = {
     del: (client, keys) => client.del([keys].flat()),
     mget: (client, keys) => client.mget(keys),
     scan: (client, cursor, match, count) => client.scan(cursor, { match, count }),
+    ping: (client) => client.ping(),
   },
   upstash: {
     // Each command is an HTTP request of its own.
@@ -69,6 +75,7 @@ const DIALECTS = {
     del: (client, keys) => client.del(...[keys].flat()),
     mget: (client, keys) => client.mget(...keys),
     scan: (client, cursor, match, count) => client.scan(cursor, { match, count }),
+    ping: (client) => client.ping(),
   },
 }
 
@@ -117,6 +124,7 @@ class Delegate {
   #listener
   #pending = 0
   #closed = false
+  #counts = new Counts()
   /** The last command on each key, where the client keeps no order. */
   #last = new Map()
 
@@ -136,6 +144,7 @@ class Delegate {
   send(operation, key, value, number, request) {
     const { get, set, replace, expire, del, pttl } = this.#dialect
     const client = this.#client
+    request.begin(COMMAND[operation === OPERATION.expire && number <= 0 ? OPERATION.del : operation])
     if (operation === OPERATION.get) this.#keyed(key, request, (done) => get(client, key, done), textOf)
     else if (operation === OPERATION.set) {
       this.#keyed(key, request, (done) => set(client, key, value, number, done), isDone)
@@ -147,7 +156,8 @@ class Delegate {
       this.#keyed(key, request, (done) => expire(client, key, number, done), Number)
     } else if (operation === OPERATION.del || operation === OPERATION.expire) {
       this.#keyed(key, request, (done) => del(client, key, done), Number)
-    } else this.#answer(operation, key, number, request)
+    } else if (operation === OPERATION.ping) this.#settle(request, this.#ping())
+    else this.#answer(operation, key, number, request)
   }
 
   /** Runs a command about one key, after those before it on the same key. */
@@ -162,6 +172,7 @@ class Delegate {
 
   mget(keys, request) {
     const { get, mget } = this.#dialect
+    request.begin(COMMAND[OPERATION.mget])
     const many = named(this.#client, ["mget", "mGet"]) !== undefined
     if (many)
       return this.#run(
@@ -169,8 +180,13 @@ class Delegate {
         (done) => mget(this.#client, keys, done),
         (values) => values.map(textOf),
       )
-    const one = (key) => ask((single) => this.#run(single, (done) => get(this.#client, key, done), textOf))
+    const one = (key) => this.#ask("get", (done) => get(this.#client, key, done), textOf)
     this.#settle(request, Promise.all(keys.map(one)))
+  }
+
+  /** What store.stats() returns. */
+  stats() {
+    return this.#counts.read({ pending: this.#pending, batches: 0 })
   }
 
   async close() {
@@ -182,12 +198,17 @@ class Delegate {
 
   /** Runs one command; its reply or the deadline settles the request, whichever is first. */
   #run(request, command, read, settled) {
+    const { command: name } = request
+    const startedAt = performance.now()
     let open = true
     let timer = null
     const settle = (error, reply) => {
       if (!open) return
       open = false
       this.#pending--
+      this.#counts.ended(name, error)
+      // Without a timer it was refused.
+      if (timer !== null) this.#counts.took(performance.now() - startedAt)
       clearTimeout(timer)
       settled?.()
       request.runInAsyncScope(request.settle, request, error, reply)
@@ -231,6 +252,19 @@ class Delegate {
     )
   }
 
+  async #ping() {
+    if (named(this.#client, ["ping"]) === undefined) {
+      throw new RedisStoreError("ERR_REDIS_STORE_OPTIONS", "The client has no method ping().")
+    }
+    const masters = await this.#masters()
+    await Promise.all(masters.map((master) => this.#ask("ping", (done) => this.#dialect.ping(master, done), same)))
+    return true
+  }
+
+  async #masters() {
+    return (await this.#dialect.masters?.(this.#client)) ?? [this.#client]
+  }
+
   /** The questions about all keys. */
   #answer(operation, prefix, count, request) {
     const keys = this.#keys(prefix, count)
@@ -257,11 +291,10 @@ class Delegate {
     const pattern = `${begin.replace(/[*?[\]\\]/g, "\\$&")}*`
     const size = Math.max(count, SCAN_COUNT_MIN)
     const found = new Set()
-    const masters = (await this.#dialect.masters?.(this.#client)) ?? [this.#client]
-    for (const master of masters) {
+    for (const master of await this.#masters()) {
       let cursor = "0"
       do {
-        const reply = await this.#ask((done) => this.#dialect.scan(master, cursor, pattern, size, done), same)
+        const reply = await this.#ask("scan", (done) => this.#dialect.scan(master, cursor, pattern, size, done), same)
         const [next, keys] = Array.isArray(reply) ? reply : [reply.cursor, reply.keys]
         for (const key of keys) if (key.startsWith(begin)) found.add(key.slice(own.length))
         cursor = String(next)
@@ -274,13 +307,17 @@ class Delegate {
     let removed = 0
     for (let at = 0; at < keys.length; at += DELETE_KEYS) {
       const some = keys.slice(at, at + DELETE_KEYS)
-      removed += await this.#ask((done) => this.#dialect.del(this.#client, some, done), Number)
+      removed += await this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
     }
     return removed
   }
 
-  #ask(command, read) {
-    return ask((request) => this.#run(request, command, read))
+  /** One command of a larger question: counted, but no message of its own. */
+  #ask(name, command, read) {
+    return ask((request) => {
+      request.command = name
+      this.#run(request, command, read)
+    })
   }
 }
 

@@ -3,6 +3,7 @@
 const { recognise } = require("./adopt.js")
 const { Batch, OPERATION } = require("./batch.js")
 const { Delegate } = require("./delegate.js")
+const { announce } = require("./diagnostics.js")
 const { RedisStoreError, decodeError, optionError, shown } = require("./errors.js")
 const { Guard } = require("./guard.js")
 const { readOptions } = require("./options.js")
@@ -141,6 +142,17 @@ function createRedisStore(Store, { legacy }) {
       return manyCommands(callback, () => allOf(this))
     }
 
+    ping(callback) {
+      return oneCommand(callback, (done) => {
+        const pong = (request) => request.callback(null, "PONG")
+        this[BACKEND].send(OPERATION.ping, "", "", 0, new Request(done, pong))
+      })
+    }
+
+    stats() {
+      return this[BACKEND].stats()
+    }
+
     close(callback) {
       return manyCommands(callback, async () => {
         await this[BACKEND].close()
@@ -174,6 +186,7 @@ function connectionListener(store, emitConnectionEvents) {
     store.emit(event)
   }
   return (event, error) => {
+    announce(event === "state" ? "circuit" : event, store.state, error)
     if (event === "error") {
       // An 'error' that nobody listens to ends the process.
       if (store.listenerCount("error") > 0) store.emit("error", error)

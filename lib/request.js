@@ -2,6 +2,8 @@
 
 const { AsyncResource } = require("node:async_hooks")
 
+const { begun, ended, isTraced } = require("./diagnostics.js")
+
 const MANUAL = { requireManualDestroy: true }
 
 /**
@@ -20,10 +22,24 @@ class Request extends AsyncResource {
     this.bytes = 0
     /** By performance.now(), where a second command may follow. */
     this.startedAt = 0
+    /** What it is asked as, and the message of that, if somebody listens. */
+    this.command = undefined
+    this.trace = undefined
+  }
+
+  /** It is about to be asked as `command`, unless that is refused. */
+  begin(command) {
+    this.command = command
+    if (this.trace === undefined && isTraced()) this.trace = begun(command)
   }
 
   /** Called once, in this request's context, with an error or the reply. */
   settle(error, reply) {
+    const { trace } = this
+    if (trace !== undefined) {
+      this.trace = undefined
+      return ended(trace, error, () => this.settle(error, reply))
+    }
     if (error === null) this.decode(this, reply)
     else this.callback(error, null)
   }

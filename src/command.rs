@@ -9,6 +9,57 @@ use crate::{
     guard,
 };
 
+/// Which command, by the number that it has in [`Kind::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "they are Redis's own names")]
+pub enum Kind {
+    Get,
+    Set,
+    Eval,
+    EvalSha,
+    Pttl,
+    PExpire,
+    Del,
+    MGet,
+    Unlink,
+    Scan,
+    Ping,
+}
+
+impl Kind {
+    /// Every one, in the order in which lib/stats.js names them.
+    pub const ALL: [Self; 11] = [
+        Self::Get,
+        Self::Set,
+        Self::Eval,
+        Self::EvalSha,
+        Self::Pttl,
+        Self::PExpire,
+        Self::Del,
+        Self::MGet,
+        Self::Unlink,
+        Self::Scan,
+        Self::Ping,
+    ];
+
+    /// The command's name, as Redis's documentation spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Set => "SET",
+            Self::Eval => "EVAL",
+            Self::EvalSha => "EVALSHA",
+            Self::Pttl => "PTTL",
+            Self::PExpire => "PEXPIRE",
+            Self::Del => "DEL",
+            Self::MGet => "MGET",
+            Self::Unlink => "UNLINK",
+            Self::Scan => "SCAN",
+            Self::Ping => "PING",
+        }
+    }
+}
+
 /// One command, with its keys complete.
 #[derive(Clone)]
 pub enum Command {
@@ -67,6 +118,8 @@ pub enum Command {
         /// `COUNT`.
         count: u32,
     },
+    /// <https://redis.io/docs/latest/commands/ping/>
+    Ping,
 }
 
 /// How long what is written lives.
@@ -155,20 +208,26 @@ impl fmt::Debug for Reply {
 }
 
 impl Command {
+    /// Which command this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Get { .. } => Kind::Get,
+            Self::Set { .. } => Kind::Set,
+            Self::Swap(swap) if swap.with_script => Kind::Eval,
+            Self::Swap(_) => Kind::EvalSha,
+            Self::Pttl { .. } => Kind::Pttl,
+            Self::Expire { .. } => Kind::PExpire,
+            Self::Del { .. } => Kind::Del,
+            Self::MGet { .. } => Kind::MGet,
+            Self::Unlink { .. } => Kind::Unlink,
+            Self::Scan { .. } => Kind::Scan,
+            Self::Ping => Kind::Ping,
+        }
+    }
+
     /// The command's name, as Redis's documentation spells it.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Get { .. } => "GET",
-            Self::Set { .. } => "SET",
-            Self::Swap(swap) if swap.with_script => "EVAL",
-            Self::Swap(_) => "EVALSHA",
-            Self::Pttl { .. } => "PTTL",
-            Self::Expire { .. } => "PEXPIRE",
-            Self::Del { .. } => "DEL",
-            Self::MGet { .. } => "MGET",
-            Self::Unlink { .. } => "UNLINK",
-            Self::Scan { .. } => "SCAN",
-        }
+        self.kind().name()
     }
 
     /// The one key that this command is about.
@@ -180,7 +239,7 @@ impl Command {
             | Self::Pttl { key }
             | Self::Del { key } => Some(key),
             Self::Swap(swap) => Some(&swap.key),
-            Self::MGet { .. } | Self::Unlink { .. } | Self::Scan { .. } => None,
+            Self::MGet { .. } | Self::Unlink { .. } | Self::Scan { .. } | Self::Ping => None,
         }
     }
 
@@ -273,6 +332,7 @@ impl Command {
                 bulk(out, b"COUNT");
                 number(out, count);
             }
+            Self::Ping => head(out, 1, self.name()),
         }
     }
 
@@ -303,6 +363,7 @@ impl Command {
                 .collect::<Result<_, _>>()
                 .map(Reply::Texts),
             (Self::Scan { .. }, Value::Array(parts)) => self.page(parts),
+            (Self::Ping, Value::SimpleString(_)) => Ok(Reply::Ok),
             _ => Err(self.unexpected()),
         }
     }
@@ -341,7 +402,7 @@ impl Command {
             Self::Swap(swap) => vec![&swap.key, &swap.base, &swap.value],
             Self::Set { key, value, .. } => vec![key, value],
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
-            Self::Scan { .. } => vec![],
+            Self::Scan { .. } | Self::Ping => vec![],
         }
     }
 }

@@ -6,6 +6,7 @@ mod lane;
 mod larger;
 mod link;
 mod map;
+mod stats;
 mod touches;
 mod worker;
 
@@ -13,7 +14,7 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError, TryLockError,
+        Arc, Mutex, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -33,6 +34,7 @@ use crate::{
     scan::{Keyspace, Step},
 };
 use job::Waiter;
+pub use stats::Stats;
 use worker::Worker;
 
 /// What a caller asks for.
@@ -143,6 +145,8 @@ struct Shared {
     closed: AtomicBool,
     max_pending: usize,
     sink: Arc<dyn Sink>,
+    /// What the worker had counted when it ended.
+    counted: OnceLock<Stats>,
 }
 
 enum Message {
@@ -173,12 +177,13 @@ impl Engine {
             closed: AtomicBool::new(false),
             max_pending: config.max_pending,
             sink,
+            counted: OnceLock::new(),
         });
         let own_inbox = inbox.downgrade();
         let worker_shared = Arc::clone(&shared);
         let worker = Arc::new(Shift::default());
         let task = Arc::clone(&worker);
-        let sink = Arc::clone(&shared.sink);
+        let own_shared = Arc::clone(&shared);
         runtime::spawn(async move {
             let work = async {
                 let worker = Worker::new(config, messages, own_inbox, worker_shared);
@@ -187,9 +192,12 @@ impl Engine {
             };
             // Nothing of the worker is used after it.
             if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-                sink.notice(Notice::Crashed);
+                own_shared.sink.notice(Notice::Crashed);
             }
-            *task.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let ended = task.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(worker) = ended {
+                let _ = own_shared.counted.set(worker.stats());
+            }
         })?;
         Ok(Self {
             inbox,
@@ -272,6 +280,15 @@ impl Engine {
             let _ = self.inbox.send(Message::Wake);
         }
         reading
+    }
+
+    /// What was counted so far. Waits for the turn of the worker, if that is at work.
+    pub fn stats(&self) -> Stats {
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        match worker.as_ref() {
+            Some(worker) => worker.stats(),
+            None => self.shared.counted.get().cloned().unwrap_or_default(),
+        }
     }
 
     /// Goes on reading answers after the sink was full.

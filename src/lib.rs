@@ -20,7 +20,7 @@
 //! - [`connection`]: the one place that knows how Redis is run.
 //! - [`guard`]: writes that undo nobody else's.
 //! - [`scan`]: questions about all keys, as steps of single commands.
-//! - [`engine`]: queue, deadlines, retries, circuit breaker, close; a lane for each server. Knows no
+//! - [`engine`]: queue, deadlines, retries, circuit breaker, counts, close; a lane for each server. Knows no
 //!   JavaScript.
 //! - [`runtime`]: the thread all of this runs on.
 //! - [`binding`]: the boundary to JavaScript.

@@ -135,6 +135,12 @@ impl RedisStore {
         Ok(texts)
     }
 
+    /// What was counted so far; see [`Stats::numbers`](crate::engine::Stats::numbers).
+    #[napi(catch_unwind)]
+    pub fn stats(&self) -> Vec<f64> {
+        self.engine.stats().numbers()
+    }
+
     /// Answers what is pending, closes the connection and then answers `id`.
     #[napi(catch_unwind)]
     pub fn close(&self, id: u32) {

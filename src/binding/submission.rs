@@ -37,6 +37,7 @@ const SWAP: u32 = 9;
 /// SET merged with what others have written.
 const MERGE: u32 = 10;
 const PTTL: u32 = 11;
+const PING: u32 = 12;
 
 /// Reads the requests of one flush.
 pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
@@ -98,6 +99,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
             let time = Duration::from_millis(row.number as u64);
             return Ok(Work::Merge(conflict, time));
         }
+        PING => return Ok(Work::Command(Command::Ping)),
         PTTL => return Ok(Work::Command(Command::Pttl { key })),
         EXPIRE => {
             return Ok(Work::Command(Command::Expire {

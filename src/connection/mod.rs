@@ -17,7 +17,7 @@ use crate::{
     error::{Error, ErrorCode},
 };
 use standalone::Login;
-pub use standalone::{Connection, Identity, Moved};
+pub use standalone::{Connection, Identity, Moved, Traffic};
 
 /// What a connection is opened to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

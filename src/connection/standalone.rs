@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    ops::AddAssign,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -61,6 +62,23 @@ pub struct Connection {
     ended: Option<Error>,
     endpoint: String,
     identity: Option<Identity>,
+    traffic: Traffic,
+}
+
+/// Bytes that have moved on connections, without what TLS adds.
+#[derive(Clone, Copy, Default)]
+pub struct Traffic {
+    /// To the server.
+    pub sent: u64,
+    /// From it.
+    pub received: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+    }
 }
 
 /// What a connection has done.
@@ -97,6 +115,7 @@ impl Connection {
             ended: None,
             endpoint: endpoint.to_string(),
             identity: None,
+            traffic: Traffic::default(),
         };
         connection.log_in(login, predecessor).await?;
         Ok(connection)
@@ -213,7 +232,11 @@ impl Connection {
         self.ended = match self.reader.poll_fill(&mut cx, &mut self.stream) {
             Poll::Ready(Ok(0)) => Some(self.closed(None)),
             Poll::Ready(Err(error)) => Some(self.closed(Some(&error))),
-            Poll::Ready(Ok(_)) | Poll::Pending => return,
+            Poll::Ready(Ok(count)) => {
+                self.traffic.received += count as u64;
+                return;
+            }
+            Poll::Pending => return,
         };
     }
 
@@ -257,7 +280,10 @@ impl Connection {
         }
         match ready!(self.reader.poll_fill(cx, &mut self.stream)) {
             Ok(0) => Poll::Ready(Err(self.closed(None))),
-            Ok(_) => Poll::Ready(Ok(Moved::Read)),
+            Ok(count) => {
+                self.traffic.received += count as u64;
+                Poll::Ready(Ok(Moved::Read))
+            }
             Err(error) => Poll::Ready(Err(self.closed(Some(&error)))),
         }
     }
@@ -269,7 +295,10 @@ impl Connection {
         while self.sent < self.out.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]) {
                 Poll::Ready(Ok(0)) => return Err(self.closed(None)),
-                Poll::Ready(Ok(count)) => self.sent += count,
+                Poll::Ready(Ok(count)) => {
+                    self.sent += count;
+                    self.traffic.sent += count as u64;
+                }
                 Poll::Ready(Err(error)) => return Err(self.closed(Some(&error))),
                 Poll::Pending => return Ok(()),
             }
@@ -310,6 +339,11 @@ impl Connection {
     /// Something came that nobody asked for.
     pub fn unasked(&self) -> Error {
         Error::not_redis(&self.endpoint)
+    }
+
+    /// What has moved on it.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// How the server knows this connection, if it tells.

@@ -13,10 +13,14 @@ use super::{
     link::{Link, LinkEvent},
 };
 use crate::{
+    command::Kind,
     config::{Config, IN_FLIGHT, TIMEOUTS_IN_A_ROW},
     connection::{Target, reader::Frame},
     error::Error,
 };
+
+/// What has run into this deadline, and who waits for it.
+pub(super) type Expired = (Kind, Instant, ReplyTo);
 
 pub(super) struct Lane {
     pub(super) target: Target,
@@ -25,6 +29,8 @@ pub(super) struct Lane {
     /// What has been sent, in that order, which is that of the replies. None is an ASKING.
     flight: VecDeque<Option<Job>>,
     timeouts_in_a_row: u32,
+    /// It has had a connection.
+    pub(super) was_up: bool,
 }
 
 impl Lane {
@@ -35,6 +41,7 @@ impl Lane {
             queue: VecDeque::new(),
             flight: VecDeque::new(),
             timeouts_in_a_row: 0,
+            was_up: false,
         }
     }
 
@@ -137,15 +144,18 @@ impl Lane {
 
     /// Takes out who waits here for something that did not come before `now`, and says whether the
     /// connection has kept silent for so many of them that it must be given up.
-    pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<ReplyTo>) -> bool {
+    pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Expired>) -> bool {
         for job in self.flight.iter_mut().flatten() {
             if job.deadline <= now && !matches!(job.reply_to, ReplyTo::Nobody) {
                 self.timeouts_in_a_row += 1;
-                expired.push(std::mem::replace(&mut job.reply_to, ReplyTo::Nobody));
+                let reply_to = std::mem::replace(&mut job.reply_to, ReplyTo::Nobody);
+                expired.push((job.command.kind(), job.deadline, reply_to));
             }
         }
         while self.queue.front().is_some_and(|job| job.deadline <= now) {
-            expired.extend(self.queue.pop_front().map(|job| job.reply_to));
+            if let Some(job) = self.queue.pop_front() {
+                expired.push((job.command.kind(), job.deadline, job.reply_to));
+            }
         }
         self.timeouts_in_a_row >= TIMEOUTS_IN_A_ROW
     }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Completion, Message,
+    Completion, Message, Work,
     job::{Job, ReplyTo},
     worker::{Worker, closed_error},
 };
@@ -31,7 +31,7 @@ impl Worker {
         self.larger += 1;
         let lanes = self.map.masters();
         let Some(&first_lane) = lanes.first() else {
-            self.waiting.push((id, keyspace, deadline));
+            self.waiting.push((id, Work::Keyspace(keyspace), deadline));
             return;
         };
         let (reply, first) = oneshot::channel();
@@ -43,7 +43,7 @@ impl Worker {
         job.pinned = Some(first_lane);
         self.map.enter(job);
         let split = self.map.is_cluster();
-        self.begin(id, move |steps| {
+        self.run(id, move |steps| {
             Box::pin(async move {
                 let first = first.map(|reply| reply.unwrap_or_else(|_| Err(closed_error())));
                 keyspace
@@ -68,7 +68,7 @@ impl Worker {
                 answer
             })
             .collect();
-        self.begin(id, move |_| {
+        self.run(id, move |_| {
             Box::pin(async move {
                 let texts = join_all(waiting)
                     .await
@@ -84,10 +84,39 @@ impl Worker {
         });
     }
 
+    /// A PING to every master of a cluster.
+    pub(super) fn ping_each(&mut self, id: u32, deadline: Instant) {
+        self.larger += 1;
+        let lanes = self.map.masters();
+        if lanes.is_empty() {
+            return self
+                .waiting
+                .push((id, Work::Command(Command::Ping), deadline));
+        }
+        let waiting: Vec<_> = lanes
+            .into_iter()
+            .map(|lane| {
+                let (reply, answer) = oneshot::channel();
+                let mut job = Job::new(Command::Ping, ReplyTo::Step(reply), deadline);
+                job.pinned = Some(lane);
+                self.map.enter(job);
+                answer
+            })
+            .collect();
+        self.run(id, move |_| {
+            Box::pin(async move {
+                for answer in join_all(waiting).await {
+                    answer.unwrap_or_else(|_| Err(closed_error()))?;
+                }
+                Ok(Reply::Ok)
+            })
+        });
+    }
+
     /// Merges a write, within `time`.
     pub(super) fn merge(&mut self, id: u32, conflict: Conflict, time: Duration) {
         self.larger += 1;
-        self.begin(id, move |steps| {
+        self.run(id, move |steps| {
             Box::pin(async move {
                 let run = |command| {
                     steps.run(Step {
@@ -102,7 +131,7 @@ impl Worker {
     }
 
     /// Runs larger work beside this task; its answer comes back by the inbox.
-    fn begin(
+    fn run(
         &self,
         id: u32,
         work: impl FnOnce(Steps) -> BoxFuture<'static, Result<Reply, Error>> + Send + 'static,

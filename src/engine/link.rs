@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Circuit;
 use crate::{
     config::{Config, RECONNECT_MAX, RECONNECT_MIN},
-    connection::{self, Connection, Identity, Moved, Named, Target},
+    connection::{self, Connection, Identity, Moved, Named, Target, Traffic},
     error::{Error, ErrorCode},
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Link {
     down_since: Option<Instant>,
     /// The circuit is open: nobody is to wait for the next connection.
     refusing: bool,
+    /// What has moved on connections that are no more.
+    past: Traffic,
 }
 
 enum State {
@@ -65,6 +67,7 @@ impl Link {
             predecessor: None,
             down_since: None,
             refusing: false,
+            past: Traffic::default(),
         };
         link.revive();
         link
@@ -145,6 +148,7 @@ impl Link {
     /// Closes the connection, if there is one, because of `error`, and plans the next attempt.
     /// `hopeless` opens the circuit at once.
     pub(super) fn lost(&mut self, error: Error, hopeless: bool) {
+        self.past = self.traffic();
         if let State::Up(connection) = &self.state {
             self.predecessor = connection.identity().cloned();
         }
@@ -158,6 +162,7 @@ impl Link {
 
     /// Closes the connection for as long as nobody needs it.
     pub(super) fn retire(&mut self) {
+        self.past = self.traffic();
         self.state = State::Retired;
         self.down_since = None;
         self.refusing = false;
@@ -169,6 +174,15 @@ impl Link {
             self.down_since = Some(Instant::now());
             self.open();
         }
+    }
+
+    /// What has moved on all of its connections.
+    pub(super) fn traffic(&self) -> Traffic {
+        let mut traffic = self.past;
+        if let State::Up(connection) = &self.state {
+            traffic += connection.traffic();
+        }
+        traffic
     }
 
     pub(super) fn circuit(&self) -> Circuit {

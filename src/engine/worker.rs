@@ -18,10 +18,11 @@ use super::{
     job::{Job, ReplyTo},
     link::{LinkEvent, no_connection},
     map::Map,
+    stats::Stats,
     touches::Touches,
 };
 use crate::{
-    command::{Command, Reply},
+    command::{Command, Kind, Reply},
     config::{Config, Servers},
     connection::{
         Moved,
@@ -29,7 +30,6 @@ use crate::{
         reader::{Frame, REPLY_MAX_BYTES},
     },
     error::{Error, ErrorCode},
-    scan::Keyspace,
 };
 
 enum Event {
@@ -59,8 +59,9 @@ pub(super) struct Worker {
     /// Larger work under way: it will send an `Answer` each.
     pub(super) larger: usize,
     /// Questions that wait until a cluster is known.
-    pub(super) waiting: Vec<(u32, Keyspace, Instant)>,
+    pub(super) waiting: Vec<(u32, Work, Instant)>,
     closing: Option<u32>,
+    stats: Stats,
 }
 
 impl Worker {
@@ -87,6 +88,7 @@ impl Worker {
             larger: 0,
             waiting: Vec::new(),
             closing: None,
+            stats: Stats::default(),
         }
     }
 
@@ -223,9 +225,9 @@ impl Worker {
                 }
                 self.map.discovered(answer);
                 if !self.map.masters().is_empty() {
-                    for (id, keyspace, _) in std::mem::take(&mut self.waiting) {
+                    for (id, work, deadline) in std::mem::take(&mut self.waiting) {
                         self.larger -= 1;
-                        self.ask(id, keyspace, Instant::now() + self.config.command_timeout);
+                        self.begin(id, work, deadline);
                     }
                 }
             }
@@ -270,20 +272,29 @@ impl Worker {
                 } else {
                     full_error(&self.shared)
                 };
-                self.answer(id, Err(refusal));
+                let refused = Err(refusal);
+                if let Some(kind) = kind_of(&request.work) {
+                    self.stats.count(kind, &refused);
+                }
+                self.answer(id, refused);
                 continue;
             }
-            match request.work {
-                Work::Command(Command::MGet { keys }) if self.map.is_cluster() => {
-                    self.get_each(id, keys, deadline);
-                }
-                Work::Command(command) => {
-                    self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
-                }
-                Work::Merge(conflict, time) => self.merge(id, conflict, time),
-                Work::Keyspace(keyspace) => self.ask(id, keyspace, deadline),
-                Work::Refused(error) => self.answer(id, Err(error)),
+            self.begin(id, request.work, deadline);
+        }
+    }
+
+    fn begin(&mut self, id: u32, work: Work, deadline: Instant) {
+        match work {
+            Work::Command(Command::MGet { keys }) if self.map.is_cluster() => {
+                self.get_each(id, keys, deadline);
             }
+            Work::Command(Command::Ping) if self.map.is_cluster() => self.ping_each(id, deadline),
+            Work::Command(command) => {
+                self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
+            }
+            Work::Merge(conflict, time) => self.merge(id, conflict, time),
+            Work::Keyspace(keyspace) => self.ask(id, keyspace, deadline),
+            Work::Refused(error) => self.answer(id, Err(error)),
         }
     }
 
@@ -295,6 +306,7 @@ impl Worker {
                     if let Some(expires) = self.expires(&job)
                         && self.touches.spares(key, expires)
                     {
+                        self.stats.spared(job.command.kind());
                         return self.reply(job.reply_to, Ok(Reply::Count(1)));
                     }
                 }
@@ -343,11 +355,15 @@ impl Worker {
     /// Takes the replies that have come.
     fn read(&mut self, at: usize) {
         let mut demoted = None;
+        let now = Instant::now();
         loop {
             match self.map.lanes[at].next_reply() {
-                Ok(Some((job, Frame::Value(value)))) => self.land(at, job, value, &mut demoted),
+                Ok(Some((job, Frame::Value(value)))) => {
+                    self.land(at, job, value, now, &mut demoted);
+                }
                 Ok(Some((job, Frame::TooLarge))) => {
-                    self.reply(job.reply_to, Err(too_large_error(&job.command)));
+                    let error = too_large_error(&job.command);
+                    self.replied(job, Err(error), now);
                 }
                 Ok(None) => break,
                 Err(error) => return self.give_up(at, &error, false),
@@ -359,7 +375,14 @@ impl Worker {
     }
 
     /// Answers `job` with `value`, or sends it where that says.
-    fn land(&mut self, at: usize, mut job: Job, value: Value, demoted: &mut Option<Error>) {
+    fn land(
+        &mut self,
+        at: usize,
+        mut job: Job,
+        value: Value,
+        now: Instant,
+        demoted: &mut Option<Error>,
+    ) {
         let turned = redirection(&value, self.map.lanes[at].target.endpoint());
         let outcome = job.command.reply(value);
         self.remember(&job, &outcome);
@@ -384,7 +407,7 @@ impl Worker {
             turned => turned,
         };
         let (Some(turned), Err(refusal)) = (turned, &outcome) else {
-            return self.reply(job.reply_to, outcome);
+            return self.replied(job, outcome, now);
         };
         if matches!(job.reply_to, ReplyTo::Nobody) {
             return;
@@ -406,7 +429,9 @@ impl Worker {
         match event {
             LinkEvent::Moved(Moved::Read) => self.read(at),
             LinkEvent::Opened => {
-                let connection = self.map.lanes[at].link.connection();
+                let lane = &mut self.map.lanes[at];
+                self.stats.reconnects += u64::from(std::mem::replace(&mut lane.was_up, true));
+                let connection = lane.link.connection();
                 if let Some(socket) = connection.and_then(|opened| opened.socket()) {
                     let socket = Arc::clone(socket);
                     self.shared.sink.watch(Watch { lane: at, socket });
@@ -425,7 +450,7 @@ impl Worker {
     /// the circuit.
     fn give_up(&mut self, at: usize, error: &Error, hopeless: bool) {
         for job in self.map.lanes[at].give_up(error.clone(), hopeless) {
-            self.reply(job.reply_to, Err(error.clone()));
+            self.finish(job, Err(error.clone()));
         }
         self.shared.sink.notice(Notice::Failed(error.clone()));
         self.map.resettle();
@@ -435,14 +460,14 @@ impl Worker {
     /// Answers what waits behind an open circuit.
     fn refuse(&mut self) {
         for (job, error) in self.map.refuse() {
-            self.reply(job.reply_to, Err(error));
+            self.finish(job, Err(error));
         }
         if !self.waiting.is_empty()
             && let Some(error) = self.map.refusal()
         {
-            for (id, ..) in std::mem::take(&mut self.waiting) {
+            for (id, work, _) in std::mem::take(&mut self.waiting) {
                 self.larger -= 1;
-                self.answer(id, Err(error.clone()));
+                self.finish_waiting(id, &work, error.clone());
             }
         }
     }
@@ -490,8 +515,11 @@ impl Worker {
                 continue;
             }
             let error = lane.link.too_late();
-            for reply_to in expired {
-                self.reply(reply_to, Err(error.clone()));
+            for (kind, deadline, reply_to) in expired {
+                let outcome = Err(error.clone());
+                self.stats.count(kind, &outcome);
+                self.stats.took(deadline, now + self.config.command_timeout);
+                self.reply(reply_to, outcome);
             }
             // While nothing is read it is not the server that keeps silent.
             if give_up && self.reading {
@@ -502,16 +530,17 @@ impl Worker {
             self.give_up(at, &error, true);
         }
         for job in self.map.expire(now) {
-            let error = job.refusal.unwrap_or_else(|| self.unrouted_error());
-            self.reply(job.reply_to, Err(error));
+            let error = job.refusal.clone();
+            let error = error.unwrap_or_else(|| self.unrouted_error());
+            self.replied(job, Err(error), now);
         }
         let late = self
             .waiting
             .extract_if(.., |(_, _, deadline)| *deadline <= now);
-        for (id, ..) in late.collect::<Vec<_>>() {
+        for (id, work, _) in late.collect::<Vec<_>>() {
             self.larger -= 1;
             let error = self.unrouted_error();
-            self.answer(id, Err(error));
+            self.finish_waiting(id, &work, error);
         }
     }
 
@@ -539,6 +568,41 @@ impl Worker {
         }
     }
 
+    /// Answers `job`, which was replied to or has run into its deadline by `now`.
+    fn replied(&mut self, job: Job, outcome: Result<Reply, Error>, now: Instant) {
+        if !matches!(job.reply_to, ReplyTo::Nobody) {
+            self.stats
+                .took(job.deadline, now + self.config.command_timeout);
+        }
+        self.finish(job, outcome);
+    }
+
+    /// Answers `job`.
+    fn finish(&mut self, job: Job, outcome: Result<Reply, Error>) {
+        if !matches!(job.reply_to, ReplyTo::Nobody) {
+            self.stats.count(job.command.kind(), &outcome);
+        }
+        self.reply(job.reply_to, outcome);
+    }
+
+    /// Answers what waited for a cluster to be known.
+    fn finish_waiting(&mut self, id: u32, work: &Work, error: Error) {
+        let outcome = Err(error);
+        if let Some(kind) = kind_of(work) {
+            self.stats.count(kind, &outcome);
+        }
+        self.answer(id, outcome);
+    }
+
+    /// What was counted so far.
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = self.stats.clone();
+        for lane in &self.map.lanes {
+            stats.traffic += lane.link.traffic();
+        }
+        stats
+    }
+
     fn reply(&mut self, reply_to: ReplyTo, outcome: Result<Reply, Error>) {
         match reply_to {
             ReplyTo::Caller(id) => self.answer(id, outcome),
@@ -559,6 +623,16 @@ impl Worker {
             let completions = std::mem::take(&mut self.completions);
             self.reading = self.shared.sink.deliver(completions);
         }
+    }
+}
+
+/// The command that work begins with; none if it was refused for what it is.
+fn kind_of(work: &Work) -> Option<Kind> {
+    match work {
+        Work::Command(command) => Some(command.kind()),
+        Work::Keyspace(_) => Some(Kind::Scan),
+        Work::Merge(..) => Some(Kind::EvalSha),
+        Work::Refused(_) => None,
     }
 }
 

@@ -1,0 +1,60 @@
+"use strict"
+
+const { channel, tracingChannel } = require("node:diagnostics_channel")
+const { debuglog } = require("node:util")
+
+const { RedisStoreError } = require("./errors.js")
+
+const commands = tracingChannel("connect-redis-native:command")
+const { start, end, asyncStart, asyncEnd, error: failed } = commands
+const connections = channel("connect-redis-native:connection")
+const debug = debuglog("connect-redis-native")
+
+/** Whether debug output is worth making; Bun does not tell. */
+const isDebugged = () => debug.enabled !== false
+
+/** Node 20 cannot ask a tracing channel as a whole. */
+function isTraced() {
+  return (
+    start.hasSubscribers ||
+    end.hasSubscribers ||
+    asyncStart.hasSubscribers ||
+    asyncEnd.hasSubscribers ||
+    failed.hasSubscribers
+  )
+}
+
+/** The message of a command that is about to be asked. Whoever sends it adds `server` and `batchSize`. */
+function begun(command) {
+  const trace = { command }
+  start.runStores(trace, nothing)
+  end.publish(trace)
+  return trace
+}
+
+/** The command of `trace` has come to its end, which `deliver` tells the caller. */
+function ended(trace, error, deliver) {
+  trace.outcome = error === null ? "ok" : error.code
+  if (error !== null) {
+    // Without its cause: clients put a command's arguments into their errors.
+    trace.error = new RedisStoreError(error.code, error.message)
+    failed.publish(trace)
+  }
+  asyncStart.runStores(trace, () => {
+    try {
+      deliver()
+    } finally {
+      asyncEnd.publish(trace)
+    }
+  })
+}
+
+/** Something has happened to the connection of a store whose circuit is now in this state. */
+function announce(event, state, error) {
+  if (isDebugged()) debug("%s, the circuit is %s%s", event, state, error === undefined ? "" : `: ${error.message}`)
+  if (connections.hasSubscribers) connections.publish({ event, state, ...(error !== undefined && { error }) })
+}
+
+function nothing() {}
+
+module.exports = { announce, begun, debug, ended, isDebugged, isTraced }
