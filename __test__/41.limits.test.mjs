@@ -253,3 +253,21 @@ describe("close", () => {
     assert.equal((await pending)[0].code, "ERR_REDIS_STORE_CONNECT")
   })
 })
+
+test("answers that came while the event loop was busy count, however late they are looked at", async () => {
+  const commandTimeoutMs = 300
+  const store = new RedisStore({ url: server.url, prefix: ownPrefix(), commandTimeoutMs })
+  const errors = []
+  store.on("error", (error) => errors.push(error))
+  await store.set("a", { cookie: {}, text: "x".repeat(8000) })
+  const all = Promise.allSettled(Array.from({ length: 64 }, () => store.get("a")))
+  // They are sent in the check phase of this turn.
+  await new Promise((resolve) => setImmediate(resolve))
+  for (const end = performance.now() + 3 * commandTimeoutMs; performance.now() < end;);
+  assert.deepEqual(
+    (await all).filter(({ status }) => status === "rejected"),
+    [],
+  )
+  assert.deepEqual(errors, [])
+  await store.close()
+})

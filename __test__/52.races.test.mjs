@@ -315,6 +315,38 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
+  test("two saves of one session that do not wait for each other are no conflict", async () => {
+    for (const onConflict of ["merge", "error", (_base, mine) => mine]) {
+      const store = open({ onConflict })
+      const told = conflictsOf(store)
+      await store.set("a", { cookie: cookie(), flash: "gone soon" })
+      const loaded = await load(store)
+      loaded.a = 1
+      const first = store.set("a", loaded)
+      delete loaded.flash
+      loaded.b = 2
+      await Promise.all([first, store.set("a", loaded)])
+      assert.deepEqual(withoutCookie(await store.get("a")), { a: 1, b: 2 })
+      assert.deepEqual(told, [])
+      await store.close()
+    }
+  })
+
+  test("a function that never answers is a TIMEOUT, and keeps no other save waiting", async () => {
+    let calls = 0
+    const onConflict = (_base, mine) => (++calls === 1 ? new Promise(() => {}) : mine)
+    const store = open({ onConflict, commandTimeoutMs: 300 })
+    await store.set("a", { cookie: cookie() })
+    const sessions = await Promise.all([load(store), load(store)])
+    await server.client.set(`${store.prefix}a`, JSON.stringify({ cookie: cookie(), other: true }))
+    sessions[0].n = 1
+    await assert.rejects(store.set("a", sessions[0]), { code: "ERR_REDIS_STORE_TIMEOUT" })
+    sessions[1].n = 2
+    await store.set("a", sessions[1])
+    assert.equal((await store.get("a")).n, 2)
+    await store.close()
+  })
+
   test("two stores merge as one does", async () => {
     const prefix = ownPrefix()
     const stores = Array.from({ length: 4 }, () => open({ prefix, onConflict: "merge" }))

@@ -111,7 +111,7 @@ async function wrk({ name, port, script }, { connections, seconds }) {
     output = await promisify(execFile)("wrk", args)
   } catch (error) {
     if (error.code !== "ENOENT") throw error
-    throw new Error("wrk is needed; install it, on Debian by: apt-get install wrk")
+    throw new Error("wrk is needed; install it, on Debian by: apt-get install wrk", { cause: error })
   }
   const { stdout } = output
   if (/Non-2xx|Socket errors/.test(stdout)) throw new Error(`${name}: ${stdout}`)

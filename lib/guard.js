@@ -89,16 +89,26 @@ class Guard {
     if (this.#onConflict === "merge") this.#demandJson("onConflict", text)
     const value = this.#stamped(text, created)
     if (this.#onConflict !== "overwrite") request.startedAt = performance.now()
+    const base = known?.base
     request.decode = (_request, reply) => {
       if (reply === null) return this.#gone(request, key, value, ttl, done)
-      if (typeof reply === "string") return this.#conflict({ request, key, known, value, ttl, theirs: reply, done })
+      if (typeof reply === "string")
+        return this.#conflict({ request, key, base, value, ttl, created, theirs: reply, done })
       // Only a session of a request: any other object is written whenever it is set.
-      if (known !== undefined || typeof session?.req === "object") this.#stored(session, sid, value, created)
+      if (known === undefined && typeof session?.req === "object") this.#stored(session, sid, value, created)
       done(request, reply)
     }
-    if (known === undefined) this.#backend.send(OPERATION.set, key, value, ttl, request)
-    else if (this.#onConflict !== "overwrite" && known.base !== undefined) {
-      this.#backend.swap(key, known.base, value, ttl, request)
+    if (known === undefined) return this.#backend.send(OPERATION.set, key, value, ttl, request)
+    known.created = created
+    if (this.#onConflict !== "overwrite" && base !== undefined) {
+      // At once: another save of this session that does not wait for this one goes on from it.
+      known.base = value
+      const { callback } = request
+      request.callback = (error, result) => {
+        if (error !== null && known.base === value) known.base = base
+        callback(error, result)
+      }
+      this.#backend.swap(key, base, value, ttl, request)
     } else if (this.#resurrect) this.#backend.send(OPERATION.set, key, value, ttl, request)
     else this.#backend.send(OPERATION.replace, key, value, ttl, request)
   }
@@ -158,13 +168,17 @@ class Guard {
   }
 
   #settle(conflict, next) {
-    const { request, known, value, done } = conflict
+    const { request, value, done } = conflict
+    let settled = false
+    let timer
     const finish = (error, paths) => {
-      next()
+      if (settled) return
+      settled = true
+      clearTimeout(timer)
+      // Not at once: what this callback throws is nothing to the next one.
+      process.nextTick(next)
       if (error !== null) return request.callback(error, null)
       if (paths === null) return this.#gone(request, conflict.key, value, conflict.ttl, done)
-      // What was merged in is not in the session: what it was saved as is what it goes on from.
-      known.base = value
       this.#tell("merged", request.sid, paths)
       done(request, true)
     }
@@ -172,6 +186,9 @@ class Guard {
     if (left <= 0) return request.runInAsyncScope(finish, undefined, lateError(this.#commandTimeoutMs))
     if (this.#onConflict === "merge") this.#merge(conflict, left, finish)
     else {
+      // The application's function may never answer.
+      const late = () => request.runInAsyncScope(finish, undefined, lateError(this.#commandTimeoutMs))
+      timer = setTimeout(late, left)
       request.runInAsyncScope(async () => {
         let paths = null
         let failure = null
@@ -185,15 +202,15 @@ class Guard {
     }
   }
 
-  #merge({ request, key, known, value, ttl, theirs }, left, finish) {
+  #merge({ request, key, base, value, ttl, theirs }, left, finish) {
     const merging = request.runInAsyncScope(
       () => new Request(finish, (_request, reply) => finish(null, reply === null ? null : JSON.parse(reply))),
     )
-    this.#backend.merge(key, { base: known.base, mine: value, theirs }, ttl, left, merging)
+    this.#backend.merge(key, { base, mine: value, theirs }, ttl, left, merging)
   }
 
   /** Lets the application's function decide, and writes what it says. */
-  async #decide({ request, key, known, value, theirs }) {
+  async #decide({ request, key, base, value, created, theirs }) {
     const { serializer } = this.#store
     const parse = async (text) => {
       try {
@@ -207,9 +224,8 @@ class Guard {
     const until = request.startedAt + this.#commandTimeoutMs
     let now = theirs
     for (let tries = 0; tries < TRIES; tries++) {
-      const decided = await this.#onConflict(await parse(known.base), await parse(value), await parse(now))
+      const decided = await this.#onConflict(await parse(base), await parse(value), await parse(now))
       const { text, ttl } = this.#store[Guard.SERIALIZE](decided, request.sid)
-      const created = known.created ?? Date.now()
       const written = this.#stamped(text, created)
       if (performance.now() >= until) throw lateError(this.#commandTimeoutMs)
       const reply = await new Promise((resolve, reject) => {

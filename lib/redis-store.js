@@ -108,7 +108,9 @@ function createRedisStore(Store, { legacy }) {
         const key = keyOf(this, sid, request)
         if (key === undefined) return
         try {
-          this[GUARD].touch(request, key, session, this[GUARD].bound(ttlMs(this, session), sid, session))
+          // Below 0 is not for ever here: a session that has expired is deleted.
+          const ttl = Math.max(ttlMs(this, session), 0)
+          this[GUARD].touch(request, key, session, this[GUARD].bound(ttl, sid, session))
         } catch (error) {
           fail(request, error)
         }

@@ -199,7 +199,7 @@ fn open(
     Ok(())
 }
 
-unsafe extern "C" fn on_readable(handle: Handle, _status: c_int, _events: c_int) {
+unsafe extern "C" fn on_readable(handle: Handle, status: c_int, _events: c_int) {
     let Some(uv) = uv() else { return };
     // SAFETY: the data of the handle is its watcher, which only `closed` frees. Nothing borrows it
     // while JavaScript runs, which may start other watchers but ends none.
@@ -218,6 +218,9 @@ unsafe extern "C" fn on_readable(handle: Handle, _status: c_int, _events: c_int)
         };
         if reading == Reading::Ended {
             (uv.close)(handle, closed);
+        } else if status < 0 {
+            // libuv stops at an error, and nobody has read it yet.
+            (uv.poll_start)(handle, READABLE, on_readable);
         }
         if let Some(caller) = caller {
             caller.call();

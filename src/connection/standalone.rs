@@ -226,18 +226,19 @@ impl Connection {
         self.stream.socket()
     }
 
-    /// Reads what has come by now.
-    pub fn read_now(&mut self) {
+    /// Reads what has come by now, and says whether that was something.
+    pub fn read_now(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         self.ended = match self.reader.poll_fill(&mut cx, &mut self.stream) {
             Poll::Ready(Ok(0)) => Some(self.closed(None)),
             Poll::Ready(Err(error)) => Some(self.closed(Some(&error))),
             Poll::Ready(Ok(count)) => {
                 self.traffic.received += count as u64;
-                return;
+                return true;
             }
-            Poll::Pending => return,
+            Poll::Pending => return false,
         };
+        false
     }
 
     /// Whether the stream has ended, which [`Self::poll`] has yet to tell.

@@ -497,11 +497,11 @@ impl Worker {
         self.timer_at = None;
         // Whoever watches may have been busy while the replies came.
         for at in 0..self.map.lanes.len() {
-            if let Some(connection) = self.map.lanes[at].link.connection()
+            while self.reading
+                && let Some(connection) = self.map.lanes[at].link.connection()
                 && connection.socket().is_some()
-                && self.reading
+                && connection.read_now()
             {
-                connection.read_now();
                 self.read(at);
             }
         }
