@@ -18,7 +18,7 @@ const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 const given = pathToFileURL(join(root, "__test__", "support", "given.mjs")).href
 const ts = require("typescript-5")
 const { OPTIONS } = require("../lib/options.js")
-const { errorCodes } = require("../binding.js")
+const { errorCodes } = require("../lib/load.js").load()
 
 const FILES = [
   ...["README.md", "bench/README.md"],
