@@ -6,6 +6,7 @@ import express from "express"
 import session from "express-session"
 
 import { RedisStore } from "../index.mjs"
+import { startProxy } from "./support/proxy.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
 import { startCluster } from "./support/topologies.mjs"
 import { called, until } from "./support/until.mjs"
@@ -180,6 +181,25 @@ describe("what is destroyed stays destroyed", () => {
     await store.close()
   })
 
+  test("resurrect after a conflict keeps to the deadline of the save", async () => {
+    const proxy = await startProxy(server.port)
+    const store = open({ url: proxy.url, onConflict: "merge", resurrect: true, commandTimeoutMs: 300 })
+    await store.set("a", { cookie: cookie() })
+    const loaded = await load(store)
+    await server.client.del(`${store.prefix}a`)
+    // The first answer comes, the one to the command that follows does not.
+    proxy.replies = (data) => {
+      proxy.replies = () => []
+      return [data]
+    }
+    await assert.rejects(store.set("a", loaded), {
+      code: "ERR_REDIS_STORE_TIMEOUT",
+      message: /could not be settled within 300 ms/,
+    })
+    await store.close()
+    proxy.stop()
+  })
+
   test("resurrect writes it all the same, as connect-redis does", async () => {
     for (const onConflict of ["overwrite", "merge", "error"]) {
       const store = open({ resurrect: true, onConflict })
@@ -345,6 +365,25 @@ describe("of two requests that change one session", () => {
     await store.set("a", sessions[1])
     assert.equal((await store.get("a")).n, 2)
     await store.close()
+  })
+
+  test("close waits for a conflict that is being settled, and takes no request more", async () => {
+    let decide
+    const onConflict = (_base, mine) => new Promise((resolve) => (decide = () => resolve({ ...mine, decided: true })))
+    const store = open({ onConflict })
+    await store.set("a", { cookie: cookie() })
+    const loaded = await load(store)
+    await server.client.set(`${store.prefix}a`, JSON.stringify({ cookie: cookie(), other: true }))
+    const saved = store.set("a", loaded)
+    await until("the conflict", () => decide !== undefined)
+    let closed = false
+    const closing = store.close().then(() => (closed = true))
+    await assert.rejects(store.get("a"), { code: "ERR_REDIS_STORE_CLOSED" })
+    assert.equal(closed, false)
+    decide()
+    await Promise.all([saved, closing])
+    const stored = JSON.parse(await server.client.get(`${store.prefix}a`))
+    assert.equal(stored.decided, true)
   })
 
   test("two stores merge as one does", async () => {

@@ -61,6 +61,15 @@ describe("touchAfter", () => {
     await store.close()
   })
 
+  test("a session that is destroyed behind its touch, in one batch, is forgotten", async () => {
+    const store = open({ touchAfter: 600 })
+    const touch = () => store.touch("a", { cookie: cookie() })
+    await server.client.set(`${store.prefix}a`, JSON.stringify({ cookie: cookie() }))
+    await Promise.all([touch(), store.destroy("a")])
+    assert.equal(await count("pexpire", touch), 1)
+    await store.close()
+  })
+
   test("one that is not less than ttl is refused", () => {
     for (const options of [
       { touchAfter: 86400 },
@@ -161,7 +170,13 @@ describe("maxLifetime", () => {
     await store.set("empty", {})
     assert.deepEqual(await store.get("empty"), {})
     await age(store, "empty", HOUR)
+    const warnings = []
+    const warned = (warning) => warnings.push(warning.code)
+    process.on("warning", warned)
     assert.equal((await store.all()).length, 1)
+    await new Promise(setImmediate)
+    process.off("warning", warned)
+    assert.deepEqual(warnings, [])
     await store.close()
   })
 

@@ -108,6 +108,8 @@ class Batch {
   #server
   #closed = false
   #closing
+  /** Called when nothing is pending any more. */
+  #idle
 
   /** `listener` is called with the name of an event and, for "error", the error. */
   constructor(readSettings, { maxPendingBytes, ...limits }, listener) {
@@ -235,8 +237,10 @@ class Batch {
   }
 
   async #close() {
-    await this.#connecting
+    if (this.#connecting !== undefined) await this.#connecting
     this.#closed = true
+    // A command that is answered may be followed by another of its request.
+    while (this.#pending > 0) await new Promise((resolve) => (this.#idle = resolve))
     if (this.#store !== undefined) {
       await ask((request) => {
         const id = this.#open(request)
@@ -265,7 +269,7 @@ class Batch {
 
   /** Whether a request can be sent now; if not, `add` sends it later or it has been refused. */
   #accepts(request, add) {
-    if (this.#closed) {
+    if (this.#closed && !request.follows) {
       const error = new RedisStoreError(
         "ERR_REDIS_STORE_CLOSED",
         "The store is closed; make a new RedisStore to go on.",
@@ -313,6 +317,15 @@ class Batch {
     return request
   }
 
+  /** Something is pending that is no command: it keeps the process alive, and close() waits for it. */
+  keep() {
+    this.#keep()
+  }
+
+  release() {
+    this.#release()
+  }
+
   #keep() {
     if (this.#pending++ > 0) return
     busy.add(this)
@@ -323,6 +336,7 @@ class Batch {
     if (--this.#pending > 0) return
     busy.delete(this)
     if (busy.size === 0) alive.unref()
+    this.#idle?.()
   }
 
   #add(id, operation, key, value, number) {
@@ -373,7 +387,10 @@ class Batch {
 
   /** Settles what has been answered. */
   wake() {
-    const texts = this.#store.drain(answers)
+    const store = this.#store
+    // The native half that called may have failed meanwhile.
+    if (store === undefined) return
+    const texts = store.drain(answers)
     const [count, left] = answers
     let text = 0
     for (let i = 0, at = ANSWER_HEADER; i < count; i++, at += ANSWER_COLUMNS) {
@@ -392,6 +409,8 @@ class Batch {
         text += number
       } else if (kind === NOTICE) {
         text += this.#notice(number, texts, text)
+        // It has failed, and what else it said is answered.
+        if (this.#store !== store) return
         continue
       } else if (kind !== NIL) {
         error = errorOf(number, texts[text], texts[text + 1])

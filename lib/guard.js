@@ -76,8 +76,11 @@ class Guard {
   /** `ttl`, so that the session does not outlive its lifetime. */
   bound(ttl, sid, session) {
     if (this.#maxLifetimeMs === undefined) return ttl
-    const created = this.#knownOf(sid, session)?.created
-    const left = created === undefined ? this.#maxLifetimeMs : Math.ceil(created + this.#maxLifetimeMs - Date.now())
+    return this.#bound(ttl, this.#knownOf(sid, session)?.created)
+  }
+
+  #bound(ttl, created = Date.now()) {
+    const left = Math.ceil(created + this.#maxLifetimeMs - Date.now())
     return ttl === FOR_EVER ? Math.max(left, 0) : Math.min(ttl, left)
   }
 
@@ -122,10 +125,10 @@ class Guard {
     const created = Date.now()
     const value = this.#stamped(known.base, created)
     const { decode } = request
+    request.startedAt = performance.now()
     request.decode = (_request, reply) => {
-      request.decode = decode
       // Whoever has written it meanwhile has said when.
-      if (typeof reply === "string") return this.#backend.send(OPERATION.expire, key, "", ttl, request)
+      if (typeof reply === "string") return this.#follow(request, OPERATION.expire, key, "", ttl, decode)
       if (reply !== null) this.#stored(session, request.sid, value, created)
       decode(request, reply === null ? 0 : 1)
     }
@@ -138,12 +141,37 @@ class Guard {
 
   /** What was to be written over is not there any more: a logout stays a logout. */
   #gone(request, key, value, ttl, done) {
-    if (this.#resurrect) {
-      request.decode = done
-      return this.#backend.send(OPERATION.set, key, value, ttl, request)
-    }
+    if (this.#resurrect) return this.#follow(request, OPERATION.set, key, value, ttl, done)
     this.#tell("destroyed", request.sid)
     done(request, null)
+  }
+
+  /** Another command of `request`, within what is left of its time. `done(request, reply)` calls back. */
+  #follow(request, operation, key, value, ttl, done) {
+    const left = this.#left(request)
+    let timer
+    const finish = (error, reply) => {
+      if (timer === undefined) return
+      clearTimeout(timer)
+      timer = undefined
+      if (error === null) done(request, reply)
+      else request.callback(error, null)
+    }
+    const late = () => request.runInAsyncScope(finish, undefined, lateError(this.#commandTimeoutMs))
+    timer = setTimeout(late, Math.max(left, 0))
+    this.#backend.send(operation, key, value, ttl, this.#following(request, finish))
+  }
+
+  /** A request of the same call, which ends with `finish(error, reply)`. */
+  #following(request, finish) {
+    const next = request.runInAsyncScope(() => new Request(finish, (_request, reply) => finish(null, reply)))
+    next.follows = true
+    return next
+  }
+
+  /** Milliseconds until the deadline of `request`. */
+  #left(request) {
+    return Math.floor(request.startedAt + this.#commandTimeoutMs - performance.now())
   }
 
   #conflict(conflict) {
@@ -154,7 +182,12 @@ class Guard {
     // One after the other: those of one process need not fight for the key.
     const { key } = conflict
     const turns = this.#turns.get(key)
-    const start = () => this.#settle(conflict, () => this.#next(key))
+    this.#backend.keep()
+    const ended = () => {
+      this.#backend.release()
+      this.#next(key)
+    }
+    const start = () => this.#settle(conflict, ended)
     if (turns !== undefined) return void turns.push(start)
     this.#turns.set(key, [])
     start()
@@ -182,7 +215,7 @@ class Guard {
       this.#tell("merged", request.sid, paths)
       done(request, true)
     }
-    const left = Math.floor(request.startedAt + this.#commandTimeoutMs - performance.now())
+    const left = this.#left(request)
     if (left <= 0) return request.runInAsyncScope(finish, undefined, lateError(this.#commandTimeoutMs))
     if (this.#onConflict === "merge") this.#merge(conflict, left, finish)
     else {
@@ -203,19 +236,18 @@ class Guard {
   }
 
   #merge({ request, key, base, value, ttl, theirs }, left, finish) {
-    const merging = request.runInAsyncScope(
-      () => new Request(finish, (_request, reply) => finish(null, reply === null ? null : JSON.parse(reply))),
-    )
-    this.#backend.merge(key, { base, mine: value, theirs }, ttl, left, merging)
+    const merged = (error, reply) => finish(error, reply === null ? null : JSON.parse(reply))
+    this.#backend.merge(key, { base, mine: value, theirs }, ttl, left, this.#following(request, merged))
   }
 
   /** Lets the application's function decide, and writes what it says. */
   async #decide({ request, key, base, value, created, theirs }) {
     const { serializer } = this.#store
+    let since = created
     const parse = async (text) => {
       try {
         const session = await serializer.parse(text)
-        this.#take(session)
+        since = Math.min(since, this.#take(session) ?? since)
         return session
       } catch (error) {
         throw decodeError(request.sid, error)
@@ -226,11 +258,12 @@ class Guard {
     for (let tries = 0; tries < TRIES; tries++) {
       const decided = await this.#onConflict(await parse(base), await parse(value), await parse(now))
       const { text, ttl } = this.#store[Guard.SERIALIZE](decided, request.sid)
-      const written = this.#stamped(text, created)
+      const written = this.#stamped(text, since)
+      const bound = this.#maxLifetimeMs === undefined ? ttl : Math.max(this.#bound(ttl, since), 1)
       if (performance.now() >= until) throw lateError(this.#commandTimeoutMs)
       const reply = await new Promise((resolve, reject) => {
-        const swap = new Request(reject, (_request, got) => resolve(got))
-        this.#backend.swap(key, now, written, ttl, swap)
+        const swapped = (error, got) => (error === null ? resolve(got) : reject(error))
+        this.#backend.swap(key, now, written, bound, this.#following(request, swapped))
       })
       if (reply === null) return null
       if (typeof reply !== "string") return []

@@ -405,8 +405,10 @@ function parse(store, sid, text, callback) {
 function deliver(store, sid, text, session, callback) {
   if (typeof session !== "object") return callback(decodeError(sid), null)
   if (session === null || store[GUARD].read(session, text)) return callback(null, session)
-  // It has outlived its lifetime, which may have been shortened since it was written.
-  store.destroy(sid, (error) => callback(error, null))
+  // It has outlived its lifetime, which may have been shortened since it was written. Whether it is
+  // removed or not, it will not be got any more.
+  store.destroy(sid, () => {})
+  callback(null, null)
 }
 
 /** Asks about all keys of the store. */
@@ -435,11 +437,11 @@ async function allOf(store) {
   return sessions
 }
 
-/** One session of all(), with its id unless it has an `id` of its own; undefined if it is corrupt. */
+/** One session of all(), with its id unless it has an `id` of its own; undefined if it is corrupt or none any more. */
 async function parsed(store, sid, text) {
   try {
     const session = await promised((callback) => parse(store, sid, text, callback))
-    if (session === null) throw decodeError(sid)
+    if (session === null) return undefined
     if (!Object.hasOwn(session, "id")) session.id = sid
     return session
   } catch (error) {

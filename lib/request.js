@@ -22,6 +22,8 @@ class Request extends AsyncResource {
     this.bytes = 0
     /** By performance.now(), where a second command may follow. */
     this.startedAt = 0
+    /** It follows another one of the same call: asked even while the store is closing. */
+    this.follows = false
     /** What it is asked as, and the message of that, if somebody listens. */
     this.command = undefined
     this.trace = undefined

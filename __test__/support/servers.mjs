@@ -4,7 +4,7 @@ import { createClient } from "redis"
 
 import { startServer } from "../../scripts/redis-server.mjs"
 
-export { findServer, freePort, startServer } from "../../scripts/redis-server.mjs"
+export { findServer, findValkey, freePort, startServer } from "../../scripts/redis-server.mjs"
 
 /** A server for the tests of this file, with a plain client to look at what is stored. */
 export function ownServer(options, prepare = () => {}) {

@@ -18,7 +18,7 @@ use super::{
     stream::{self, Stream},
 };
 use crate::{
-    command::Command,
+    command::{Command, SwapBy},
     config::{Config, Credentials, Endpoint, Tls, WRITE_AHEAD_BYTES},
     error::Error,
     guard,
@@ -32,7 +32,7 @@ pub struct Login<'a> {
     pub tls: Option<&'a Tls>,
     pub database: u32,
     pub client_name: Option<&'a str>,
-    /// The script of swaps is to be loaded.
+    /// The script of swaps is to be loaded, and whether the server can do without is to be found out.
     pub swaps: bool,
 }
 
@@ -62,6 +62,8 @@ pub struct Connection {
     ended: Option<Error>,
     endpoint: String,
     identity: Option<Identity>,
+    /// The server compares by itself: see [`SwapBy::Set`].
+    compares: bool,
     traffic: Traffic,
 }
 
@@ -115,6 +117,7 @@ impl Connection {
             ended: None,
             endpoint: endpoint.to_string(),
             identity: None,
+            compares: false,
             traffic: Traffic::default(),
         };
         connection.log_in(login, predecessor).await?;
@@ -137,13 +140,14 @@ impl Connection {
         }
         question.cmd("CLIENT").arg("ID");
         question.cmd("CLIENT").arg("INFO");
-        if let Some(name) = login.client_name {
-            question.cmd("CLIENT").arg("SETNAME").arg(name);
-        }
         if login.swaps {
             // Refused by some ACLs; then the script is sent along.
             let load = question.cmd("SCRIPT").arg("LOAD");
             load.arg(guard::SWAP);
+            question.cmd("INFO").arg("server");
+        }
+        if let Some(name) = login.client_name {
+            question.cmd("CLIENT").arg("SETNAME").arg(name);
         }
         if let Some(Identity { id, address }) = predecessor {
             let kill = question.cmd("CLIENT").arg("KILL");
@@ -175,6 +179,9 @@ impl Connection {
             return Err(Error::login(&self.endpoint, "SELECT", &error));
         }
         let (id, info) = (replies.next(), replies.next());
+        if login.swaps {
+            self.compares = replies.nth(1).is_some_and(|info| compares(&info));
+        }
         match replies.next_back() {
             Some(Value::ServerError(error)) => self.tolerate(&error)?,
             Some(Value::SimpleString(_)) => {}
@@ -254,9 +261,15 @@ impl Connection {
 
     /// Encodes a command, behind an ASKING if it is to be `asking`, which has a reply of its own.
     /// It leaves with the next [`Self::poll`].
-    pub fn push(&mut self, command: &Command, asking: bool) {
+    pub fn push(&mut self, command: &mut Command, asking: bool) {
         if asking {
             self.out.extend_from_slice(ASKING);
+        }
+        if let Command::Swap(swap) = command
+            && swap.by == SwapBy::Set
+            && !self.compares
+        {
+            swap.by = SwapBy::EvalSha;
         }
         command.encode(&mut self.out);
     }
@@ -353,6 +366,24 @@ impl Connection {
     }
 }
 
+/// Whether the server has `SET … IFEQ`, by what INFO says of its version.
+fn compares(info: &Value) -> bool {
+    let Value::BulkString(text) = info else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(text);
+    let version = |field: &str| {
+        let version = text.lines().find_map(|line| line.strip_prefix(field))?;
+        let mut numbers = version.split('.').map(|number| number.parse().ok());
+        Some((numbers.next()??, numbers.next()??))
+    };
+    // Valkey also says that it is Redis 7.2.
+    match version("valkey_version:") {
+        Some(valkey) => valkey >= (8, 1),
+        None => version("redis_version:").is_some_and(|redis: (u32, u32)| redis >= (8, 4)),
+    }
+}
+
 /// The address of a connection in the reply to CLIENT INFO, which Redis has since 6.2.
 fn address_of(info: &Value) -> Option<String> {
     let Value::BulkString(text) = info else {
@@ -363,4 +394,41 @@ fn address_of(info: &Value) -> Option<String> {
         .split(' ')
         .find_map(|field| field.strip_prefix("addr="))?;
     Some(address.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::compares;
+
+    #[test]
+    fn the_version_tells_whether_set_compares() {
+        for (info, wanted) in [
+            (
+                "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n",
+                false,
+            ),
+            ("# Server\r\nredis_version:8.2.9\r\n", false),
+            ("# Server\r\nredis_version:8.4.0\r\n", true),
+            ("# Server\r\nredis_version:10.0.0\r\n", true),
+            (
+                "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n",
+                false,
+            ),
+            (
+                "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.0\r\n",
+                true,
+            ),
+            (
+                "redis_version:255.255.255\r\nvalkey_version:7.2.5\r\n",
+                false,
+            ),
+            ("redis_version:unstable\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(compares(&Value::BulkString(info.into())), wanted, "{info}");
+        }
+        assert!(!compares(&Value::Nil));
+    }
 }

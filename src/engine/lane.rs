@@ -82,10 +82,10 @@ impl Lane {
             return;
         };
         while self.flight.len() < IN_FLIGHT && !self.queue.is_empty() && connection.has_room() {
-            let Some(job) = self.queue.pop_front() else {
+            let Some(mut job) = self.queue.pop_front() else {
                 return;
             };
-            connection.push(&job.command, job.asking);
+            connection.push(&mut job.command, job.asking);
             if job.asking {
                 self.flight.push_back(None);
             }

@@ -111,6 +111,11 @@ impl Map {
         self.place(job);
     }
 
+    /// Queues a request again, at once and before those that were made after it.
+    pub(super) fn again(&mut self, job: Job) {
+        self.place(job);
+    }
+
     fn place(&mut self, job: Job) {
         if let Some(lane) = job.pinned {
             self.lanes[lane].enqueue(job);

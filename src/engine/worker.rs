@@ -348,6 +348,8 @@ impl Worker {
                 self.touches.refreshed(key, expires);
             }
             (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
+            // Destroyed, or written to live as long as it did: a touch before it may be remembered.
+            (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
             _ => {}
         }
     }
@@ -386,14 +388,12 @@ impl Worker {
         let turned = redirection(&value, self.map.lanes[at].target.endpoint());
         let outcome = job.command.reply(value);
         self.remember(&job, &outcome);
-        let unknown = |error: &Error| error.cause.as_deref() == Some("NOSCRIPT");
-        if let (Command::Swap(swap), Err(error)) = (&mut job.command, &outcome)
-            && unknown(error)
-            && !swap.with_script
+        if let Command::Swap(swap) = &mut job.command
+            && let Some(by) = swap.again(&outcome)
             && !matches!(job.reply_to, ReplyTo::Nobody)
         {
-            swap.with_script = true;
-            return self.map.later(job);
+            swap.by = by;
+            return self.map.again(job);
         }
         let cluster = self.map.is_cluster();
         let turned = match turned {
