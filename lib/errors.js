@@ -20,6 +20,11 @@ function optionError(message) {
   return Object.assign(new TypeError(message), { code: "ERR_REDIS_STORE_OPTIONS" })
 }
 
+/** A request that cannot be made, for what it was given. */
+function argumentError(message, cause) {
+  return new RedisStoreError("ERR_REDIS_STORE_OPTIONS", message, cause)
+}
+
 /** A wrong value as a message may show it. */
 function shown(value) {
   if (typeof value === "string") {
@@ -45,4 +50,4 @@ function decodeError(sid, error) {
   )
 }
 
-module.exports = { RedisStoreError, decodeError, optionError, shown, sidHash }
+module.exports = { RedisStoreError, argumentError, decodeError, optionError, shown, sidHash }

@@ -5,8 +5,8 @@ const { performance } = require("node:perf_hooks")
 const { OPERATION } = require("./batch.js")
 const { RedisStoreError, decodeError, optionError, sidHash } = require("./errors.js")
 const { Request } = require("./request.js")
+const { FOR_EVER } = require("./ttl.js")
 
-const FOR_EVER = -1
 const TRIES = 5
 
 /** Where a stored session says when it was created: beside what the application keeps, which never sees it. */

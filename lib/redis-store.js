@@ -1,25 +1,21 @@
 "use strict"
 
-const { recognise } = require("./adopt.js")
-const { Batch, OPERATION } = require("./batch.js")
-const { Delegate } = require("./delegate.js")
+const { connect, openBackend } = require("./backend.js")
+const { OPERATION } = require("./batch.js")
 const { announce } = require("./diagnostics.js")
-const { RedisStoreError, decodeError, optionError, shown } = require("./errors.js")
+const { argumentError, decodeError, optionError, shown } = require("./errors.js")
 const { Guard } = require("./guard.js")
 const { readOptions } = require("./options.js")
 const { Request, ask, promised } = require("./request.js")
-const { readSettings } = require("./settings.js")
+const { FOR_EVER, ttlMs } = require("./ttl.js")
 
 const MAX_SID_BYTES = 4096
-const FOR_EVER = -1
 const MGET_KEYS = 500
 
 const BACKEND = Symbol("backend")
 const GUARD = Symbol("guard")
 const FRESH_EXPIRES = Symbol("freshExpires")
 const MAX_SESSION_BYTES = Symbol("maxSessionBytes")
-
-let warned = false
 
 /**
  * Makes the class RedisStore over the Store of one express-session. `legacy` gives callbacks what
@@ -202,61 +198,6 @@ function connectionListener(store, emitConnectionEvents) {
   }
 }
 
-function openBackend(options, listener) {
-  const { client, connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes, touchAfter } = options
-  const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
-  limits.touchAfterMs = touchAfter * 1000
-  limits.swaps = needsSwaps(options) !== undefined
-  if (client === undefined) {
-    const settings = readSettings(options)
-    return new Batch(() => settings, limits, listener)
-  }
-  const { settings, dialect } = recognise(client)
-  if (settings === undefined) return delegate(options, dialect, limits, listener)
-  try {
-    return new Batch(settings, limits, listener)
-  } catch (error) {
-    const fallback = delegate(options, dialect, limits, listener, error)
-    warnOfFallback(error)
-    return fallback
-  }
-}
-
-function delegate(options, dialect, limits, listener, cause) {
-  const name = needsSwaps(options)
-  if (name !== undefined) {
-    const why = cause?.message ?? "The settings of this client cannot be read, and so its own commands are used."
-    throw optionError(`Option "${name}" needs a native connection. ${why} Pass {url}, or leave the option out.`)
-  }
-  if (options.freshExpires && !Delegate.hasPttl(options.client)) {
-    throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
-  }
-  return new Delegate(options.client, dialect, limits, listener)
-}
-
-/** The option that compares what is stored with what was loaded, if one does. */
-function needsSwaps({ onConflict, maxLifetime }) {
-  if (onConflict !== "overwrite") return "onConflict"
-  return maxLifetime === undefined ? undefined : "maxLifetime"
-}
-
-/** Once a process: what is lost is speed and deadlines below the client, not sessions. */
-function warnOfFallback(error) {
-  if (warned) return
-  warned = true
-  process.emitWarning(`${error.message} Until then, stores use the commands of the client they are given.`, {
-    code: "CONNECT_REDIS_NATIVE_FALLBACK",
-  })
-}
-
-function connect(backend) {
-  try {
-    backend.connect()
-  } catch {
-    // The first request is told: nobody listens here.
-  }
-}
-
 /** Calls `start` with the callback or, if there is none, with that of the promise it returns. */
 function either(callback, start) {
   if (callback == null) return promised(start)
@@ -294,46 +235,10 @@ function keyOf(store, sid, request) {
   }
 }
 
-function argumentError(message, cause) {
-  return new RedisStoreError("ERR_REDIS_STORE_OPTIONS", message, cause)
-}
-
 /** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */
 function lifetimeMs(store, sid, session) {
   const ttl = store.disableTTL ? FOR_EVER : Math.max(ttlMs(store, session), 0)
   return store[GUARD].bound(ttl, sid, session)
-}
-
-/**
- * How long a session is to live, in milliseconds: what the ttl function says; else until
- * `cookie.expires`, as express-session has it; else `ttl`. A `cookie.expires` that is no date
- * counts as none.
- */
-function ttlMs(store, session) {
-  const { ttl } = store
-  let seconds = ttl
-  if (typeof ttl === "function") {
-    seconds = ttl.call(store, session)
-  } else {
-    const at = timeOf(session?.cookie?.expires)
-    if (at !== undefined) return Math.ceil(at - Date.now())
-  }
-  if (!Number.isFinite(seconds)) {
-    throw argumentError(
-      `Option "ttl" must ${typeof ttl === "function" ? "return" : "be"} a finite number of seconds, got ${shown(seconds)}.`,
-    )
-  }
-  return Math.min(Math.ceil(seconds * 1000), Number.MAX_SAFE_INTEGER)
-}
-
-/** Dates as text: ISO 8601, and those of HTTP and of Date's own toString. */
-const DATE = /^(\d{4}-\d\d-\d\d|[A-Z][a-z]{2},? )/
-
-/** The time that a `cookie.expires` says; undefined for what is none, such as "" or "garbage 1", which V8 takes for a date. */
-function timeOf(expires) {
-  if (!expires || typeof expires === "boolean") return undefined
-  const value = typeof expires === "string" && DATE.test(expires) ? Date.parse(expires) : expires.valueOf()
-  return typeof value === "number" && Number.isFinite(value) ? value : undefined
 }
 
 function serialize(store, session) {

@@ -1,0 +1,66 @@
+"use strict"
+
+const { recognise } = require("./adopt.js")
+const { Batch } = require("./batch.js")
+const { Delegate } = require("./delegate.js")
+const { optionError } = require("./errors.js")
+const { readSettings } = require("./settings.js")
+
+let warned = false
+
+/** What answers a store of these options: a connection of its own or, where the client keeps its settings to itself, the client. */
+function openBackend(options, listener) {
+  const { client, connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes, touchAfter } = options
+  const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
+  limits.touchAfterMs = touchAfter * 1000
+  limits.swaps = needsSwaps(options) !== undefined
+  if (client === undefined) {
+    const settings = readSettings(options)
+    return new Batch(() => settings, limits, listener)
+  }
+  const { settings, dialect } = recognise(client)
+  if (settings === undefined) return delegate(options, dialect, limits, listener)
+  try {
+    return new Batch(settings, limits, listener)
+  } catch (error) {
+    const fallback = delegate(options, dialect, limits, listener, error)
+    warnOfFallback(error)
+    return fallback
+  }
+}
+
+function delegate(options, dialect, limits, listener, cause) {
+  const name = needsSwaps(options)
+  if (name !== undefined) {
+    const why = cause?.message ?? "The settings of this client cannot be read, and so its own commands are used."
+    throw optionError(`Option "${name}" needs a native connection. ${why} Pass {url}, or leave the option out.`)
+  }
+  if (options.freshExpires && !Delegate.hasPttl(options.client)) {
+    throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
+  }
+  return new Delegate(options.client, dialect, limits, listener)
+}
+
+/** The option that compares what is stored with what was loaded, if one does. */
+function needsSwaps({ onConflict, maxLifetime }) {
+  if (onConflict !== "overwrite") return "onConflict"
+  return maxLifetime === undefined ? undefined : "maxLifetime"
+}
+
+/** Once a process: what is lost is speed and deadlines below the client, not sessions. */
+function warnOfFallback(error) {
+  if (warned) return
+  warned = true
+  process.emitWarning(`${error.message} Until then, stores use the commands of the client they are given.`, {
+    code: "CONNECT_REDIS_NATIVE_FALLBACK",
+  })
+}
+
+/** Connects. The first request is told of what is wrong: nobody listens here. */
+function connect(backend) {
+  try {
+    backend.connect()
+  } catch {}
+}
+
+module.exports = { connect, openBackend }
