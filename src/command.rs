@@ -1,13 +1,12 @@
 //! The few commands that a session store needs, and what comes back for them.
 
+mod wire;
+
 use std::fmt;
 
 use redis::Value;
 
-use crate::{
-    error::{Error, ErrorCode},
-    guard,
-};
+use crate::error::{Error, ErrorCode};
 
 /// Which command, by the number that it has in [`Kind::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,70 +286,6 @@ impl Command {
         matches!(self, Self::Set { .. } | Self::Swap(_))
     }
 
-    /// Appends the command's wire form.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Get { key } | Self::Del { key } | Self::Pttl { key } => {
-                head(out, 2, self.name());
-                bulk(out, key);
-            }
-            Self::Set {
-                key,
-                value,
-                expiry,
-                only_existing,
-            } => {
-                let condition: &[&[u8]] = if *only_existing { &[b"XX"] } else { &[] };
-                set(out, key, value, *expiry, condition);
-            }
-            Self::Swap(swap) => {
-                let script = match swap.by {
-                    SwapBy::Set => {
-                        let condition: &[&[u8]] = &[b"IFEQ", &swap.base];
-                        return set(out, &swap.key, &swap.value, swap.expiry, condition);
-                    }
-                    SwapBy::EvalSha => guard::swap_hash(),
-                    SwapBy::Eval => guard::SWAP,
-                };
-                head(out, 7, self.name());
-                bulk(out, script.as_bytes());
-                bulk(out, b"1");
-                bulk(out, &swap.key);
-                bulk(out, &swap.base);
-                bulk(out, &swap.value);
-                match swap.expiry {
-                    Expiry::After(expire_ms) => number(out, &expire_ms),
-                    Expiry::Keep => bulk(out, b"KEEPTTL"),
-                    Expiry::Never => bulk(out, b""),
-                }
-            }
-            Self::Expire { key, expire_ms } => {
-                head(out, 3, self.name());
-                bulk(out, key);
-                number(out, expire_ms);
-            }
-            Self::MGet { keys } | Self::Unlink { keys } => {
-                head(out, 1 + keys.len(), self.name());
-                for key in keys {
-                    bulk(out, key);
-                }
-            }
-            Self::Scan {
-                cursor,
-                pattern,
-                count,
-            } => {
-                head(out, 6, self.name());
-                bulk(out, cursor);
-                bulk(out, b"MATCH");
-                bulk(out, pattern);
-                bulk(out, b"COUNT");
-                number(out, count);
-            }
-            Self::Ping => head(out, 1, self.name()),
-        }
-    }
-
     /// Reads the reply to this command.
     pub fn reply(&self, value: Value) -> Result<Reply, Error> {
         match (self, value) {
@@ -418,58 +353,4 @@ impl Command {
             Self::Scan { .. } | Self::Ping => vec![],
         }
     }
-}
-
-fn set(out: &mut Vec<u8>, key: &[u8], value: &[u8], expiry: Expiry, condition: &[&[u8]]) {
-    let expiry_words = match expiry {
-        Expiry::After(_) => 2,
-        Expiry::Keep => 1,
-        Expiry::Never => 0,
-    };
-    head(out, 3 + expiry_words + condition.len(), Kind::Set.name());
-    bulk(out, key);
-    bulk(out, value);
-    match expiry {
-        Expiry::After(expire_ms) => {
-            bulk(out, b"PX");
-            number(out, &expire_ms);
-        }
-        Expiry::Keep => bulk(out, b"KEEPTTL"),
-        Expiry::Never => {}
-    }
-    for word in condition {
-        bulk(out, word);
-    }
-}
-
-fn head(out: &mut Vec<u8>, words: usize, name: &str) {
-    header(out, b'*', words);
-    bulk(out, name.as_bytes());
-}
-
-fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    header(out, b'$', bytes.len());
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn number(out: &mut Vec<u8>, number: &impl ToString) {
-    bulk(out, number.to_string().as_bytes());
-}
-
-fn header(out: &mut Vec<u8>, kind: u8, number: usize) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut left = number;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    out.push(kind);
-    out.extend_from_slice(&digits[at..]);
-    out.extend_from_slice(b"\r\n");
 }

@@ -1,5 +1,8 @@
 //! The task of one store: takes what comes, sends what waits, answers what is answered or late.
 
+mod deadlines;
+mod replies;
+
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -7,7 +10,6 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use redis::Value;
 use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep_until},
@@ -16,19 +18,15 @@ use tokio::{
 use super::{
     Circuit, Completion, Message, Notice, Reading, Request, Shared, Watch, Work,
     job::{Job, ReplyTo},
-    link::{LinkEvent, no_connection},
+    link::LinkEvent,
     map::Map,
     stats::Stats,
     touches::Touches,
 };
 use crate::{
-    command::{Command, Kind, Reply},
-    config::{Config, Servers},
-    connection::{
-        Moved,
-        cluster::{Range, Redirection, redirection},
-        reader::{Frame, REPLY_MAX_BYTES},
-    },
+    command::{Command, Reply},
+    config::Config,
+    connection::{Moved, cluster::Range},
     error::{Error, ErrorCode},
 };
 
@@ -273,7 +271,7 @@ impl Worker {
                     full_error(&self.shared)
                 };
                 let refused = Err(refusal);
-                if let Some(kind) = kind_of(&request.work) {
+                if let Some(kind) = replies::kind_of(&request.work) {
                     self.stats.count(kind, &refused);
                 }
                 self.answer(id, refused);
@@ -319,110 +317,6 @@ impl Worker {
             }
         }
         self.map.enter(job);
-    }
-
-    /// When the session of `job` expires at the earliest, if it makes it live for a while.
-    fn expires(&self, job: &Job) -> Option<std::time::Instant> {
-        let expire_ms = match &job.command {
-            Command::Expire { expire_ms, .. } => u64::try_from(*expire_ms).ok()?,
-            Command::Set { expiry, .. } => expiry.milliseconds()?,
-            Command::Swap(swap) => swap.expiry.milliseconds()?,
-            _ => return None,
-        };
-        let asked = job.deadline.checked_sub(self.config.command_timeout)?;
-        asked
-            .into_std()
-            .checked_add(std::time::Duration::from_millis(expire_ms))
-    }
-
-    /// Remembers what a reply says about how long a session lives.
-    fn remember(&mut self, job: &Job, outcome: &Result<Reply, Error>) {
-        if self.config.touch_after.is_zero() {
-            return;
-        }
-        let Some(key) = job.command.key() else {
-            return;
-        };
-        match (outcome, self.expires(job)) {
-            (Ok(Reply::Ok | Reply::Count(1)), Some(expires)) => {
-                self.touches.refreshed(key, expires);
-            }
-            (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
-            // Destroyed, or written to live as long as it did: a touch before it may be remembered.
-            (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
-            _ => {}
-        }
-    }
-
-    /// Takes the replies that have come.
-    fn read(&mut self, at: usize) {
-        let mut demoted = None;
-        let now = Instant::now();
-        loop {
-            match self.map.lanes[at].next_reply() {
-                Ok(Some((job, Frame::Value(value)))) => {
-                    self.land(at, job, value, now, &mut demoted);
-                }
-                Ok(Some((job, Frame::TooLarge))) => {
-                    let error = too_large_error(&job.command);
-                    self.replied(job, Err(error), now);
-                }
-                Ok(None) => break,
-                Err(error) => return self.give_up(at, &error, false),
-            }
-        }
-        if let Some(error) = demoted {
-            self.give_up(at, &error, false);
-        }
-    }
-
-    /// Answers `job` with `value`, or sends it where that says.
-    fn land(
-        &mut self,
-        at: usize,
-        mut job: Job,
-        value: Value,
-        now: Instant,
-        demoted: &mut Option<Error>,
-    ) {
-        let turned = redirection(&value, self.map.lanes[at].target.endpoint());
-        let outcome = job.command.reply(value);
-        self.remember(&job, &outcome);
-        if let Command::Swap(swap) = &mut job.command
-            && let Some(by) = swap.again(&outcome)
-            && !matches!(job.reply_to, ReplyTo::Nobody)
-        {
-            swap.by = by;
-            return self.map.again(job);
-        }
-        let cluster = self.map.is_cluster();
-        let turned = match turned {
-            Some(Redirection::Demoted) => match self.config.servers {
-                Servers::One(_) => None,
-                Servers::Sentinel(_) => Some(Redirection::Demoted),
-                Servers::Cluster(_) => Some(Redirection::Later),
-            },
-            Some(Redirection::Moved(_) | Redirection::Ask(_)) if !cluster => None,
-            Some(Redirection::Stranger) if self.config.credentials_source.is_none() => None,
-            turned => turned,
-        };
-        let (Some(turned), Err(refusal)) = (turned, &outcome) else {
-            return self.replied(job, outcome, now);
-        };
-        if matches!(job.reply_to, ReplyTo::Nobody) {
-            return;
-        }
-        job.refusal = Some(refusal.clone());
-        job.asking = false;
-        match turned {
-            Redirection::Moved(endpoint) => self.map.moved(job, endpoint),
-            Redirection::Ask(endpoint) => self.map.ask(job, endpoint),
-            Redirection::Later => self.map.later(job),
-            Redirection::Demoted | Redirection::Stranger => {
-                *demoted = Some(refusal.clone());
-                self.map.later(job);
-            }
-        }
     }
 
     fn linked(&mut self, at: usize, event: LinkEvent) {
@@ -492,108 +386,6 @@ impl Worker {
         }
     }
 
-    /// Answers everything whose deadline has come.
-    fn expire(&mut self) {
-        self.timer_at = None;
-        // Whoever watches may have been busy while the replies came.
-        for at in 0..self.map.lanes.len() {
-            while self.reading
-                && let Some(connection) = self.map.lanes[at].link.connection()
-                && connection.socket().is_some()
-                && connection.read_now()
-            {
-                self.read(at);
-            }
-        }
-        let now = Instant::now();
-        let mut silent = Vec::new();
-        for at in 0..self.map.lanes.len() {
-            let mut expired = Vec::new();
-            let lane = &mut self.map.lanes[at];
-            let give_up = lane.expire(now, &mut expired);
-            if expired.is_empty() {
-                continue;
-            }
-            let error = lane.link.too_late();
-            for (kind, deadline, reply_to) in expired {
-                let outcome = Err(error.clone());
-                self.stats.count(kind, &outcome);
-                self.stats.took(deadline, now + self.config.command_timeout);
-                self.reply(reply_to, outcome);
-            }
-            // While nothing is read it is not the server that keeps silent.
-            if give_up && self.reading {
-                silent.push((at, error));
-            }
-        }
-        for (at, error) in silent {
-            self.give_up(at, &error, true);
-        }
-        for job in self.map.expire(now) {
-            let error = job.refusal.clone();
-            let error = error.unwrap_or_else(|| self.unrouted_error());
-            self.replied(job, Err(error), now);
-        }
-        let late = self
-            .waiting
-            .extract_if(.., |(_, _, deadline)| *deadline <= now);
-        for (id, work, _) in late.collect::<Vec<_>>() {
-            self.larger -= 1;
-            let error = self.unrouted_error();
-            self.finish_waiting(id, &work, error);
-        }
-    }
-
-    fn unrouted_error(&self) -> Error {
-        no_connection(
-            &self.config.servers.to_string(),
-            &self.config,
-            self.map.failure(),
-        )
-    }
-
-    /// Sets the timer to when something is next to be looked at. Answers do not move it back: it
-    /// fires at most once per deadline in vain, which costs less than moving it with every reply.
-    fn arm(&mut self) {
-        if self.timer_at.is_some() && self.map.is_settled() {
-            return;
-        }
-        let waiting = self.waiting.iter().map(|(_, _, deadline)| *deadline);
-        let Some(at) = waiting.chain(self.map.wake_at()).min() else {
-            return;
-        };
-        if self.timer_at.is_none_or(|armed| at < armed) {
-            self.timer.as_mut().reset(at);
-            self.timer_at = Some(at);
-        }
-    }
-
-    /// Answers `job`, which was replied to or has run into its deadline by `now`.
-    fn replied(&mut self, job: Job, outcome: Result<Reply, Error>, now: Instant) {
-        if !matches!(job.reply_to, ReplyTo::Nobody) {
-            self.stats
-                .took(job.deadline, now + self.config.command_timeout);
-        }
-        self.finish(job, outcome);
-    }
-
-    /// Answers `job`.
-    fn finish(&mut self, job: Job, outcome: Result<Reply, Error>) {
-        if !matches!(job.reply_to, ReplyTo::Nobody) {
-            self.stats.count(job.command.kind(), &outcome);
-        }
-        self.reply(job.reply_to, outcome);
-    }
-
-    /// Answers what waited for a cluster to be known.
-    fn finish_waiting(&mut self, id: u32, work: &Work, error: Error) {
-        let outcome = Err(error);
-        if let Some(kind) = kind_of(work) {
-            self.stats.count(kind, &outcome);
-        }
-        self.answer(id, outcome);
-    }
-
     /// What was counted so far.
     pub(super) fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
@@ -601,21 +393,6 @@ impl Worker {
             stats.traffic += lane.link.traffic();
         }
         stats
-    }
-
-    fn reply(&mut self, reply_to: ReplyTo, outcome: Result<Reply, Error>) {
-        match reply_to {
-            ReplyTo::Caller(id) => self.answer(id, outcome),
-            ReplyTo::Step(reply) => {
-                let _ = reply.send(outcome);
-            }
-            ReplyTo::Nobody => {}
-        }
-    }
-
-    fn answer(&mut self, id: u32, outcome: Result<Reply, Error>) {
-        self.shared.pending.fetch_sub(1, Ordering::Relaxed);
-        self.completions.push(Completion { id, outcome });
     }
 
     fn deliver(&mut self) {
@@ -626,30 +403,10 @@ impl Worker {
     }
 }
 
-/// The command that work begins with; none if it was refused for what it is.
-fn kind_of(work: &Work) -> Option<Kind> {
-    match work {
-        Work::Command(command) => Some(command.kind()),
-        Work::Keyspace(_) => Some(Kind::Scan),
-        Work::Merge(..) => Some(Kind::EvalSha),
-        Work::Refused(_) => None,
-    }
-}
-
 pub(super) fn closed_error() -> Error {
     Error::new(
         ErrorCode::Closed,
         "The store is closed; make a new RedisStore to go on.",
-    )
-}
-
-fn too_large_error(command: &Command) -> Error {
-    Error::new(
-        ErrorCode::Decode,
-        format!(
-            "Redis answered {} with more than {REPLY_MAX_BYTES} bytes; check what is stored under these keys.",
-            command.name()
-        ),
     )
 }
 
