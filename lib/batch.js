@@ -344,7 +344,9 @@ class Batch {
     this.#count++
     if (!this.#flushing) {
       this.#flushing = true
-      setImmediate(flush, this)
+      // With nothing else pending, nothing is won by waiting for the end of the turn.
+      if (this.#pending === 1) process.nextTick(flush, this)
+      else setImmediate(flush, this)
     }
   }
 
@@ -392,6 +394,17 @@ class Batch {
     if (store === undefined) return
     const texts = store.drain(answers)
     const [count, left] = answers
+    if (left > 0) setImmediate(wake, this)
+    // What the callbacks ask for leaves together, behind the last of them.
+    this.#flushing = true
+    try {
+      this.#settle(store, texts, count)
+    } finally {
+      this.flush()
+    }
+  }
+
+  #settle(store, texts, count) {
     let text = 0
     for (let i = 0, at = ANSWER_HEADER; i < count; i++, at += ANSWER_COLUMNS) {
       const kind = answers[at + 1]
@@ -424,7 +437,6 @@ class Batch {
         request.runInAsyncScope(process.nextTick, process, rethrow, thrown)
       }
     }
-    if (left > 0) setImmediate(wake, this)
   }
 
   /** Passes a notice on, and returns how many of the texts from `at` on are its own. */
