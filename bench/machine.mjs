@@ -2,6 +2,8 @@ import os from "node:os"
 
 import * as redis from "redis"
 
+import { makeRedisClient } from "./stores.mjs"
+
 // `redisInfo` is what Redis answers to INFO server.
 export function describeMachine(redisInfo) {
   const cpus = os.cpus()
@@ -13,8 +15,8 @@ export function describeMachine(redisInfo) {
   }
 }
 
-export async function serverInfo(url) {
-  const client = await redis.createClient({ url }).connect()
+export async function serverInfo(url, ca) {
+  const client = await makeRedisClient(redis, [url], ca).connect()
   try {
     return await client.info("server")
   } finally {

@@ -6,6 +6,7 @@ const QUICK = { rounds: 3, seconds: 0.5 }
 export const USAGE = `Options:
   --quick            a subset of the workloads, ${QUICK.rounds} rounds of ${QUICK.seconds} s (under two minutes)
   --cluster          a cluster of three masters instead of one server
+  --tls              TLS to one server
   --only <regex>     only the workloads whose name matches, such as "^get 300B"
   --stores <regex>   only the stores whose name matches, such as "native|baseline"
   --rounds <n>       rounds for each workload (default ${FULL.rounds})
@@ -16,11 +17,13 @@ export class UsageError extends Error {}
 export function readOptions(args) {
   const raw = parse(args)
   const defaults = raw.quick ? QUICK : FULL
+  if (raw.cluster && raw.tls) throw new UsageError(`Options "--cluster" and "--tls" exclude each other.\n${USAGE}`)
   const rounds = number("rounds", raw.rounds, defaults.rounds)
   if (!Number.isInteger(rounds)) throw wrong("rounds", "a whole number", raw.rounds)
   return {
     quick: raw.quick === true,
     cluster: raw.cluster === true,
+    tls: raw.tls === true,
     only: regex("only", raw.only),
     stores: regex("stores", raw.stores),
     rounds,
@@ -32,6 +35,7 @@ function parse(args) {
   const options = {
     quick: { type: "boolean" },
     cluster: { type: "boolean" },
+    tls: { type: "boolean" },
     only: { type: "string" },
     stores: { type: "string" },
     rounds: { type: "string" },

@@ -37,11 +37,16 @@ export function formatReport(results) {
   return [...header(results), "", ...table(results), ""].join("\n")
 }
 
-function header({ date, machine, node, redis, cluster, cpuSource, rounds, seconds, stores, skipped }) {
+function header(results) {
+  const { date, machine, node, redis, cluster, tls, cpuSource, binary, rounds, seconds, stores, skipped } = results
+  const topology = cluster ? ", a cluster of three masters" : tls ? ", over TLS" : ""
   return [
     "",
     `${date}, ${machine}`,
-    `Node ${node}, Redis ${redis}${cluster ? ", a cluster of three masters" : ""}, median of ${rounds} rounds of ${seconds} s; CPU is that of the ${cpuSource}`,
+    `Node ${node}, Redis ${redis}${topology}, median of ${rounds} rounds of ${seconds} s; CPU is that of the ${cpuSource}`,
+    ...(binary
+      ? [`native binary: ${(binary.bytes / 1e6).toFixed(2)} MB, ${binary.stripped ? "" : "not "}stripped`]
+      : []),
     "",
     ...stores.map(({ name, title, versions }) => `  ${name.padEnd(18)}${title} (${versions.join(", ")})`),
     ...skipped.map(({ name, reason }) => `  ${name.padEnd(18)}SKIPPED: ${reason}`),

@@ -11,7 +11,6 @@ import { STORES, makeRedisClient, versionsOf } from "./stores.mjs"
 import { WorkerProcess } from "./worker-process.mjs"
 import { selectWorkloads } from "./workloads.mjs"
 
-const RESULTS = new URL("./results.json", import.meta.url)
 const WARM_UP_SHARE = 0.2
 const HOUR_MS = 3_600_000
 const TTL_SLACK_S = 120
@@ -26,7 +25,7 @@ async function main() {
   }
 
   const server = await startServerProcess(options)
-  const inspector = makeRedisClient(redis, server.urls)
+  const inspector = makeRedisClient(redis, server.urls, server.ca)
   const workers = rows.map((row) => new WorkerProcess(row))
   const killWorkers = () => workers.forEach((worker) => worker.kill())
   // What is asked of a killed worker fails, and from there on everything ends as after any failure.
@@ -35,23 +34,23 @@ async function main() {
 
   try {
     await inspector.connect()
-    const { measured, skipped, cpuSource } = await openStores(workers, server.urls)
+    const { measured, skipped, cpuSource, binary } = await openStores(workers, server)
     const rounds = await measureAll({ measured, workloads, options, inspector })
     const results = {
-      ...describeMachine(await serverInfo(server.urls[0])),
+      ...describeMachine(await serverInfo(server.urls[0], server.ca)),
       cluster: options.cluster,
+      tls: options.tls,
       cpuSource,
+      binary,
       rounds: options.rounds,
       seconds: options.seconds,
-      stores: measured.map(({ row: { name, title, packages } }) => ({
-        name,
-        title,
-        versions: versionsOf({ packages }),
-      })),
+      stores: measured
+        .map(({ row }) => (options.tls ? { ...row, ...row.overTls } : row))
+        .map(({ name, title, packages }) => ({ name, title, versions: versionsOf({ packages }) })),
       skipped,
       workloads: summarize(workloads, rounds),
     }
-    writeFileSync(RESULTS, `${JSON.stringify(results, null, 2)}\n`)
+    writeFileSync(resultsOf(options), `${JSON.stringify(results, null, 2)}\n`)
     console.log(formatReport(results))
   } catch (error) {
     killWorkers()
@@ -64,22 +63,29 @@ async function main() {
   }
 }
 
-async function openStores(workers, urls) {
+// The chart draws results.json: one server, without TLS.
+function resultsOf({ cluster, tls }) {
+  return new URL(`./results${cluster ? "-cluster" : tls ? "-tls" : ""}.json`, import.meta.url)
+}
+
+async function openStores(workers, { urls, ca }) {
   const measured = []
   const skipped = []
   let cpuSource
+  let binary
   for (const worker of workers) {
-    const reply = await worker.ask("open", { urls, prefix: prefixOf(worker.row) })
+    const reply = await worker.ask("open", { urls, ca, prefix: prefixOf(worker.row) })
     if (reply.skipped) {
       skipped.push({ name: worker.row.name, reason: reply.skipped })
       console.error(`skipped ${worker.row.name} (${worker.row.title}): ${reply.skipped}`)
     } else {
       measured.push(worker)
       cpuSource = reply.cpuSource
+      binary ??= reply.binary
     }
   }
   if (measured.length === 0) throw new Error("No store could be loaded; run npm install.")
-  return { measured, skipped, cpuSource }
+  return { measured, skipped, cpuSource, binary }
 }
 
 // Returns, for each workload's name and store's name, the figures of every round.

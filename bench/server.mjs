@@ -1,8 +1,9 @@
 // Redis, under a process of its own: it is stopped even when the benchmark was killed and could not do it.
-import { startCluster } from "../__test__/support/topologies.mjs"
-import { startServer } from "../scripts/redis-server.mjs"
+import { makeCertificates, startCluster } from "../__test__/support/topologies.mjs"
+import { freePort, startServer } from "../scripts/redis-server.mjs"
 
-const server = process.argv[2] === "cluster" ? startCluster({ replicas: 0 }) : startServer()
+const START = { cluster: () => startCluster({ replicas: 0 }), tls: startTls, plain: startServer }
+const server = START[process.argv[2]]()
 
 process.on("disconnect", async () => {
   await (await server).stop()
@@ -11,5 +12,17 @@ process.on("disconnect", async () => {
 // Ctrl-C reaches every process of the terminal; what to do about it is the parent's to say.
 process.on("SIGINT", () => {})
 
-const { url, masters = [{ url }] } = await server
-process.send({ urls: masters.map((master) => master.url) })
+const { url, ca, masters = [{ url }] } = await server
+process.send({ urls: masters.map((master) => master.url), ca })
+
+async function startTls() {
+  const { args, ca, remove } = makeCertificates()
+  try {
+    const port = await freePort()
+    const { stop } = await startServer({ args: args(port) })
+    return { url: `rediss://127.0.0.1:${port}`, ca, stop }
+  } finally {
+    // Redis has read them.
+    remove()
+  }
+}

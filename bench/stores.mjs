@@ -7,7 +7,7 @@ export const BASELINE = "baseline"
 export const OURS = "native"
 
 // `load` only loads modules, so that a store that is not installed can be told from one that does not work.
-// It returns `open(urls, prefix)`, which resolves to `{store, close}`.
+// It returns `open(urls, prefix, ca)`, which resolves to `{store, close}`.
 export const STORES = [
   {
     name: BASELINE,
@@ -22,11 +22,13 @@ export const STORES = [
   {
     name: OURS,
     title: "connect-redis-native, adopting a redis 6 client",
+    overTls: { title: "connect-redis-native, with a url", packages: ["connect-redis-native"] },
     packages: ["connect-redis-native", "redis"],
     cluster: true,
     load() {
       const { RedisStore } = require("../index.js")
-      return openOverRedis(RedisStore, require("redis"))
+      const adopting = openOverRedis(RedisStore, require("redis"))
+      return (urls, prefix, ca) => (ca ? openByUrl(RedisStore, urls, prefix, ca) : adopting(urls, prefix))
     },
   },
   {
@@ -70,13 +72,19 @@ function refuseDelegation(store) {
   }
 }
 
-export function makeRedisClient({ createClient, createCluster }, urls) {
-  return urls.length === 1 ? createClient({ url: urls[0] }) : createCluster({ rootNodes: urls.map((url) => ({ url })) })
+export function makeRedisClient({ createClient, createCluster }, urls, ca) {
+  if (urls.length > 1) return createCluster({ rootNodes: urls.map((url) => ({ url })) })
+  return createClient({ url: urls[0], ...(ca && { socket: { tls: true, ca } }) })
+}
+
+async function openByUrl(RedisStore, [url], prefix, ca) {
+  const store = new RedisStore({ url, tls: { ca }, prefix })
+  return { store, close: () => store.close() }
 }
 
 function openOverRedis(RedisStore, redis) {
-  return async (urls, prefix) => {
-    const client = makeRedisClient(redis, urls)
+  return async (urls, prefix, ca) => {
+    const client = makeRedisClient(redis, urls, ca)
     failOnError(client)
     await client.connect()
     const store = new RedisStore({ client, prefix })
@@ -92,8 +100,8 @@ function openOverRedis(RedisStore, redis) {
 }
 
 function openOverIoredis(RedisStore, { Redis }, options) {
-  return async ([url], prefix) => {
-    const client = new Redis(url, { ...options, lazyConnect: true })
+  return async ([url], prefix, ca) => {
+    const client = new Redis(url, { ...options, lazyConnect: true, ...(ca && { tls: { ca } }) })
     failOnError(client)
     await client.connect()
     return {

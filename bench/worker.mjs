@@ -1,9 +1,13 @@
 // One store in a process of its own. The parent asks one thing at a time; every question gets one answer.
+import { readFileSync } from "node:fs"
+import { createRequire } from "node:module"
+
 import { mainThreadCpu } from "./main-thread-cpu.mjs"
 import { measure } from "./measure.mjs"
 import { Sessions } from "./sessions.mjs"
 import { findStore } from "./stores.mjs"
 
+const require = createRequire(import.meta.url)
 const SAMPLE = 100
 
 const row = findStore(process.argv[2])
@@ -12,15 +16,15 @@ let opened
 let closed = false
 
 const answers = {
-  async open({ urls, prefix }) {
+  async open({ urls, prefix, ca }) {
     let open
     try {
       open = row.load()
     } catch (error) {
       return { skipped: error.message.split("\n", 1)[0] }
     }
-    opened = await open(urls, prefix)
-    return { cpuSource: mainThreadCpu.source }
+    opened = await open(urls, prefix, ca)
+    return { cpuSource: mainThreadCpu.source, binary: describeBinary() }
   },
 
   async measure({ workload, expiryMs }) {
@@ -37,6 +41,15 @@ const answers = {
     closed = true
     return {}
   },
+}
+
+// Undefined for a store that has none.
+function describeBinary() {
+  const path = Object.keys(require.cache).find((name) => name.endsWith(".node"))
+  if (path === undefined) return undefined
+  const file = readFileSync(path)
+  // What strip leaves out, in the words of ELF.
+  return { bytes: file.length, stripped: !file.includes("\0.symtab\0") }
 }
 
 async function seeded(bytes) {
