@@ -29,7 +29,7 @@ impl Worker {
     /// asked before it, and before what is asked later.
     pub(super) fn ask(&mut self, id: u32, keyspace: Keyspace, deadline: Instant) {
         self.larger += 1;
-        let lanes = self.map.masters();
+        let lanes = self.map.masters().to_vec();
         let Some(&first_lane) = lanes.first() else {
             self.waiting.push((id, Work::Keyspace(keyspace), deadline));
             return;
@@ -87,7 +87,7 @@ impl Worker {
     /// A PING to every master of a cluster.
     pub(super) fn ping_each(&mut self, id: u32, deadline: Instant) {
         self.larger += 1;
-        let lanes = self.map.masters();
+        let lanes = self.map.masters().to_vec();
         if lanes.is_empty() {
             return self
                 .waiting

@@ -26,6 +26,8 @@ pub(super) struct Map {
     pub(super) lanes: Vec<Lane>,
     /// The lane of each slot of a cluster. None: there is no cluster, and one lane.
     slots: Option<Box<[Option<usize>]>>,
+    /// The lanes that hold keys; none as long as a cluster is unknown.
+    masters: Vec<usize>,
     holds: HashMap<u16, Hold>,
     /// Requests on slots that nobody is known to serve.
     unrouted: Vec<Job>,
@@ -57,6 +59,7 @@ impl Map {
             config: Arc::clone(config),
             lanes: Vec::new(),
             slots: None,
+            masters: vec![0],
             holds: HashMap::new(),
             unrouted: Vec::new(),
             discovery: Discovery::default(),
@@ -69,7 +72,7 @@ impl Map {
             }
             Servers::Sentinel(_) => map.lanes.push(Lane::new(config, Target::Master)),
             Servers::Cluster(_) => {
-                map.slots = Some(vec![None; SLOTS.into()].into());
+                map.serve(vec![None; SLOTS.into()].into());
                 map.discovery.due = Some(Instant::now());
                 map.discovery.unknown_since = map.discovery.due;
             }
@@ -87,14 +90,17 @@ impl Map {
     }
 
     /// The lanes that hold keys; none as long as a cluster is unknown.
-    pub(super) fn masters(&self) -> Vec<usize> {
-        let Some(slots) = &self.slots else {
-            return vec![0];
-        };
+    pub(super) fn masters(&self) -> &[usize] {
+        &self.masters
+    }
+
+    /// These lanes serve the slots of the cluster from now on.
+    fn serve(&mut self, slots: Box<[Option<usize>]>) {
         let mut masters: Vec<usize> = slots.iter().flatten().copied().collect();
         masters.sort_unstable();
         masters.dedup();
-        masters
+        self.masters = masters;
+        self.slots = Some(slots);
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -142,8 +148,9 @@ impl Map {
     /// A node says that `job`'s slot has moved to `endpoint`.
     pub(super) fn moved(&mut self, job: Job, endpoint: Endpoint) {
         let lane = self.lane_at(endpoint);
-        if let Some(slots) = &mut self.slots {
+        if let Some(mut slots) = self.slots.take() {
             slots[usize::from(job.slot)] = Some(lane);
+            self.serve(slots);
         }
         self.rediscover();
         self.hold(job, Instant::now());
@@ -274,9 +281,9 @@ impl Map {
             let lane = self.lane_at(endpoint);
             slots[usize::from(first)..=usize::from(last)].fill(Some(lane));
         }
-        self.slots = Some(slots);
+        self.serve(slots);
         self.resettle();
-        let masters = self.masters();
+        let masters = &self.masters;
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             if !masters.contains(&at) && lane.is_idle() && lane.flying().next().is_none() {
                 lane.link.retire();
@@ -375,23 +382,23 @@ impl Map {
         self.holds.is_empty() && self.unrouted.is_empty() && self.lanes.iter().all(Lane::is_calm)
     }
 
-    /// Whether there is nothing but one connection, and it is up.
+    /// Whether every server that holds keys is known and connected, and none is refused.
     pub(super) fn is_steady(&self) -> bool {
-        self.slots.is_none() && self.lanes.iter().all(|lane| lane.link.is_up())
+        !self.discovery.refusing && self.is_ready()
     }
 
     /// Whether all servers that hold keys are connected.
     pub(super) fn is_ready(&self) -> bool {
-        let masters = self.masters();
-        !masters.is_empty() && masters.iter().all(|&at| self.lanes[at].link.is_up())
+        let up = |&at: &usize| self.lanes[at].link.is_up();
+        !self.masters.is_empty() && self.masters.iter().all(up)
     }
 
     /// The circuit of the store: open as soon as that of one server is.
     pub(super) fn circuit(&self) -> Circuit {
         let mut circuits: Vec<_> = self
-            .masters()
-            .into_iter()
-            .map(|at| self.lanes[at].link.circuit())
+            .masters
+            .iter()
+            .map(|&at| self.lanes[at].link.circuit())
             .collect();
         if self.discovery.refusing {
             circuits.push(match self.discovery.running {
