@@ -93,6 +93,15 @@ impl Lane {
         }
     }
 
+    /// Reads what has come by now of what somebody outside watches, and says whether that was something.
+    pub(super) fn read_now(&mut self) -> bool {
+        !self.flight.is_empty()
+            && self
+                .link
+                .connection()
+                .is_some_and(|opened| opened.socket().is_some() && opened.read_now())
+    }
+
     /// The next reply that has come, and whose it is.
     pub(super) fn next_reply(&mut self) -> Result<Option<(Job, Frame)>, Error> {
         let Some(connection) = self.link.connection() else {

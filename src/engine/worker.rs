@@ -182,10 +182,17 @@ impl Worker {
             Reading::On
         };
         self.read(at);
-        let lane = &mut self.map.lanes[at];
-        if !lane.queue.is_empty() {
-            lane.dispatch();
-            lane.link.write_now();
+        // Of a cluster, what others have answered meanwhile goes the same way.
+        for other in 0..self.map.lanes.len() {
+            if other != at && self.map.lanes[other].read_now() {
+                self.read(other);
+            }
+        }
+        for lane in &mut self.map.lanes {
+            if !lane.queue.is_empty() {
+                lane.dispatch();
+                lane.link.write_now();
+            }
         }
         self.notice();
         self.deliver();
