@@ -4,7 +4,7 @@
 //! # The life of a `get`
 //!
 //! 1. `lib/redis-store.js` makes the key and puts a request into the batch of the event loop's turn.
-//! 2. On `setImmediate`, `lib/batch.js` hands the batch over in one call: [`binding`].
+//! 2. With the end of the turn, `lib/batch.js` hands the batch over in one call: [`binding`].
 //! 3. [`engine`] queues it and puts what waits on the wire, without waiting for replies.
 //! 4. [`connection`] encodes the [`command`]s of a turn into one write and cuts what comes back into
 //!    replies. Where the event loop is Node's and the socket plain, steps 3 to 5 run on its thread.
