@@ -102,6 +102,13 @@ impl Lane {
                 .is_some_and(|opened| opened.socket().is_some() && opened.read_now())
     }
 
+    /// Whether its connection has ended, which [`Self::poll_event`] has yet to tell.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.link
+            .connection()
+            .is_some_and(|connection| connection.has_ended())
+    }
+
     /// The next reply that has come, and whose it is.
     pub(super) fn next_reply(&mut self) -> Result<Option<(Job, Frame)>, Error> {
         let Some(connection) = self.link.connection() else {

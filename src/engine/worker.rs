@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     Circuit, Completion, Message, Notice, Reading, Request, Shared, Watch, Work,
     job::{Job, ReplyTo},
+    lane::Lane,
     link::LinkEvent,
     map::Map,
     stats::Stats,
@@ -170,7 +171,7 @@ impl Worker {
             .socket()
             .is_some_and(|socket| Arc::ptr_eq(socket, &watch.socket));
         if !is_watched || connection.has_ended() {
-            return (Reading::Ended, false);
+            return (Reading::Ended, true);
         }
         if !self.reading {
             return (Reading::On, false);
@@ -188,6 +189,8 @@ impl Worker {
                 self.read(other);
             }
         }
+        // The end of one is for this task to tell.
+        let ended = self.map.lanes.iter_mut().any(Lane::has_ended);
         for lane in &mut self.map.lanes {
             if !lane.queue.is_empty() {
                 lane.dispatch();
@@ -196,7 +199,7 @@ impl Worker {
         }
         self.notice();
         self.deliver();
-        let more = reading == Reading::Ended || self.closing.is_some() || !self.map.is_calm();
+        let more = ended || self.closing.is_some() || !self.map.is_calm();
         (reading, more)
     }
 
