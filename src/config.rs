@@ -159,7 +159,7 @@ pub struct Config {
     pub command_timeout: Duration,
     /// One more pending request than this is refused at once.
     pub max_pending: usize,
-    /// Whoever takes the answers waits for replies on plain sockets himself: see
+    /// Whoever takes the answers waits for replies himself: see
     /// [`Sink::watch`](crate::engine::Sink::watch).
     pub watched: bool,
     /// Swaps will be asked for: their script is loaded with every connection.

@@ -221,11 +221,14 @@ impl Connection {
 
     /// The same connection, whose replies somebody outside waits for, if that is possible.
     pub(super) fn watched(mut self) -> Result<Self, Error> {
-        self.stream = self
-            .stream
-            .watched()
-            .map_err(|error| Error::io(&self.endpoint, &error))?;
+        let watched = self.stream.watch();
+        watched.map_err(|error| Error::io(&self.endpoint, &error))?;
         Ok(self)
+    }
+
+    /// Whether [`Self::read_now`] is to be called until it says that there was nothing.
+    pub fn holds_back(&self) -> bool {
+        self.stream.holds_back()
     }
 
     /// What somebody outside is to watch; then [`Self::poll`] does not read.

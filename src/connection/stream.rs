@@ -1,6 +1,7 @@
 //! The byte stream below a connection: TCP, TLS over TCP, or a unix socket.
 
 use std::{
+    convert::identity,
     io,
     pin::Pin,
     sync::Arc,
@@ -34,49 +35,72 @@ use crate::{
 
 /// An open stream.
 pub enum Stream {
-    /// Plain TCP.
-    Tcp(TcpStream),
+    /// As it is.
+    Plain(Wire),
     /// TLS, verified.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Wire>>),
+}
+
+/// What carries the bytes.
+pub enum Wire {
+    /// TCP.
+    Tcp(TcpStream),
     /// A unix socket.
     #[cfg(unix)]
     Unix(UnixStream),
-    /// A plain socket whose replies somebody outside waits for.
+    /// A socket whose replies somebody outside waits for.
     #[cfg(unix)]
     Watched(Watched),
 }
 
 impl Stream {
+    fn wire(&self) -> &Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// Leaves it to somebody else to wait for what comes: from here on nothing wakes a task that
-    /// reads. A stream of which that cannot be done stays as it is.
+    /// reads.
     #[cfg(unix)]
     #[expect(
         deprecated,
         reason = "its successor is unsafe for what cannot happen here: the socket is owned, and open until the last owner drops it"
     )]
-    pub fn watched(self) -> io::Result<Self> {
-        let socket = match self {
-            Self::Tcp(stream) => Socket::from(stream.into_std()?),
-            Self::Unix(stream) => Socket::from(stream.into_std()?),
-            other => return Ok(other),
+    pub fn watch(&mut self) -> io::Result<()> {
+        let wire = match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(stream) => stream.get_mut().0,
+        };
+        let socket = match &*wire {
+            Wire::Tcp(stream) => SockRef::from(stream).try_clone()?,
+            Wire::Unix(stream) => SockRef::from(stream).try_clone()?,
+            Wire::Watched(_) => return Ok(()),
         };
         let socket = AsyncFd::with_interest(Arc::new(socket), Interest::WRITABLE)?;
-        Ok(Self::Watched(Watched(socket)))
+        *wire = Wire::Watched(Watched(socket));
+        Ok(())
     }
 
     /// Nobody can do that here.
     #[cfg(not(unix))]
-    pub fn watched(self) -> io::Result<Self> {
-        Ok(self)
+    pub fn watch(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
     /// What is to be watched, if anything.
     pub fn socket(&self) -> Option<&Arc<Socket>> {
-        match self {
+        match self.wire() {
             #[cfg(unix)]
-            Self::Watched(Watched(socket)) => Some(socket.get_ref()),
+            Wire::Watched(Watched(socket)) => Some(socket.get_ref()),
             _ => None,
         }
+    }
+
+    /// Whether it may hold bytes that the socket does not show any more.
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 }
 
@@ -145,16 +169,16 @@ pub async fn connect(
             let tcp = connect_tcp(host, *port).await.map_err(named)?;
             tune(&tcp, config).map_err(named)?;
             match security {
-                None => Ok(Stream::Tcp(tcp)),
+                None => Ok(Stream::Plain(Wire::Tcp(tcp))),
                 Some(settings) => Ok(Stream::Tls(Box::new(
-                    tls::handshake(settings, host, endpoint, tcp).await?,
+                    tls::handshake(settings, host, endpoint, Wire::Tcp(tcp)).await?,
                 ))),
             }
         }
         #[cfg(unix)]
-        Endpoint::Unix(path) => Ok(Stream::Unix(
+        Endpoint::Unix(path) => Ok(Stream::Plain(Wire::Unix(
             UnixStream::connect(path).await.map_err(named)?,
-        )),
+        ))),
         #[cfg(not(unix))]
         Endpoint::Unix(_) => Err(Error::new(
             crate::error::ErrorCode::Options,
@@ -186,56 +210,56 @@ fn tune(tcp: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls the same method of whichever stream it is.
+/// Implements reading and writing by those of whichever it is.
 macro_rules! either {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Stream::Tcp(stream) => {
-                let $stream = Pin::new(stream);
-                $call
+    ($type:ty { $($(#[$only:meta])? $variant:path => $inner:expr,)* }) => {
+        impl AsyncRead for $type {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buffer: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($(#[$only])? $variant(stream) => Pin::new($inner(stream)).poll_read(cx, buffer),)*
+                }
             }
-            Stream::Tls(stream) => {
-                let $stream = Pin::new(&mut **stream);
-                $call
+        }
+
+        impl AsyncWrite for $type {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $($(#[$only])? $variant(stream) => Pin::new($inner(stream)).poll_write(cx, bytes),)*
+                }
             }
-            #[cfg(unix)]
-            Stream::Unix(stream) => {
-                let $stream = Pin::new(stream);
-                $call
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($(#[$only])? $variant(stream) => Pin::new($inner(stream)).poll_flush(cx),)*
+                }
             }
-            #[cfg(unix)]
-            Stream::Watched(stream) => {
-                let $stream = Pin::new(stream);
-                $call
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($(#[$only])? $variant(stream) => Pin::new($inner(stream)).poll_shutdown(cx),)*
+                }
             }
         }
     };
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(cx, buffer))
-    }
-}
+either!(Stream {
+    Stream::Plain => identity,
+    Stream::Tls => Box::as_mut,
+});
 
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_shutdown(cx))
-    }
-}
+either!(Wire {
+    Wire::Tcp => identity,
+    #[cfg(unix)]
+    Wire::Unix => identity,
+    #[cfg(unix)]
+    Wire::Watched => identity,
+});

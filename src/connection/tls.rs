@@ -11,9 +11,9 @@ use rustls::{
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::stream::Wire;
 use crate::{
     config::{Endpoint, Tls},
     error::{Error, ErrorCode},
@@ -24,8 +24,8 @@ pub async fn handshake(
     settings: &Tls,
     host: &str,
     endpoint: &Endpoint,
-    tcp: TcpStream,
-) -> Result<TlsStream<TcpStream>, Error> {
+    tcp: Wire,
+) -> Result<TlsStream<Wire>, Error> {
     let name = settings.servername.as_deref().unwrap_or(host);
     let name = ServerName::try_from(name.to_owned()).map_err(|_| {
         option(

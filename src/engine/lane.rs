@@ -95,11 +95,16 @@ impl Lane {
 
     /// Reads what has come by now of what somebody outside watches, and says whether that was something.
     pub(super) fn read_now(&mut self) -> bool {
-        !self.flight.is_empty()
-            && self
-                .link
-                .connection()
-                .is_some_and(|opened| opened.socket().is_some() && opened.read_now())
+        self.link
+            .connection()
+            .is_some_and(|opened| opened.socket().is_some() && opened.read_now())
+    }
+
+    /// See [`Connection::holds_back`](crate::connection::Connection::holds_back).
+    pub(super) fn holds_back(&mut self) -> bool {
+        self.link
+            .connection()
+            .is_some_and(|opened| opened.holds_back())
     }
 
     /// Whether its connection has ended, which [`Self::poll_event`] has yet to tell.

@@ -176,17 +176,16 @@ impl Worker {
         if !self.reading {
             return (Reading::On, false);
         }
-        connection.read_now();
-        let reading = if connection.has_ended() {
+        self.read_now(at);
+        let reading = if self.map.lanes[at].has_ended() {
             Reading::Ended
         } else {
             Reading::On
         };
-        self.read(at);
         // Of a cluster, what others have answered meanwhile goes the same way.
         for other in 0..self.map.lanes.len() {
-            if other != at && self.map.lanes[other].read_now() {
-                self.read(other);
+            if other != at && self.map.lanes[other].flying().next().is_some() {
+                self.read_now(other);
             }
         }
         // The end of one is for this task to tell.
@@ -201,6 +200,16 @@ impl Worker {
         self.deliver();
         let more = ended || self.closing.is_some() || !self.map.is_calm();
         (reading, more)
+    }
+
+    /// Reads what the socket of a watched connection, which will tell of more, has now.
+    fn read_now(&mut self, at: usize) {
+        while self.map.lanes[at].read_now() {
+            self.read(at);
+            if !self.map.lanes[at].holds_back() {
+                break;
+            }
+        }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -260,7 +269,10 @@ impl Worker {
                 self.larger -= 1;
                 self.answer(completion.id, completion.outcome);
             }
-            Message::Resume => self.reading = true,
+            Message::Resume => {
+                self.reading = true;
+                self.read_waiting();
+            }
             Message::Wake => {}
             Message::Close(id) => {
                 self.shared.pending.fetch_add(1, Ordering::Relaxed);

@@ -9,16 +9,7 @@ impl Worker {
     /// Answers everything whose deadline has come.
     pub(super) fn expire(&mut self) {
         self.timer_at = None;
-        // Whoever watches may have been busy while the replies came.
-        for at in 0..self.map.lanes.len() {
-            while self.reading
-                && let Some(connection) = self.map.lanes[at].link.connection()
-                && connection.socket().is_some()
-                && connection.read_now()
-            {
-                self.read(at);
-            }
-        }
+        self.read_waiting();
         let now = Instant::now();
         let mut silent = Vec::new();
         for at in 0..self.map.lanes.len() {
@@ -55,6 +46,16 @@ impl Worker {
             self.larger -= 1;
             let error = self.unrouted_error();
             self.finish_waiting(id, &work, error);
+        }
+    }
+
+    /// Reads all that has come on watched connections: whoever watches them may have been busy, or
+    /// had no room, and what TLS holds back no socket tells of.
+    pub(super) fn read_waiting(&mut self) {
+        for at in 0..self.map.lanes.len() {
+            while self.reading && self.map.lanes[at].read_now() {
+                self.read(at);
+            }
         }
     }
 
