@@ -346,7 +346,11 @@ async function allOf(store) {
 async function parsed(store, sid, text) {
   try {
     const session = await promised((callback) => parse(store, sid, text, callback))
-    if (session === null) return undefined
+    if (session === null) {
+      if (text.trim() === "null") throw decodeError(sid)
+      // It has outlived its lifetime.
+      return undefined
+    }
     if (!Object.hasOwn(session, "id")) session.id = sid
     return session
   } catch (error) {
