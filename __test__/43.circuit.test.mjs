@@ -114,6 +114,50 @@ test("with emitConnectionEvents an Express app does without sessions while Redis
   await server.stop()
 })
 
+test("one that fails while the store closes leaves no save without an answer", async () => {
+  const MERGE = 10
+  const server = await startServer()
+  const other = new RedisStore({ url: server.url })
+  const binding = require("../lib/load.js").load()
+  const Native = binding.RedisStore
+  binding.RedisStore = class {
+    constructor(settings, wake, ask) {
+      this.native = new Native(settings, () => wake(), ask)
+      this.wake = wake
+    }
+    submit(count, used, rows, text) {
+      this.crashed = rows[1] === MERGE
+      if (this.crashed) setImmediate(this.wake)
+      else this.native.submit(count, used, rows, text)
+    }
+    drain(answers) {
+      if (!this.crashed) return this.native.drain(answers)
+      answers.set([1, 0, -1, 6, 6])
+      return ["src/engine/larger.rs:1:1"]
+    }
+    close(id) {
+      this.native.close(id)
+    }
+  }
+  try {
+    const store = new RedisStore({ url: server.url, onConflict: "merge" })
+    await store.set("sid", data)
+    const load = async () => store.createSession({ sessionID: "sid", sessionStore: store }, await store.get("sid"))
+    const sessions = [await load(), await load()]
+    await other.set("sid", { ...data, other: true })
+    const saved = Promise.allSettled(sessions.map((session, n) => store.set("sid", Object.assign(session, { n }))))
+    const closed = store.close()
+    const codes = (await saved).map(({ reason }) => reason?.code)
+    assert.deepEqual(codes, ["ERR_REDIS_STORE_CONNECT", "ERR_REDIS_STORE_CLOSED"])
+    await closed
+    assert.equal(store.stats().pending, 0)
+  } finally {
+    binding.RedisStore = Native
+  }
+  await other.close()
+  await server.stop()
+})
+
 test("a native half that fails is an error of what was pending, and the next request starts another", async () => {
   const server = await startServer()
   const binding = require("../lib/load.js").load()

@@ -93,6 +93,42 @@ describe("a cluster under load", () => {
     assert.deepEqual(load.account.codes, {})
   })
 
+  test("the circuit closes when the nodes tell again who serves what, be all masters up meanwhile", async () => {
+    const own = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), emitConnectionEvents: true })
+    const said = []
+    for (const event of ["connect", "disconnect"]) own.on(event, () => said.push(event))
+    await own.get("a")
+    await until("all masters", () => said.length === 1)
+    // New connections are refused, the open ones are not.
+    const demand = async (password) => {
+      for (const { port } of cluster.servers) await cluster.command(port, "CONFIG", "SET", "requirepass", password)
+    }
+    await demand("secret")
+    const [from, to] = [cluster.masters[1], cluster.masters[0]]
+    // A session id whose slot that one serves.
+    let sid = 0
+    while (
+      await cluster.command(from.port, "GET", own.prefix + sid).then(
+        () => false,
+        () => true,
+      )
+    )
+      sid++
+    sid = String(sid)
+    const slot = await cluster.command(from.port, "CLUSTER", "KEYSLOT", own.prefix + sid)
+    const [fromId, toId] = await Promise.all([from, to].map(({ port }) => cluster.command(port, "CLUSTER", "MYID")))
+    await cluster.command(to.port, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromId)
+    await cluster.command(from.port, "CLUSTER", "SETSLOT", slot, "MIGRATING", toId)
+    for (const { port } of [to, from]) await cluster.command(port, "CLUSTER", "SETSLOT", slot, "NODE", toId)
+    assert.equal(await own.get(sid), null)
+    await until("the circuit to open", () => own.state !== "closed")
+    assert.equal(await own.get(sid), null)
+    await demand("")
+    await until("the circuit to close", () => own.state === "closed")
+    assert.deepEqual(said, ["connect", "disconnect", "connect"])
+    await own.close()
+  })
+
   test("a replica takes over by CLUSTER FAILOVER", async (t) => {
     const load = await underLoad(store)
     const replica = cluster.replicas[0]

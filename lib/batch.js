@@ -140,7 +140,7 @@ class Batch {
     const error =
       cause instanceof RedisStoreError ? cause : new RedisStoreError("ERR_REDIS_STORE_CONNECT", message, cause)
     for (const { request } of this.#waiting.splice(0)) {
-      this.#release()
+      this.release()
       this.#refuse(request, error)
     }
   }
@@ -166,7 +166,7 @@ class Batch {
     }
     for (const { add } of this.#waiting.splice(0)) {
       add()
-      this.#release()
+      this.release()
     }
     this.#flush()
   }
@@ -269,7 +269,7 @@ class Batch {
 
   /** Whether a request can be sent now; if not, `add` sends it later or it has been refused. */
   #accepts(request, add) {
-    if (this.#closed && !request.follows) {
+    if (this.#closed && (this.#store === undefined || !request.follows)) {
       const error = new RedisStoreError(
         "ERR_REDIS_STORE_CLOSED",
         "The store is closed; make a new RedisStore to go on.",
@@ -284,7 +284,7 @@ class Batch {
       return false
     }
     if (this.#store !== undefined) return true
-    this.#keep()
+    this.keep()
     this.#waiting.push({ request, add })
     return false
   }
@@ -299,7 +299,7 @@ class Batch {
     const id = this.#free.length > 0 ? this.#free.pop() : this.#requests.length
     this.#requests[id] = request
     if (request.trace !== undefined) this.#join(request.trace)
-    this.#keep()
+    this.keep()
     return id
   }
 
@@ -313,26 +313,18 @@ class Batch {
     this.#requests[id] = undefined
     this.#free.push(id)
     this.#pendingBytes -= request.bytes
-    this.#release()
+    this.release()
     return request
   }
 
-  /** Something is pending that is no command: it keeps the process alive, and close() waits for it. */
+  /** Something is pending, a command or not: it keeps the process alive, and close() waits for it. */
   keep() {
-    this.#keep()
-  }
-
-  release() {
-    this.#release()
-  }
-
-  #keep() {
     if (this.#pending++ > 0) return
     busy.add(this)
     if (busy.size === 1) alive.ref()
   }
 
-  #release() {
+  release() {
     if (--this.#pending > 0) return
     busy.delete(this)
     if (busy.size === 0) alive.unref()
@@ -484,7 +476,7 @@ class Batch {
     this.#used = 0
     this.#traces = []
     for (const request of pending) {
-      this.#release()
+      this.release()
       this.#refuse(request, error)
     }
     this.#tell("error", error)

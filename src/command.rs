@@ -159,8 +159,8 @@ pub struct Swap {
 /// The commands that compare and write in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwapBy {
-    /// `SET … IFEQ`, which Valkey has since 8.1 and Redis since 8.4, and which does not tell what is
-    /// there instead: <https://valkey.io/commands/set/>
+    /// `SET … IFEQ … GET`, which Valkey has since 8.1 and Redis since 8.4. The reply is what was there
+    /// before, written over or not: <https://valkey.io/commands/set/>
     Set,
     /// A script that Redis has loaded: <https://redis.io/docs/latest/commands/evalsha/>
     EvalSha,
@@ -180,20 +180,19 @@ impl Swap {
         })
     }
 
-    /// By which command it is to be asked again, after this outcome.
-    pub fn again(&self, outcome: &Result<Reply, Error>) -> Option<SwapBy> {
-        let refusal = |error: &Error| error.cause.clone();
-        match (self.by, outcome) {
-            (SwapBy::Set, Ok(Reply::Nil)) => Some(SwapBy::EvalSha),
+    /// By which command it is to be asked again, after this error.
+    pub fn again(&self, error: &Error) -> Option<SwapBy> {
+        match (self.by, error.cause.as_deref()) {
             // A syntax error: whatever its version, it has no IFEQ.
-            (SwapBy::Set, Err(error)) if refusal(error).as_deref() == Some("ERR") => {
-                Some(SwapBy::EvalSha)
-            }
-            (SwapBy::EvalSha, Err(error)) if refusal(error).as_deref() == Some("NOSCRIPT") => {
-                Some(SwapBy::Eval)
-            }
+            (SwapBy::Set, Some("ERR")) => Some(SwapBy::EvalSha),
+            (SwapBy::EvalSha, Some("NOSCRIPT")) => Some(SwapBy::Eval),
             _ => None,
         }
+    }
+
+    /// Whether SET has written over `before`, or had done so when its reply was lost.
+    fn has_set(&self, before: &[u8]) -> bool {
+        self.by == SwapBy::Set && (before == self.base || before == self.value)
     }
 }
 
@@ -296,6 +295,7 @@ impl Command {
             (Self::Get { .. }, Value::Nil) => Ok(Reply::Nil),
             (Self::Set { .. } | Self::Swap(_), Value::Okay) => Ok(Reply::Ok),
             (Self::Set { .. } | Self::Swap(_), Value::Nil) => Ok(Reply::Nil),
+            (Self::Swap(swap), Value::BulkString(before)) if swap.has_set(&before) => Ok(Reply::Ok),
             (Self::Swap(_), Value::BulkString(now)) => Ok(Reply::Text(now)),
             (Self::Pttl { .. }, Value::Int(count)) => Ok(Reply::Count(count)),
             (Self::Expire { .. } | Self::Del { .. } | Self::Unlink { .. }, Value::Int(count)) => {

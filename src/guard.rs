@@ -7,7 +7,7 @@ use redis::Script;
 use serde_json::{Map, Value};
 
 use crate::{
-    command::{Command, Expiry, Reply, Swap, SwapBy},
+    command::{Command, Expiry, Reply, Swap},
     error::{Error, ErrorCode},
 };
 
@@ -64,9 +64,7 @@ impl Conflict {
             } else {
                 self.expiry
             };
-            let mut swap = Swap::new(self.key.clone(), theirs, merged.text, expiry);
-            // Others are at it: what they write is wanted back at once.
-            swap.by = SwapBy::EvalSha;
+            let swap = Swap::new(self.key.clone(), theirs, merged.text, expiry);
             match run(Command::Swap(swap)).await? {
                 Reply::Text(now) => theirs = now,
                 Reply::Ok => {

@@ -23,7 +23,7 @@ impl Command {
             Self::Swap(swap) => {
                 let script = match swap.by {
                     SwapBy::Set => {
-                        let condition: &[&[u8]] = &[b"IFEQ", &swap.base];
+                        let condition: &[&[u8]] = &[b"IFEQ", &swap.base, b"GET"];
                         return set(out, &swap.key, &swap.value, swap.expiry, condition);
                     }
                     SwapBy::EvalSha => guard::swap_hash(),

@@ -137,23 +137,27 @@ impl Lane {
     pub(super) fn give_up(&mut self, error: Error, hopeless: bool) -> Vec<Job> {
         self.link.lost(error, hopeless);
         self.timeouts_in_a_row = 0;
-        // A SET whose key is written again by a later request must not come after it.
-        let mut written: HashSet<Vec<u8>> = self
-            .queue
-            .iter()
-            .filter_map(|job| job.command.written_key().map(<[u8]>::to_vec))
+        let flown = std::mem::take(&mut self.flight).into_iter().flatten();
+        let waiting = std::mem::take(&mut self.queue).into_iter();
+        let mut jobs: Vec<(Job, bool)> = flown
+            .map(|job| (job, true))
+            .chain(waiting.map(|job| (job, false)))
             .collect();
+        // One that is asked again may be on the wire, or wait, behind later ones.
+        jobs.sort_by_key(|(job, _)| job.seq);
+        // A SET whose key is written again by a later request must not come after it.
+        let mut written: HashSet<Vec<u8>> = HashSet::new();
         let mut refused = Vec::new();
-        for mut job in std::mem::take(&mut self.flight).into_iter().flatten().rev() {
-            let is_write = job.command.is_write();
+        for (mut job, flown) in jobs.into_iter().rev() {
             let superseded = job
                 .command
                 .written_key()
                 .is_some_and(|key| !written.insert(key.to_vec()));
-            if matches!(job.reply_to, ReplyTo::Nobody) {
+            if !flown {
+                self.queue.push_front(job);
+            } else if matches!(job.reply_to, ReplyTo::Nobody) {
                 continue;
-            }
-            if job.retried || (is_write && superseded) {
+            } else if job.retried || (job.command.is_write() && superseded) {
                 refused.push(job);
             } else {
                 job.retried = true;
@@ -186,5 +190,82 @@ impl Lane {
         let flying = self.flying().find(waits).map(|job| job.deadline);
         let queued = self.queue.front().map(|job| job.deadline);
         [flying, queued].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        command::{Command, Expiry, Swap},
+        config::{Credentials, Endpoint, Servers},
+        error::ErrorCode,
+    };
+
+    fn swap(seq: u64) -> Job {
+        let swap = Swap::new(b"k".into(), b"base".into(), b"mine".into(), Expiry::Never);
+        job(seq, Command::Swap(swap))
+    }
+
+    fn set(seq: u64) -> Job {
+        let set = Command::Set {
+            key: b"k".into(),
+            value: b"later".into(),
+            expiry: Expiry::Never,
+            only_existing: false,
+        };
+        job(seq, set)
+    }
+
+    fn job(seq: u64, command: Command) -> Job {
+        let id = u32::try_from(seq).expect("small");
+        let mut job = Job::new(command, ReplyTo::Caller(id), Instant::now());
+        job.seq = seq;
+        job
+    }
+
+    fn seqs<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Vec<u64> {
+        jobs.into_iter().map(|job| job.seq).collect()
+    }
+
+    #[test]
+    fn of_two_writes_the_later_one_is_repeated_wherever_the_earlier_one_waits_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let _runtime = runtime.enter();
+        let endpoint = Endpoint::Tcp {
+            host: "127.0.0.1".into(),
+            port: 1,
+        };
+        let config = Arc::new(Config {
+            servers: Servers::One(endpoint.clone()),
+            tls: None,
+            credentials: Credentials::default(),
+            credentials_source: None,
+            database: 0,
+            client_name: None,
+            connect_timeout: Duration::from_secs(1),
+            command_timeout: Duration::from_secs(1),
+            max_pending: 10,
+            watched: false,
+            swaps: true,
+            touch_after: Duration::ZERO,
+        });
+        let lost = || Error::new(ErrorCode::Connect, "lost");
+        // Asked again on the wire, behind what was made after it.
+        let mut lane = Lane::new(&config, Target::Server(endpoint.clone()));
+        lane.flight.extend([Some(set(2)), Some(swap(1))]);
+        assert_eq!(seqs(&lane.give_up(lost(), false)), [1]);
+        assert_eq!(seqs(&lane.queue), [2]);
+        // To be asked again, and not on the wire yet.
+        let mut lane = Lane::new(&config, Target::Server(endpoint));
+        lane.flight.push_back(Some(set(2)));
+        lane.enqueue(swap(1));
+        assert_eq!(seqs(&lane.give_up(lost(), false)), [0; 0]);
+        assert_eq!(seqs(&lane.queue), [1, 2]);
     }
 }

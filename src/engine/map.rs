@@ -117,12 +117,8 @@ impl Map {
         self.place(job);
     }
 
-    /// Queues a request again, at once and before those that were made after it.
-    pub(super) fn again(&mut self, job: Job) {
-        self.place(job);
-    }
-
-    fn place(&mut self, job: Job) {
+    /// Queues a request where its key is, before those that wait there and were made after it.
+    pub(super) fn place(&mut self, job: Job) {
         if let Some(lane) = job.pinned {
             self.lanes[lane].enqueue(job);
         } else if let Some(hold) = self.holds.get_mut(&job.slot) {

@@ -390,7 +390,7 @@ impl Worker {
 
     /// Tells listeners what has changed.
     fn notice(&mut self) {
-        if self.map.is_steady() && self.ready {
+        if self.ready && self.circuit == Circuit::Closed && self.map.is_steady() {
             return;
         }
         let circuit = self.map.circuit();

@@ -58,12 +58,12 @@ impl Worker {
         let turned = redirection(&value, self.map.lanes[at].target.endpoint());
         let outcome = job.command.reply(value);
         self.remember(&job, &outcome);
-        if let Command::Swap(swap) = &mut job.command
-            && let Some(by) = swap.again(&outcome)
+        if let (Command::Swap(swap), Err(error)) = (&mut job.command, &outcome)
+            && let Some(by) = swap.again(error)
             && !matches!(job.reply_to, ReplyTo::Nobody)
         {
             swap.by = by;
-            return self.map.again(job);
+            return self.map.place(job);
         }
         let cluster = self.map.is_cluster();
         let turned = match turned {
