@@ -3,42 +3,10 @@
 const { debug, isDebugged } = require("./diagnostics.js")
 const { RedisStoreError } = require("./errors.js")
 const { load: loadBinding } = require("./load.js")
+const { COMMAND, OPERATION } = require("./operations.js")
 const { ask } = require("./request.js")
 const { Counts } = require("./stats.js")
 
-/** The numbers that src/binding/submission.rs gives to operations. */
-const OPERATION = {
-  get: 0,
-  set: 1,
-  expire: 2,
-  del: 3,
-  mget: 4,
-  length: 5,
-  ids: 6,
-  clear: 7,
-  replace: 8,
-  swap: 9,
-  merge: 10,
-  pttl: 11,
-  ping: 12,
-}
-
-/** What each is to Redis, or begins with. */
-const COMMAND = [
-  "get",
-  "set",
-  "pexpire",
-  "del",
-  "mget",
-  "scan",
-  "scan",
-  "scan",
-  "set",
-  "evalsha",
-  "evalsha",
-  "pttl",
-  "ping",
-]
 const REQUEST_COLUMNS = 5
 
 /** The numbers that src/binding/delivery.rs gives to answers. */
@@ -516,4 +484,4 @@ function errorOf(code, message, cause) {
   return new RedisStoreError(codes[code], message, cause == null ? undefined : new Error(cause))
 }
 
-module.exports = { Batch, COMMAND, OPERATION }
+module.exports = { Batch }

@@ -2,7 +2,7 @@
 
 const { performance } = require("node:perf_hooks")
 
-const { COMMAND, OPERATION } = require("./batch.js")
+const { COMMAND, OPERATION } = require("./operations.js")
 const { RedisStoreError, optionError } = require("./errors.js")
 const { ask } = require("./request.js")
 const { Counts } = require("./stats.js")

@@ -2,8 +2,8 @@
 
 const { performance } = require("node:perf_hooks")
 
-const { OPERATION } = require("./batch.js")
 const { RedisStoreError, decodeError, optionError, sidHash } = require("./errors.js")
+const { OPERATION } = require("./operations.js")
 const { Request } = require("./request.js")
 const { FOR_EVER } = require("./ttl.js")
 

@@ -1,10 +1,10 @@
 "use strict"
 
 const { connect, openBackend } = require("./backend.js")
-const { OPERATION } = require("./batch.js")
 const { announce } = require("./diagnostics.js")
 const { argumentError, decodeError, optionError, shown } = require("./errors.js")
 const { Guard } = require("./guard.js")
+const { OPERATION } = require("./operations.js")
 const { readOptions } = require("./options.js")
 const { Request, ask, promised } = require("./request.js")
 const { FOR_EVER, ttlMs } = require("./ttl.js")

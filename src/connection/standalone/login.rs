@@ -1,0 +1,188 @@
+//! How a connection begins: who we are, which database, and what the server is.
+
+use redis::{Pipeline, ServerError, Value};
+
+use super::Connection;
+use crate::{
+    config::{Config, Credentials, Tls},
+    error::Error,
+    guard,
+};
+
+/// What a connection begins with.
+pub struct Login<'a> {
+    pub credentials: Credentials,
+    pub tls: Option<&'a Tls>,
+    pub database: u32,
+    pub client_name: Option<&'a str>,
+    /// The script of swaps is to be loaded, and whether the server can do without is to be found out.
+    pub swaps: bool,
+}
+
+impl<'a> Login<'a> {
+    /// As the settings of the store say.
+    pub async fn of(config: &'a Config) -> Result<Self, Error> {
+        Ok(Self {
+            credentials: config.credentials().await?,
+            tls: config.tls.as_ref(),
+            database: config.database,
+            client_name: config.client_name.as_deref(),
+            swaps: config.swaps,
+        })
+    }
+}
+
+/// A connection as the server knows it. Ids begin anew when a server does, addresses come from us:
+/// only both together are nobody else.
+#[derive(Clone)]
+pub struct Identity {
+    id: i64,
+    address: String,
+}
+
+impl Connection {
+    /// Everything at once. PING shows that the server is Redis, takes our commands and has its data.
+    pub(super) async fn log_in(
+        &mut self,
+        login: &Login<'_>,
+        predecessor: Option<&Identity>,
+    ) -> Result<(), Error> {
+        let mut question = Pipeline::new();
+        let Credentials { username, password } = &login.credentials;
+        if let Some(password) = password {
+            question.cmd("AUTH").arg(username).arg(password);
+        }
+        if login.database != 0 {
+            question.cmd("SELECT").arg(login.database);
+        }
+        question.cmd("CLIENT").arg("ID");
+        question.cmd("CLIENT").arg("INFO");
+        if login.swaps {
+            // Refused by some ACLs; then the script is sent along.
+            let load = question.cmd("SCRIPT").arg("LOAD");
+            load.arg(guard::SWAP);
+            question.cmd("INFO").arg("server");
+        }
+        if let Some(name) = login.client_name {
+            question.cmd("CLIENT").arg("SETNAME").arg(name);
+        }
+        if let Some(Identity { id, address }) = predecessor {
+            let kill = question.cmd("CLIENT").arg("KILL");
+            kill.arg("ID").arg(id).arg("ADDR").arg(address);
+        }
+        question.cmd("PING");
+        let mut replies = self.ask(&question).await?.into_iter();
+        let refusal = match (password, replies.as_slice().first()) {
+            (Some(_), Some(Value::ServerError(error))) => {
+                Some(Error::login(&self.endpoint, "AUTH", error))
+            }
+            _ => None,
+        };
+        if password.is_some() {
+            replies.next();
+        }
+        // A password that the server does not ask for is left out, as ioredis and redis 2 and 3 do:
+        // whether it asks, PING tells. One of an ACL user is not.
+        match (&refusal, replies.as_slice().last()) {
+            (Some(refusal), _) if username.is_some() => return Err(refusal.clone()),
+            (Some(refusal), Some(Value::ServerError(error))) if error.code() == "NOAUTH" => {
+                return Err(refusal.clone());
+            }
+            _ => {}
+        }
+        if login.database != 0
+            && let Some(Value::ServerError(error)) = replies.next()
+        {
+            return Err(Error::login(&self.endpoint, "SELECT", &error));
+        }
+        let (id, info) = (replies.next(), replies.next());
+        if login.swaps {
+            self.compares = replies.nth(1).is_some_and(|info| compares(&info));
+        }
+        match replies.next_back() {
+            Some(Value::ServerError(error)) => self.tolerate(&error)?,
+            Some(Value::SimpleString(_)) => {}
+            _ => return Err(Error::not_redis(&self.endpoint)),
+        }
+        if let (Some(Value::Int(id)), Some(address)) = (id, info.as_ref().and_then(address_of)) {
+            self.identity = Some(Identity { id, address });
+        }
+        Ok(())
+    }
+
+    /// An error is as good a sign of life as a reply, be it that the ACL denies us PING or that a
+    /// script is running; but not one that says that it will answer nothing.
+    fn tolerate(&self, error: &ServerError) -> Result<(), Error> {
+        match error.code() {
+            "NOAUTH" | "LOADING" | "MASTERDOWN" => Err(Error::login(&self.endpoint, "PING", error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the server has `SET … IFEQ`, by what INFO says of its version.
+fn compares(info: &Value) -> bool {
+    let Value::BulkString(text) = info else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(text);
+    let version = |field: &str| {
+        let version = text.lines().find_map(|line| line.strip_prefix(field))?;
+        let mut numbers = version.split('.').map(|number| number.parse().ok());
+        Some((numbers.next()??, numbers.next()??))
+    };
+    // Valkey also says that it is Redis 7.2.
+    match version("valkey_version:") {
+        Some(valkey) => valkey >= (8, 1),
+        None => version("redis_version:").is_some_and(|redis: (u32, u32)| redis >= (8, 4)),
+    }
+}
+
+/// The address of a connection in the reply to CLIENT INFO, which Redis has since 6.2.
+fn address_of(info: &Value) -> Option<String> {
+    let Value::BulkString(text) = info else {
+        return None;
+    };
+    let text = String::from_utf8_lossy(text);
+    let address = text
+        .split(' ')
+        .find_map(|field| field.strip_prefix("addr="))?;
+    Some(address.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::compares;
+
+    #[test]
+    fn the_version_tells_whether_set_compares() {
+        for (info, wanted) in [
+            (
+                "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n",
+                false,
+            ),
+            ("# Server\r\nredis_version:8.2.9\r\n", false),
+            ("# Server\r\nredis_version:8.4.0\r\n", true),
+            ("# Server\r\nredis_version:10.0.0\r\n", true),
+            (
+                "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n",
+                false,
+            ),
+            (
+                "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.0\r\n",
+                true,
+            ),
+            (
+                "redis_version:255.255.255\r\nvalkey_version:7.2.5\r\n",
+                false,
+            ),
+            ("redis_version:unstable\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(compares(&Value::BulkString(info.into())), wanted, "{info}");
+        }
+        assert!(!compares(&Value::Nil));
+    }
+}
