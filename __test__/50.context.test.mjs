@@ -177,3 +177,32 @@ test("a store that nobody holds is collected, and its connection closed", async 
   assert.equal(`${printed}${errors}`, "21 1\n")
   await own.stop()
 })
+
+test("what listens to async hooks hears of the end of every request", async () => {
+  const { printed, errors } = await opening(`
+    import { createHook } from "node:async_hooks"
+    import { setTimeout as delay } from "node:timers/promises"
+    import v8 from "node:v8"
+    import vm from "node:vm"
+    v8.setFlagsFromString("--expose-gc")
+    const gc = vm.runInNewContext("gc")
+    const alive = new Set()
+    let begun = 0
+    const init = (id, type) => {
+      if (type !== "RedisStoreRequest") return
+      begun++
+      alive.add(id)
+    }
+    createHook({ init, destroy: (id) => alive.delete(id) }).enable()
+    const store = open()
+    for (let n = 0; n < 100; n++) await store.get("sid")
+    const deadline = Date.now() + 10_000
+    while (alive.size > 0 && Date.now() < deadline) {
+      gc()
+      await delay(10)
+    }
+    console.log(begun, alive.size)
+    await store.close()
+  `)
+  assert.equal(`${printed}${errors}`, "100 0\n")
+})

@@ -4,8 +4,6 @@ const { AsyncResource } = require("node:async_hooks")
 
 const { begun, ended, isTraced } = require("./diagnostics.js")
 
-const MANUAL = { requireManualDestroy: true }
-
 /**
  * One call of a store's method, from the call to the callback. An AsyncResource, so that the
  * callback runs in its caller's AsyncLocalStorage context: `AsyncResource.bind` would do the same
@@ -14,7 +12,7 @@ const MANUAL = { requireManualDestroy: true }
 class Request extends AsyncResource {
   /** `decode(request, reply)` makes of the reply what the caller gets, and calls `callback`. */
   constructor(callback, decode, store, sid) {
-    super("RedisStoreRequest", MANUAL)
+    super("RedisStoreRequest")
     this.callback = callback
     this.decode = decode
     this.store = store
