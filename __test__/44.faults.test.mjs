@@ -24,6 +24,8 @@ const commandTimeoutMs = 500
 /** Each has two requests at once. */
 const USERS = 32
 const GRACE_MS = 250
+/** Half of the refusals of an open circuit take less, for each of USERS at once. */
+const REFUSED_US = 1000
 
 const [CONNECT, TIMEOUT, AUTH, SERVER] = ["CONNECT", "TIMEOUT", "AUTH", "SERVER"].map(
   (name) => `ERR_REDIS_STORE_${name}`,
@@ -38,6 +40,7 @@ after(() => {
     "settled once",
     "errors by code",
     "longest, ms",
+    "refused in, ms",
     "recovery, ms",
     "lost",
     "crossed",
@@ -67,7 +70,7 @@ async function injure(
   const recovery = recovers ? Math.round(Math.max(...account.servedAt) - since) : "never"
   await stop()
   if (recovers) await verify()
-  const { requests, answers, twice, lost, crossed, longest } = account
+  const { requests, answers, twice, lost, crossed, longest, refused } = account
   const errors = Object.entries(account.codes).map(([code, count]) => `${code.slice(16)} ${count}`)
   const once = answers === requests && twice === 0
   table.push([
@@ -77,6 +80,7 @@ async function injure(
     once ? "all" : `**${answers} and ${twice} twice**`,
     errors.join(", ") || "none",
     Math.round(longest),
+    refused.count > 0 ? (refused.percentile(50) / 1000).toFixed(2) : "",
     recovery,
     lost,
     crossed,
@@ -87,7 +91,10 @@ async function injure(
   assert.deepEqual(unexpected, [])
   if (masked) assert.ok(reconnects >= stores.length, `${reconnects} connections were lost`)
   else if (codes.length > 0) assert.ok(account.codes[codes[0]] > 0, `${codes[0]} occurred`)
-  if (LONG) assert.ok(longest < deadline + GRACE_MS, `a call took ${longest} ms`)
+  if (!LONG) return
+  assert.ok(longest < deadline + GRACE_MS, `a call took ${longest} ms`)
+  const half = refused.count > 0 ? refused.percentile(50) : 0
+  assert.ok(half < (REFUSED_US * users) / USERS, `half of the refusals took more than ${half} us`)
 }
 
 describe("faults of a server", () => {

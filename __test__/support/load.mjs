@@ -1,3 +1,4 @@
+import { createHistogram } from "node:perf_hooks"
 import { setTimeout as delay } from "node:timers/promises"
 
 import { RedisStoreError } from "../../index.mjs"
@@ -22,6 +23,8 @@ export function startLoad(stores, users) {
     longest: 0,
     codes: {},
     foreign: [],
+    /** How long requests took that were made while the circuit was open, in microseconds. */
+    refused: createHistogram(),
     /** When each user last had no error, by performance.now(). */
     servedAt: Array.from({ length: users }, () => 0),
   }
@@ -29,15 +32,18 @@ export function startLoad(stores, users) {
   const known = new Map()
   let running = true
 
-  function request(start) {
+  function request(store, start) {
     const startedAt = performance.now()
+    const isOpen = store.state !== "closed"
     let calls = 0
     account.requests++
     return new Promise((resolve) => {
       start((error, value) => {
         if (++calls > 1) return void account.twice++
         account.answers++
-        account.longest = Math.max(account.longest, performance.now() - startedAt)
+        const took = performance.now() - startedAt
+        account.longest = Math.max(account.longest, took)
+        if (isOpen && error) account.refused.record(Math.ceil(took * 1000))
         if (error instanceof RedisStoreError) account.codes[error.code] = (account.codes[error.code] ?? 0) + 1
         else if (error) account.foreign.push(error)
         resolve({ error, value })
@@ -59,17 +65,17 @@ export function startLoad(stores, users) {
       const sid = `user${number}-${n % SESSIONS}`
       if (!known.has(sid)) known.set(sid, { n: -1, gone: true, unsure: false })
       const [set, get] = await Promise.all([
-        request((done) => store.set(sid, { cookie: {}, sid, n }, done)),
-        request((done) => store.get(sid, done)),
+        request(store, (done) => store.set(sid, { cookie: {}, sid, n }, done)),
+        request(store, (done) => store.get(sid, done)),
       ])
       if (!set.error) known.set(sid, { n, gone: false, unsure: false })
       check(sid, get)
       if (n % 5 === 4) {
-        const { error } = await request((done) => store.destroy(sid, done))
+        const { error } = await request(store, (done) => store.destroy(sid, done))
         const last = known.get(sid)
         known.set(sid, error ? { ...last, unsure: true } : { n, gone: true, unsure: false })
       } else if (n % 5 === 2) {
-        await request((done) => store.touch(sid, { cookie: {} }, done))
+        await request(store, (done) => store.touch(sid, { cookie: {} }, done))
       }
       if (!set.error && !get.error) account.servedAt[number] = performance.now()
       // An answer that comes at once must not keep everything else from running.
@@ -90,7 +96,7 @@ export function startLoad(stores, users) {
       await Promise.all(
         [...known.keys()].map(async (sid) => {
           const store = stores[Number(/\d+/.exec(sid)) % stores.length]
-          const get = await request((done) => store.get(sid, done))
+          const get = await request(store, (done) => store.get(sid, done))
           if (get.error) account.foreign.push(get.error)
           check(sid, get)
         }),
