@@ -352,7 +352,7 @@ class Batch {
     const store = this.#store
     // The native half that called may have failed meanwhile.
     if (store === undefined) return
-    const texts = store.drain(answers)
+    const texts = store.drain(answers, this.#pending)
     const [count, left] = answers
     if (left > 0) setImmediate(wake, this)
     // What the callbacks ask for leaves together, behind the last of them.

@@ -28,12 +28,12 @@ use crate::{
 const HEADER: usize = 2;
 const COLUMNS: usize = 3;
 
-/// Answers that have come together are handed out in so many parts, each a turn of the event loop:
-/// what the first part makes its callers ask is on its way before the second one is looked at, so
-/// that JavaScript and Redis work at the same time.
-const PARTS: usize = 3;
+/// Where nothing else is asked of Redis, answers that have come together are handed out in so many
+/// parts, each a turn of the event loop: what the first part makes its callers ask is on its way
+/// before the second one is looked at, so that JavaScript and Redis work at the same time.
+const PARTS: usize = 2;
 /// No part is smaller: it would cost more than it saves.
-const PART_MIN: usize = 8;
+const PART_MIN: usize = 2;
 
 /// Nothing is there.
 const NIL: f64 = 0.0;
@@ -101,7 +101,7 @@ impl Delivery {
     }
 
     /// Fills `rows` and returns the texts they refer to, and whether there is room for answers again
-    /// after there was none.
+    /// after there was none. `pending` is how many requests JavaScript has no answer to yet.
     #[expect(
         unsafe_code,
         reason = "the rows are written where JavaScript reads them"
@@ -110,6 +110,7 @@ impl Delivery {
         &self,
         env: &'env Env,
         mut rows: Float64ArraySlice<'_>,
+        pending: usize,
     ) -> napi::Result<(Array<'env>, bool)> {
         // SAFETY: JavaScript runs on this thread only, so nobody else sees the memory until this
         // call returns, and no JavaScript runs during it.
@@ -122,7 +123,11 @@ impl Delivery {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let all = waiting.items.len();
             if waiting.part == 0 {
-                waiting.part = all.div_ceil(PARTS).max(PART_MIN);
+                waiting.part = if pending > all {
+                    all
+                } else {
+                    all.div_ceil(PARTS).max(PART_MIN)
+                };
             }
             let take = waiting.part.min(rows.len() / COLUMNS).min(all);
             let items: Vec<Item> = waiting.items.drain(..take).collect();

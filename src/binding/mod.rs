@@ -117,14 +117,15 @@ impl RedisStore {
     }
 
     /// Moves answers out, as many as `rows` has room for; see [`delivery`] for its shape. Returns
-    /// the texts that they refer to, in order.
+    /// the texts that they refer to, in order. `pending` is how many requests have no answer yet.
     #[napi(catch_unwind)]
     pub fn drain<'env>(
         &self,
         env: &'env Env,
         rows: Float64ArraySlice<'_>,
+        pending: u32,
     ) -> napi::Result<Array<'env>> {
-        let (texts, roomy) = self.delivery.drain(env, rows)?;
+        let (texts, roomy) = self.delivery.drain(env, rows, pending as usize)?;
         #[cfg(unix)]
         for watch in self.delivery.watches() {
             watcher::start(&self.caller, &self.delivery, &self.engine, &watch);
