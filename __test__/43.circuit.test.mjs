@@ -130,8 +130,8 @@ test("one that fails while the store closes leaves no save without an answer", a
       if (this.crashed) setImmediate(this.wake)
       else this.native.submit(count, used, rows, text)
     }
-    drain(answers) {
-      if (!this.crashed) return this.native.drain(answers)
+    drain(answers, pending) {
+      if (!this.crashed) return this.native.drain(answers, pending)
       answers.set([1, 0, -1, 6, 6])
       return ["src/engine/larger.rs:1:1"]
     }
@@ -175,8 +175,8 @@ test("a native half that fails is an error of what was pending, and the next req
       this.crashed = true
       setImmediate(this.wake)
     }
-    drain(answers) {
-      if (!this.crashed) return this.native.drain(answers)
+    drain(answers, pending) {
+      if (!this.crashed) return this.native.drain(answers, pending)
       answers.set([1, 0, -1, 6, 6])
       return ["src/engine/worker.rs:1:1"]
     }
