@@ -196,6 +196,27 @@ test("clear() and all() take many small commands", async () => {
   assert.equal(calls("del"), 0)
 })
 
+test("ids() parses many in several turns of the event loop", async (t) => {
+  const store = open({ maxPending: 25_000 })
+  const ids = Array.from({ length: 25_000 }, (_, n) => `s${n}`)
+  await Promise.all(ids.map((sid) => store.set(sid, { cookie: cookie() })))
+  let turn = 0
+  let counting = setImmediate(function count() {
+    turn++
+    counting = setImmediate(count)
+  })
+  const { parse } = JSON
+  const turns = new Set()
+  t.mock.method(JSON, "parse", (text) => {
+    turns.add(turn)
+    return parse(text)
+  })
+  const found = await store.ids()
+  clearImmediate(counting)
+  assert.deepEqual(found.toSorted(), ids.toSorted())
+  assert.equal(turns.size, 3)
+})
+
 test("a fraction of a second is kept", async () => {
   const store = open()
   await store.set("sid", { cookie: cookie(new Date(Date.now() + 300)) })

@@ -279,7 +279,7 @@ class Delegate {
         keys.then((found) => found.length),
       )
     else {
-      const ids = keys.then((found) => JSON.stringify(found.map((key) => key.slice(prefix.length))))
+      const ids = keys.then((found) => [JSON.stringify(found.map((key) => key.slice(prefix.length)))])
       this.#settle(request, ids)
     }
   }

@@ -1,5 +1,7 @@
 "use strict"
 
+const { setImmediate: nextTurn } = require("node:timers/promises")
+
 const { connect, openBackend } = require("./backend.js")
 const { announce } = require("./diagnostics.js")
 const { argumentError, decodeError, optionError, shown } = require("./errors.js")
@@ -321,8 +323,14 @@ function about(store, operation) {
   return ask((request) => store[BACKEND].send(operation, store.prefix, "", store.scanCount, request))
 }
 
+/** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
 async function idsOf(store) {
-  return JSON.parse(await about(store, OPERATION.ids))
+  const ids = []
+  for (const page of await about(store, OPERATION.ids)) {
+    if (ids.length > 0) await nextTurn()
+    for (const sid of JSON.parse(page)) ids.push(sid)
+  }
+  return ids
 }
 
 /** Every session, in steps that let other work of the event loop through. */

@@ -30,6 +30,8 @@ pub const TIMEOUTS_IN_A_ROW: u32 = 3;
 pub const SCAN_COUNT_MIN: u32 = 1000;
 /// How many sessions are remembered as refreshed, at the least; at the most twice as many.
 pub const TOUCHES_MAX: usize = 1 << 16;
+/// Ids that JavaScript parses in one turn of the event loop: about a millisecond.
+pub const IDS_PAGE: usize = 10_000;
 /// Keys of one UNLINK, however many a SCAN returned: more would stall other clients.
 pub const UNLINK_KEYS: usize = 1000;
 /// How long to wait before a cluster node that does not serve now is asked again, or its cluster.

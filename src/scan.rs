@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use crate::{
     command::{Command, Reply},
-    config::{SCAN_COUNT_MIN, UNLINK_KEYS},
+    config::{IDS_PAGE, SCAN_COUNT_MIN, UNLINK_KEYS},
     error::{Error, ErrorCode},
 };
 
@@ -25,7 +25,7 @@ pub struct Keyspace {
 pub enum Question {
     /// How many there are.
     Length,
-    /// Their names without the prefix, as the text of a JSON array.
+    /// Their names without the prefix, as texts of JSON arrays.
     Ids,
     /// Remove them; answers how many were there.
     Clear,
@@ -112,8 +112,11 @@ impl Keyspace {
             .iter()
             .map(|key| String::from_utf8_lossy(&key[self.prefix.len()..]))
             .collect();
-        serde_json::to_vec(&ids)
-            .map(Reply::Text)
+        let pages = ids.chunks(IDS_PAGE).map(serde_json::to_vec);
+        pages
+            .map(|page| page.map(Some))
+            .collect::<Result<_, _>>()
+            .map(Reply::Texts)
             .map_err(|error| Error::new(ErrorCode::Decode, error.to_string()))
     }
 }
