@@ -1,5 +1,4 @@
-//! The native half of connect-redis-native, a session store for Express that speaks to Redis from
-//! a thread of its own.
+//! The native half of connect-redis-native, a session store for Express.
 //!
 //! # The life of a `get`
 //!
@@ -7,7 +6,7 @@
 //! 2. With the end of the turn, `lib/batch.js` hands the batch over in one call: [`binding`].
 //! 3. [`engine`] queues it and puts what waits on the wire, without waiting for replies.
 //! 4. [`connection`] encodes the [`command`]s of a turn into one write and cuts what comes back into
-//!    replies. Where the event loop is Node's and the socket plain, steps 3 to 5 run on its thread.
+//!    replies. Where the event loop is Node's and not on Windows, steps 3 to 5 run on its thread.
 //! 5. [`engine`] collects the answers of its turn; [`binding`] announces them by one call.
 //! 6. `lib/batch.js` fetches them and settles each in its caller's async context, where
 //!    `lib/redis-store.js` parses the session and calls back.

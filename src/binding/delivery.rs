@@ -28,12 +28,11 @@ use crate::{
 const HEADER: usize = 2;
 const COLUMNS: usize = 3;
 
-/// Where nothing else is asked of Redis, answers that have come together are handed out in so many
-/// parts, each a turn of the event loop: what the first part makes its callers ask is on its way
-/// before the second one is looked at, so that JavaScript and Redis work at the same time.
-const PARTS: usize = 2;
-/// No part is smaller: it would cost more than it saves.
-const PART_MIN: usize = 2;
+/// Where nothing else is asked of Redis, half of the answers that have come together, but at least
+/// so many, are handed out one turn of the event loop before the others: what they make their
+/// callers ask is on its way before the others are looked at, so that JavaScript and Redis work at
+/// the same time.
+const FIRST_MIN: usize = 2;
 
 /// Nothing is there.
 const NIL: f64 = 0.0;
@@ -84,10 +83,27 @@ struct Waiting {
     full: bool,
     /// A call is on its way or being served: whoever it wakes takes these answers too.
     announced: bool,
-    /// How many answers the turns of this call take at most; 0 before the first one.
-    part: usize,
+    /// Some of the answers of this call were handed out.
+    started: bool,
     /// Connections that nobody watches yet.
     watches: Vec<Watch>,
+}
+
+impl Waiting {
+    /// What one turn of the event loop takes, `room` at most.
+    fn take(&mut self, room: usize, pending: usize) -> Vec<Item> {
+        let all = self.items.len();
+        let most = if self.started || pending > all {
+            all
+        } else {
+            all.div_ceil(2).max(FIRST_MIN)
+        };
+        let items: Vec<Item> = self.items.drain(..most.min(room).min(all)).collect();
+        self.bytes -= items.iter().map(Item::bytes).sum::<usize>();
+        self.announced = !self.items.is_empty();
+        self.started = self.announced;
+        items
+    }
 }
 
 impl Delivery {
@@ -121,24 +137,10 @@ impl Delivery {
         let (items, remain, roomy): (Vec<Item>, usize, bool) = {
             // A poisoned queue is as good as before: nothing in here can panic half-way.
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = waiting.items.len();
-            if waiting.part == 0 {
-                waiting.part = if pending > all {
-                    all
-                } else {
-                    all.div_ceil(PARTS).max(PART_MIN)
-                };
-            }
-            let take = waiting.part.min(rows.len() / COLUMNS).min(all);
-            let items: Vec<Item> = waiting.items.drain(..take).collect();
-            waiting.announced = all > take;
-            if !waiting.announced {
-                waiting.part = 0;
-            }
-            waiting.bytes -= items.iter().map(Item::bytes).sum::<usize>();
+            let items = waiting.take(rows.len() / COLUMNS, pending);
             let roomy = waiting.full && waiting.bytes < UNREAD_BYTES;
             waiting.full &= !roomy;
-            (items, all - take, roomy)
+            (items, waiting.items.len(), roomy)
         };
         *count = items.len() as f64;
         *left = remain as f64;
@@ -292,5 +294,53 @@ impl ToNapiValue for Text {
         };
         check_status!(status, "A string could not be created")?;
         Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Item, Notice, Waiting};
+
+    fn waiting(count: usize) -> Waiting {
+        let mut waiting = Waiting::default();
+        add(&mut waiting, count);
+        waiting.announced = true;
+        waiting
+    }
+
+    fn add(waiting: &mut Waiting, count: usize) {
+        waiting
+            .items
+            .extend((0..count).map(|_| Item::Notice(Notice::Ready)));
+    }
+
+    #[test]
+    fn half_goes_first_where_nothing_else_is_asked() {
+        let mut waiting = waiting(64);
+        assert_eq!(waiting.take(512, 64).len(), 32);
+        assert!(waiting.announced);
+        // However many have come meanwhile.
+        add(&mut waiting, 100);
+        assert_eq!(waiting.take(512, 132).len(), 132);
+        assert!(!waiting.announced);
+    }
+
+    #[test]
+    fn all_go_at_once_where_redis_has_more_to_do() {
+        let mut waiting = waiting(64);
+        assert_eq!(waiting.take(512, 65).len(), 64);
+        assert!(!waiting.announced);
+    }
+
+    #[test]
+    fn few_are_not_divided_and_no_turn_takes_more_than_there_is_room_for() {
+        assert_eq!(waiting(1).take(512, 1).len(), 1);
+        assert_eq!(waiting(2).take(512, 2).len(), 2);
+        let mut many = waiting(5);
+        assert_eq!(many.take(2, 9).len(), 2);
+        assert_eq!(many.take(2, 9).len(), 2);
+        assert_eq!(many.take(2, 9).len(), 1);
+        assert!(!many.announced);
+        assert_eq!(many.take(2, 9).len(), 0);
     }
 }
