@@ -1,5 +1,5 @@
 // Every fault under load, with an account of every request. `npm run test:faults` is this file,
-// with faults that last and with the longest call held to its bound.
+// with faults that last and with what the README promises of times held to its bounds.
 import assert from "node:assert/strict"
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -24,8 +24,10 @@ const commandTimeoutMs = 500
 /** Each has two requests at once. */
 const USERS = 32
 const GRACE_MS = 250
-/** Half of the refusals of an open circuit take less, for each of USERS at once. */
+/** Half of the refusals of one store's open circuit take less, for all that USERS ask at once. */
 const REFUSED_US = 1000
+/** From the end of a fault of one store until every user is served. */
+const RECOVERY_MS = 1000
 
 const [CONNECT, TIMEOUT, AUTH, SERVER] = ["CONNECT", "TIMEOUT", "AUTH", "SERVER"].map(
   (name) => `ERR_REDIS_STORE_${name}`,
@@ -93,8 +95,11 @@ async function injure(
   else if (codes.length > 0) assert.ok(account.codes[codes[0]] > 0, `${codes[0]} occurred`)
   if (!LONG) return
   assert.ok(longest < deadline + GRACE_MS, `a call took ${longest} ms`)
+  // Many stores of one process hear one after the other.
+  if (stores.length > 1) return
   const half = refused.count > 0 ? refused.percentile(50) : 0
-  assert.ok(half < (REFUSED_US * users) / USERS, `half of the refusals took more than ${half} us`)
+  assert.ok(half < REFUSED_US, `half of the refusals took more than ${half} us`)
+  if (recovers) assert.ok(recovery < RECOVERY_MS, `recovery took ${recovery} ms`)
 }
 
 describe("faults of a server", () => {

@@ -5,6 +5,7 @@ import { parseArgs } from "node:util"
 
 import { RedisStore } from "../index.mjs"
 import { describeMachine, serverInfo } from "./machine.mjs"
+import { mainThreadCpu } from "./main-thread-cpu.mjs"
 import { measure } from "./measure.mjs"
 import { startServerProcess } from "./server-process.mjs"
 import { Sessions } from "./sessions.mjs"
@@ -64,7 +65,7 @@ console.log(`\n${date}, ${machine}, Node ${node}; medians of ${values.rounds} ro
 const columns = WORKLOADS.map(({ op, concurrency }) => `${op} x${concurrency}`)
 for (const [title, figure] of [
   ["operations per second", "opsPerSecond"],
-  ["main thread's CPU time", "cpuMicrosecondsPerOp"],
+  [`CPU, ${mainThreadCpu.source}`, "cpuMicrosecondsPerOp"],
 ]) {
   console.log([title.padEnd(26), ...columns.map((name) => name.padStart(15))].join(""))
   for (const { name, figures } of opened) {
