@@ -9,6 +9,7 @@ const { Counts } = require("./stats.js")
 
 const SCAN_COUNT_MIN = 1000
 const DELETE_KEYS = 1000
+const IDS_PAGE = 10_000
 const PTTL = ["pttl", "pTTL"]
 
 /**
@@ -279,7 +280,7 @@ class Delegate {
         keys.then((found) => found.length),
       )
     else {
-      const ids = keys.then((found) => [JSON.stringify(found.map((key) => key.slice(prefix.length)))])
+      const ids = keys.then((found) => pagesOf(found.map((key) => key.slice(prefix.length))))
       this.#settle(request, ids)
     }
   }
@@ -328,6 +329,13 @@ function keyPrefixOf(client) {
   return ("connector" in client || client.isCluster === true) && client.options.keyPrefix
     ? client.options.keyPrefix
     : ""
+}
+
+/** `ids` as texts of JSON arrays, each of which is parsed in a turn of the event loop. */
+function pagesOf(ids) {
+  const pages = []
+  for (let at = 0; at < ids.length; at += IDS_PAGE) pages.push(JSON.stringify(ids.slice(at, at + IDS_PAGE)))
+  return pages
 }
 
 const same = (reply) => reply
