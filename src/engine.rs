@@ -1,6 +1,7 @@
 //! Queue, connection, answers. One task per store owns them all, so that order is a property
 //! of the code and not of locks. Knows no JavaScript: answers go to a [`Sink`].
 
+mod discovery;
 mod job;
 mod lane;
 mod larger;

@@ -7,17 +7,16 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
 
-use super::{Circuit, job::Job, lane::Lane, link::refused};
+use super::{Circuit, discovery::Discovery, job::Job, lane::Lane};
 use crate::{
-    config::{CLUSTER_RETRY, CLUSTER_RETRY_MAX, Config, Endpoint, Servers},
+    config::{CLUSTER_RETRY, Config, Endpoint, Servers},
     connection::{
         Target,
         cluster::{self, Range, SLOTS},
     },
-    error::{Error, ErrorCode},
+    error::Error,
 };
 
 /// The lanes and who serves what.
@@ -31,7 +30,7 @@ pub(super) struct Map {
     holds: HashMap<u16, Hold>,
     /// Requests on slots that nobody is known to serve.
     unrouted: Vec<Job>,
-    discovery: Discovery,
+    pub(super) discovery: Discovery,
     next_seq: u64,
 }
 
@@ -39,18 +38,6 @@ pub(super) struct Map {
 struct Hold {
     jobs: Vec<Job>,
     not_before: Instant,
-}
-
-#[derive(Default)]
-struct Discovery {
-    running: Option<BoxFuture<'static, Result<Vec<Range>, Error>>>,
-    due: Option<Instant>,
-    failures: u32,
-    error: Option<Error>,
-    /// Since when nobody has told.
-    unknown_since: Option<Instant>,
-    /// Nobody is to wait for the answer.
-    refusing: bool,
 }
 
 impl Map {
@@ -62,7 +49,7 @@ impl Map {
             masters: vec![0],
             holds: HashMap::new(),
             unrouted: Vec::new(),
-            discovery: Discovery::default(),
+            discovery: Discovery::new(config),
             next_seq: 0,
         };
         match &config.servers {
@@ -71,11 +58,7 @@ impl Map {
                 map.lanes.push(Lane::new(config, target));
             }
             Servers::Sentinel(_) => map.lanes.push(Lane::new(config, Target::Master)),
-            Servers::Cluster(_) => {
-                map.serve(vec![None; SLOTS.into()].into());
-                map.discovery.due = Some(Instant::now());
-                map.discovery.unknown_since = map.discovery.due;
-            }
+            Servers::Cluster(_) => map.serve(vec![None; SLOTS.into()].into()),
         }
         map
     }
@@ -220,58 +203,25 @@ impl Map {
 
     /// Asks the cluster anew who serves what, soon.
     pub(super) fn rediscover(&mut self) {
-        if self.slots.is_some() && self.discovery.due.is_none() {
-            self.discovery.due = Some(Instant::now() + CLUSTER_RETRY);
+        if self.slots.is_some() {
+            self.discovery.soon();
         }
     }
 
-    /// Starts what is due.
+    /// Asks the cluster what is due.
     pub(super) fn discover(&mut self) {
-        let Some(due) = self.discovery.due else {
-            return;
-        };
-        if self.discovery.running.is_some() || due > Instant::now() {
-            return;
-        }
-        self.discovery.due = None;
-        let mut nodes: Vec<Endpoint> = self
-            .lanes
-            .iter()
-            .filter(|lane| lane.link.is_up())
-            .filter_map(|lane| lane.target.endpoint().cloned())
-            .collect();
-        if let Servers::Cluster(seeds) = &self.config.servers {
-            let new = seeds.iter().filter(|seed| !nodes.contains(seed)).cloned();
-            let new: Vec<_> = new.collect();
-            nodes.extend(new);
-        }
-        self.discovery.running = Some(cluster::discover(Arc::clone(&self.config), nodes).boxed());
-    }
-
-    pub(super) fn running_discovery(
-        &mut self,
-    ) -> Option<&mut BoxFuture<'static, Result<Vec<Range>, Error>>> {
-        self.discovery.running.as_mut()
+        let up = self.lanes.iter().filter(|lane| lane.link.is_up());
+        let nodes = up.filter_map(|lane| lane.target.endpoint().cloned());
+        self.discovery.start(nodes);
     }
 
     /// Takes in what the cluster said.
     pub(super) fn discovered(&mut self, answer: Result<Vec<Range>, Error>) {
-        self.discovery.running = None;
         let ranges = match answer {
             Ok(ranges) => ranges,
-            Err(error) => {
-                // Credentials do not get better by waiting.
-                self.discovery.refusing |= error.code != ErrorCode::Connect;
-                self.discovery.error = Some(error);
-                self.discovery
-                    .unknown_since
-                    .get_or_insert_with(Instant::now);
-                return self.rediscover_later();
-            }
+            Err(error) => return self.discovery.failed(error),
         };
-        self.discovery.error = None;
-        self.discovery.unknown_since = None;
-        self.discovery.refusing = false;
+        self.discovery.succeeded();
         let mut slots = vec![None; SLOTS.into()].into_boxed_slice();
         for (first, last, endpoint) in ranges {
             let lane = self.lane_at(endpoint);
@@ -290,17 +240,10 @@ impl Map {
             .iter()
             .any(|&at| self.lanes[at].link.failure().is_some())
         {
-            self.rediscover_later();
+            self.discovery.later();
         } else {
-            self.discovery.failures = 0;
+            self.discovery.rest();
         }
-    }
-
-    /// Asks the cluster anew, ever more slowly.
-    fn rediscover_later(&mut self) {
-        let delay = CLUSTER_RETRY * (1 << self.discovery.failures.min(10));
-        self.discovery.failures = self.discovery.failures.saturating_add(1);
-        self.discovery.due = Some(Instant::now() + delay.min(CLUSTER_RETRY_MAX));
     }
 
     /// Moves what waits in a lane that serves it no more, behind what is on the wire there.
@@ -350,27 +293,15 @@ impl Map {
             deadlines.chain([hold.not_before].into_iter().filter(|at| *at > now))
         });
         let unrouted = self.unrouted.iter().map(|job| job.deadline);
-        let due = self
-            .discovery
-            .due
-            .filter(|_| self.discovery.running.is_none());
         let lanes = self.lanes.iter().filter_map(Lane::earliest_deadline);
         let circuits = self.lanes.iter().filter_map(|lane| lane.link.opens_at());
-        let circuits = circuits.chain(self.discovery_opens_at());
+        let circuits = circuits.chain(self.discovery.opens_at());
         lanes
             .chain(held)
             .chain(unrouted)
-            .chain(due)
+            .chain(self.discovery.due())
             .chain(circuits)
             .min()
-    }
-
-    fn discovery_opens_at(&self) -> Option<Instant> {
-        let since = self
-            .discovery
-            .unknown_since
-            .filter(|_| !self.discovery.refusing)?;
-        Some(since + self.config.command_timeout)
     }
 
     /// Whether everything that was asked is on the wire or answered.
@@ -380,7 +311,7 @@ impl Map {
 
     /// Whether every server that holds keys is known and connected, and none is refused.
     pub(super) fn is_steady(&self) -> bool {
-        !self.discovery.refusing && self.is_ready()
+        !self.discovery.is_refusing() && self.is_ready()
     }
 
     /// Whether all servers that hold keys are connected.
@@ -391,17 +322,11 @@ impl Map {
 
     /// The circuit of the store: open as soon as that of one server is.
     pub(super) fn circuit(&self) -> Circuit {
-        let mut circuits: Vec<_> = self
-            .masters
-            .iter()
+        let masters = self.masters.iter();
+        let circuits: Vec<_> = masters
             .map(|&at| self.lanes[at].link.circuit())
+            .chain([self.discovery.circuit()])
             .collect();
-        if self.discovery.refusing {
-            circuits.push(match self.discovery.running {
-                Some(_) => Circuit::HalfOpen,
-                None => Circuit::Open,
-            });
-        }
         if circuits.contains(&Circuit::Open) {
             Circuit::Open
         } else if circuits.contains(&Circuit::HalfOpen) {
@@ -425,26 +350,11 @@ impl Map {
                 refused.extend(lane.queue.drain(..).map(|job| (job, error.clone())));
             }
         }
-        self.discovery.refusing |= self.discovery_opens_at().is_some_and(|at| at <= now);
-        if let Some(error) = self.refusal() {
+        self.discovery.open(now);
+        if let Some(error) = self.discovery.refusal() {
             refused.extend(self.unrouted.drain(..).map(|job| (job, error.clone())));
         }
         refused
-    }
-
-    /// What a request is told for whose key nobody is known, if nobody is to wait for that.
-    pub(super) fn refusal(&self) -> Option<Error> {
-        self.discovery.refusing.then(|| {
-            refused(
-                &self.config.servers.to_string(),
-                self.discovery.error.as_ref(),
-            )
-        })
-    }
-
-    /// Why nobody is known to serve a key.
-    pub(super) fn failure(&self) -> Option<&Error> {
-        self.discovery.error.as_ref()
     }
 }
 

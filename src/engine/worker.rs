@@ -1,6 +1,7 @@
 //! The task of one store: takes what comes, sends what waits, answers what is answered or late.
 
 mod deadlines;
+mod direct;
 mod replies;
 
 use std::{
@@ -9,16 +10,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::FutureExt;
 use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
-    Circuit, Completion, Message, Notice, Reading, Request, Shared, Watch, Work,
+    Circuit, Completion, Message, Notice, Request, Shared, Watch, Work,
     job::{Job, ReplyTo},
-    lane::Lane,
     link::LinkEvent,
     map::Map,
     stats::Stats,
@@ -125,93 +124,6 @@ impl Worker {
         Poll::Pending
     }
 
-    /// Whether nothing that was asked before is still to be sent.
-    pub(super) fn is_calm(&self) -> bool {
-        self.inbox.is_empty() && self.closing.is_none() && self.map.is_calm()
-    }
-
-    /// Sends `requests` at once, on the thread of whoever asks, and says whether this task must look
-    /// at what is left. Gives them back if they are more than commands about one key each. Only
-    /// while [`Self::is_calm`].
-    pub(super) fn send_through(
-        &mut self,
-        requests: Vec<Request>,
-        deadline: Instant,
-    ) -> Result<bool, Vec<Request>> {
-        let is_plain = |request: &Request| match &request.work {
-            Work::Command(command) => command.key().is_some(),
-            _ => false,
-        };
-        if !requests.iter().all(is_plain) {
-            return Err(requests);
-        }
-        for Request { id, work } in requests {
-            if let Work::Command(command) = work {
-                self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
-            }
-        }
-        self.deliver();
-        for lane in &mut self.map.lanes {
-            lane.dispatch();
-            lane.link.write_now();
-        }
-        // A timer that is set is set to an earlier deadline.
-        Ok(self.timer_at.is_none() || !self.map.is_calm())
-    }
-
-    /// Reads what has come on a watched connection, on the thread of whoever watches it, and says
-    /// whether this task must look at what is left.
-    pub(super) fn read_through(&mut self, watch: &Watch) -> (Reading, bool) {
-        let at = watch.lane;
-        let lane = &mut self.map.lanes[at];
-        let Some(connection) = lane.link.connection() else {
-            return (Reading::Ended, false);
-        };
-        let is_watched = connection
-            .socket()
-            .is_some_and(|socket| Arc::ptr_eq(socket, &watch.socket));
-        if !is_watched || connection.has_ended() {
-            return (Reading::Ended, true);
-        }
-        if !self.reading {
-            return (Reading::On, false);
-        }
-        self.read_now(at);
-        let reading = if self.map.lanes[at].has_ended() {
-            Reading::Ended
-        } else {
-            Reading::On
-        };
-        // Of a cluster, what others have answered meanwhile goes the same way.
-        for other in 0..self.map.lanes.len() {
-            if other != at && self.map.lanes[other].flying().next().is_some() {
-                self.read_now(other);
-            }
-        }
-        // The end of one is for this task to tell.
-        let ended = self.map.lanes.iter_mut().any(Lane::has_ended);
-        for lane in &mut self.map.lanes {
-            if !lane.queue.is_empty() {
-                lane.dispatch();
-                lane.link.write_now();
-            }
-        }
-        self.notice();
-        self.deliver();
-        let more = ended || self.closing.is_some() || !self.map.is_calm();
-        (reading, more)
-    }
-
-    /// Reads what the socket of a watched connection, which will tell of more, has now.
-    fn read_now(&mut self, at: usize) {
-        while self.map.lanes[at].read_now() {
-            self.read(at);
-            if !self.map.lanes[at].holds_back() {
-                break;
-            }
-        }
-    }
-
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Poll::Ready(message) = self.inbox.poll_recv(cx) {
             return Poll::Ready(Event::Message(message.unwrap_or(Message::Abort)));
@@ -221,9 +133,7 @@ impl Worker {
                 return Poll::Ready(Event::Link(at, event));
             }
         }
-        if let Some(discovery) = self.map.running_discovery()
-            && let Poll::Ready(answer) = discovery.poll_unpin(cx)
-        {
+        if let Poll::Ready(answer) = self.map.discovery.poll(cx) {
             return Poll::Ready(Event::Discovered(answer));
         }
         if self.timer_at.is_some() && self.timer.as_mut().poll(cx).is_ready() {
@@ -379,7 +289,7 @@ impl Worker {
             self.finish(job, Err(error));
         }
         if !self.waiting.is_empty()
-            && let Some(error) = self.map.refusal()
+            && let Some(error) = self.map.discovery.refusal()
         {
             for (id, work, _) in std::mem::take(&mut self.waiting) {
                 self.larger -= 1;

@@ -63,7 +63,7 @@ impl Worker {
         no_connection(
             &self.config.servers.to_string(),
             &self.config,
-            self.map.failure(),
+            self.map.discovery.error(),
         )
     }
 
