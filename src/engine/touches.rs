@@ -12,6 +12,9 @@ use crate::config::TOUCHES_MAX;
 /// Touches are spared at `touch_after` less 1 to 19 percent: sessions that were made together are not
 /// refreshed together, and none lives shorter than it may.
 const SPREAD: std::ops::Range<f64> = 0.81..0.99;
+/// A touch that wants a session to expire earlier by no more than this is as good as one that wants
+/// the same: JavaScript counts whole milliseconds, and some pass until they come here.
+const TOLERANCE: Duration = Duration::from_millis(50);
 
 pub(super) struct Touches {
     touch_after: Duration,
@@ -40,7 +43,8 @@ impl Touches {
     pub(super) fn spares(&self, key: &[u8], expires: Instant) -> bool {
         let refreshed = self.newer.get(key).or_else(|| self.older.get(key));
         refreshed.is_some_and(|refreshed| {
-            expires >= refreshed.expires && expires - refreshed.expires < refreshed.spare
+            expires + TOLERANCE >= refreshed.expires
+                && expires.saturating_duration_since(refreshed.expires) < refreshed.spare
         })
     }
 
@@ -85,6 +89,7 @@ mod tests {
         assert!(touches.spares(b"a", expires));
         assert!(touches.spares(b"a", expires + 8 * MINUTE));
         assert!(!touches.spares(b"a", expires + 10 * MINUTE));
+        assert!(touches.spares(b"a", expires - TOLERANCE));
         // One that makes it live shorter is never spared.
         assert!(!touches.spares(b"a", expires - MINUTE));
         touches.forget(b"a");
