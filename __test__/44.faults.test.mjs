@@ -3,7 +3,7 @@
 import assert from "node:assert/strict"
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { createServer } from "node:net"
+import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after, before, describe, test } from "node:test"
@@ -337,6 +337,25 @@ describe("faults of a network", () => {
       await store.close()
     })
   }
+
+  test("packets are dropped: a frozen server with a full backlog", async (t) => {
+    const frozen = await startServer({ args: ["--tcp-backlog", 1] })
+    const store = new RedisStore({ url: frozen.url, prefix: `${t.name}:`, commandTimeoutMs })
+    const inject = async () => {
+      frozen.process.kill("SIGSTOP")
+      const sockets = Array.from({ length: 4 }, () => connect(frozen.port, "127.0.0.1"))
+      await delay(FAULT_MS)
+      assert.ok(
+        sockets.some(({ connecting }) => connecting),
+        "packets are dropped",
+      )
+      for (const socket of sockets) socket.destroy()
+      frozen.process.kill("SIGCONT")
+    }
+    await injure(t.name, [store], { inject, codes: [TIMEOUT, CONNECT] })
+    await store.close()
+    await frozen.stop()
+  })
 })
 
 describe("what is no Redis", () => {

@@ -18,7 +18,7 @@ pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
 /// No answers are read while so many bytes of them wait for JavaScript to fetch them.
 pub const UNREAD_BYTES: usize = 64 << 20;
 /// After this a TCP connection that nobody has answered is tried anew, within one attempt.
-pub const TCP_CONNECT_TRY: Duration = Duration::from_secs(1);
+pub const TCP_CONNECT_TRY: Duration = Duration::from_millis(800);
 /// The shortest delay before a connection is tried again.
 pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
 /// The longest delay before a connection is tried again: a server that is back is noticed within a
