@@ -4,10 +4,9 @@ const { debug, isDebugged } = require("./diagnostics.js")
 const { RedisStoreError } = require("./errors.js")
 const { load: loadBinding } = require("./load.js")
 const { COMMAND, OPERATION } = require("./operations.js")
+const { Outbox } = require("./outbox.js")
 const { ask } = require("./request.js")
 const { Counts } = require("./stats.js")
-
-const REQUEST_COLUMNS = 5
 
 /** The numbers that src/binding/delivery.rs gives to answers. */
 const [NIL, OK, COUNT, TEXT, TEXTS, , NOTICE] = [0, 1, 2, 3, 4, 5, 6]
@@ -63,10 +62,7 @@ class Batch {
   #free = []
   #pending = 0
   #pendingBytes = 0
-  #rows = new Float64Array(64 * REQUEST_COLUMNS)
-  #used = 0
-  #count = 0
-  #text = ""
+  #outbox = new Outbox()
   #flushing = false
   #batches = 0
   /** Messages of this batch's requests, where somebody listens. */
@@ -167,7 +163,7 @@ class Batch {
     request.begin(COMMAND[OPERATION.swap])
     if (!this.#admits(request, base.length + value.length, () => this.swap(key, base, value, ttl, request))) return
     this.#add(this.#open(request), OPERATION.swap, this.#keyPrefix + key, base, ttl)
-    this.#row(0, 0, value, "", 0)
+    this.#outbox.row(0, 0, value, "", 0)
   }
 
   /**
@@ -180,7 +176,7 @@ class Batch {
     const again = () => this.merge(key, { base, mine, theirs }, ttl, withinMs, request)
     if (!this.#admits(request, units, again)) return
     this.#add(this.#open(request), OPERATION.merge, this.#keyPrefix + key, base, withinMs)
-    this.#row(0, 0, mine, theirs, ttl)
+    this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
   /** The values of `keys`, at least one. */
@@ -190,7 +186,7 @@ class Batch {
       if (!this.#accepts(request, () => this.mget(keys, request))) return
     }
     this.#add(this.#open(request), OPERATION.mget, "", "", keys.length)
-    for (const key of keys) this.#row(0, 0, this.#keyPrefix + key, "", 0)
+    for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
   /** What store.stats() returns. */
@@ -231,7 +227,7 @@ class Batch {
     }
     this.#pendingBytes += units
     request.bytes = units
-    if (this.#text.length + units > TEXT_MAX_UNITS) this.#flush()
+    if (this.#outbox.units + units > TEXT_MAX_UNITS) this.#flush()
     return true
   }
 
@@ -300,8 +296,7 @@ class Batch {
   }
 
   #add(id, operation, key, value, number) {
-    this.#row(id, operation, key, value, number)
-    this.#count++
+    this.#outbox.add(id, operation, key, value, number)
     if (!this.#flushing) {
       this.#flushing = true
       // With nothing else pending, nothing is won by waiting for the end of the turn.
@@ -310,41 +305,18 @@ class Batch {
     }
   }
 
-  #row(id, operation, key, value, number) {
-    if (this.#used === this.#rows.length) {
-      const larger = new Float64Array(this.#rows.length * 2)
-      larger.set(this.#rows)
-      this.#rows = larger
-    }
-    const rows = this.#rows
-    const at = this.#used
-    rows[at] = id
-    rows[at + 1] = operation
-    rows[at + 2] = key.length
-    rows[at + 3] = value.length
-    rows[at + 4] = number
-    this.#used = at + REQUEST_COLUMNS
-    this.#text += key
-    if (value !== "") this.#text += value
-  }
-
   flush() {
     this.#flushing = false
     if (this.#store !== undefined) this.#flush()
   }
 
   #flush() {
-    if (this.#count === 0) return
-    const text = this.#text
-    const count = this.#count
-    const used = this.#used
-    this.#text = ""
-    this.#count = 0
-    this.#used = 0
+    const { count } = this.#outbox
+    if (count === 0) return
     this.#batches++
     if (isDebugged()) debug("a batch of %d", count)
     for (const trace of this.#traces.splice(0)) trace.batchSize = count
-    this.#store.submit(count, used, this.#rows, text)
+    this.#outbox.submit(this.#store)
   }
 
   /** Settles what has been answered. */
@@ -439,9 +411,7 @@ class Batch {
     this.#requests = []
     this.#free = []
     this.#pendingBytes = 0
-    this.#text = ""
-    this.#count = 0
-    this.#used = 0
+    this.#outbox.clear()
     this.#traces = []
     for (const request of pending) {
       this.release()

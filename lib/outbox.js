@@ -1,0 +1,59 @@
+"use strict"
+
+const COLUMNS = 5
+
+/** The requests of one batch, in the shape that src/binding/submission.rs describes. */
+class Outbox {
+  /** Of requests; one may take several rows. */
+  count = 0
+  #rows = new Float64Array(64 * COLUMNS)
+  #used = 0
+  #text = ""
+
+  /** UTF-16 code units of text. */
+  get units() {
+    return this.#text.length
+  }
+
+  /** Begins a request. */
+  add(id, operation, key, value, number) {
+    this.row(id, operation, key, value, number)
+    this.count++
+  }
+
+  /** A row, the first one of a request or another one. */
+  row(id, operation, key, value, number) {
+    if (this.#used === this.#rows.length) {
+      const larger = new Float64Array(this.#rows.length * 2)
+      larger.set(this.#rows)
+      this.#rows = larger
+    }
+    const rows = this.#rows
+    const at = this.#used
+    rows[at] = id
+    rows[at + 1] = operation
+    rows[at + 2] = key.length
+    rows[at + 3] = value.length
+    rows[at + 4] = number
+    this.#used = at + COLUMNS
+    this.#text += key
+    if (value !== "") this.#text += value
+  }
+
+  /** Hands everything over to the native half. */
+  submit(store) {
+    const count = this.count
+    const used = this.#used
+    const text = this.#text
+    this.clear()
+    store.submit(count, used, this.#rows, text)
+  }
+
+  clear() {
+    this.count = 0
+    this.#used = 0
+    this.#text = ""
+  }
+}
+
+module.exports = { Outbox }
