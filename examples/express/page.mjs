@@ -24,7 +24,7 @@ export function page({ id, session, sessions, redis, native, error }) {
       )}</pre></section>`
   const store = error ? "" : `<p>Store: connect-redis-native (${native ? "native" : "delegating"})</p>`
   return `<!doctype html><html lang="en"><meta charset="utf-8">
-    <meta name="viewport" content="width=device-width"><title>Sessions in Redis</title><style>${STYLE}</style>
+    <meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><title>Sessions in Redis</title><style>${STYLE}</style>
     <h1>connect-redis-native <small>under Express 5</small></h1>${body}
     <footer><p>Redis: ${escaped(redis)}</p>${store}</footer></html>`
 }
