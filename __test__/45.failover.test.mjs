@@ -1,11 +1,12 @@
 import assert from "node:assert/strict"
 import { after, before, describe, test } from "node:test"
+import { setTimeout as delay } from "node:timers/promises"
 
 import { createClient } from "redis"
 
 import { RedisStore } from "../index.mjs"
 import { startLoad } from "./support/load.mjs"
-import { ownPrefix, startServer } from "./support/servers.mjs"
+import { freePort, ownPrefix, startServer } from "./support/servers.mjs"
 import { startCluster, startSentinels } from "./support/topologies.mjs"
 import { until } from "./support/until.mjs"
 
@@ -149,6 +150,27 @@ describe("a cluster under load", () => {
     await until("the new master", promoted, 30_000)
     await everySlotServed(store, t)
     await assertAccount(load, t)
+  })
+})
+
+describe("a cluster of which nothing is asked", () => {
+  test("is connected to at once, and serves what is asked later than a deadline", async () => {
+    const cluster = await startCluster()
+    const store = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), commandTimeoutMs: 300 })
+    let isReady = false
+    store.on("ready", () => (isReady = true))
+    await until("the cluster", () => isReady)
+    await delay(600)
+    assert.equal(await store.get("sid"), null)
+    await store.close()
+    await cluster.stop()
+  })
+
+  test("opens its circuit if it is not there", async () => {
+    const store = new RedisStore({ nodes: [{ port: await freePort() }], commandTimeoutMs: 300 })
+    await until("the circuit to open", () => store.state !== "closed")
+    await assert.rejects(store.length(), { code: "ERR_REDIS_STORE_CONNECT" })
+    await store.close()
   })
 })
 

@@ -17,7 +17,8 @@ pub const SEND_THROUGH_MAX_BYTES: usize = 128 << 10;
 pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
 /// No answers are read while so many bytes of them wait for JavaScript to fetch them.
 pub const UNREAD_BYTES: usize = 64 << 20;
-/// After this a TCP connection that nobody has answered is tried anew, within one attempt.
+/// After this the next address is tried if nobody has answered, then all of them anew, within one
+/// attempt to connect.
 pub const TCP_CONNECT_TRY: Duration = Duration::from_millis(800);
 /// The shortest delay before a connection is tried again.
 pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
@@ -176,6 +177,27 @@ impl Config {
         match &self.credentials_source {
             Some(source) => source.ask().await,
             None => Ok(self.credentials.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Config {
+    /// What tests have no wish about.
+    pub(crate) fn of(servers: Servers) -> Self {
+        Self {
+            servers,
+            tls: None,
+            credentials: Credentials::default(),
+            credentials_source: None,
+            database: 0,
+            client_name: None,
+            connect_timeout: Duration::from_secs(1),
+            command_timeout: Duration::from_secs(1),
+            max_pending: 10,
+            watched: false,
+            swaps: true,
+            touch_after: Duration::ZERO,
         }
     }
 }

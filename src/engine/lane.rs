@@ -195,12 +195,10 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         command::{Command, Expiry, Swap},
-        config::{Credentials, Endpoint, Servers},
+        config::{Endpoint, Servers},
         error::ErrorCode,
     };
 
@@ -241,20 +239,7 @@ mod tests {
             host: "127.0.0.1".into(),
             port: 1,
         };
-        let config = Arc::new(Config {
-            servers: Servers::One(endpoint.clone()),
-            tls: None,
-            credentials: Credentials::default(),
-            credentials_source: None,
-            database: 0,
-            client_name: None,
-            connect_timeout: Duration::from_secs(1),
-            command_timeout: Duration::from_secs(1),
-            max_pending: 10,
-            watched: false,
-            swaps: true,
-            touch_after: Duration::ZERO,
-        });
+        let config = Arc::new(Config::of(Servers::One(endpoint.clone())));
         let lost = || Error::new(ErrorCode::Connect, "lost");
         // Asked again on the wire, behind what was made after it.
         let mut lane = Lane::new(&config, Target::Server(endpoint.clone()));

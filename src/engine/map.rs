@@ -295,7 +295,8 @@ impl Map {
         let unrouted = self.unrouted.iter().map(|job| job.deadline);
         let lanes = self.lanes.iter().filter_map(Lane::earliest_deadline);
         let circuits = self.lanes.iter().filter_map(|lane| lane.link.opens_at());
-        let circuits = circuits.chain(self.discovery.opens_at());
+        let opens_at = self.discovery.opens_at();
+        let circuits = circuits.chain(opens_at.filter(|_| self.needs_discovery()));
         lanes
             .chain(held)
             .chain(unrouted)
@@ -320,6 +321,11 @@ impl Map {
         !self.masters.is_empty() && self.masters.iter().all(up)
     }
 
+    /// Whether somebody may be waiting for what only the cluster can tell.
+    fn needs_discovery(&self) -> bool {
+        !self.unrouted.is_empty() || !self.is_ready()
+    }
+
     /// The circuit of the store: open as soon as that of one server is.
     pub(super) fn circuit(&self) -> Circuit {
         let masters = self.masters.iter();
@@ -339,6 +345,9 @@ impl Map {
     /// Opens the circuits that are due, and takes out the requests that wait behind open ones.
     pub(super) fn refuse(&mut self) -> Vec<(Job, Error)> {
         let mut refused = Vec::new();
+        if self.needs_discovery() {
+            self.discovery.open(Instant::now());
+        }
         if self.lanes.iter().all(|lane| lane.link.is_up()) && self.unrouted.is_empty() {
             return refused;
         }
@@ -350,7 +359,6 @@ impl Map {
                 refused.extend(lane.queue.drain(..).map(|job| (job, error.clone())));
             }
         }
-        self.discovery.open(now);
         if let Some(error) = self.discovery.refusal() {
             refused.extend(self.unrouted.drain(..).map(|job| (job, error.clone())));
         }
@@ -366,4 +374,23 @@ fn take(queue: &mut VecDeque<Job>, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
     let (out, stay): (Vec<_>, Vec<_>) = std::mem::take(queue).into_iter().partition(matches);
     queue.extend(stay);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ErrorCode;
+
+    #[test]
+    fn an_idle_store_opens_its_circuit_when_nobody_tells_of_the_cluster_and_then_waits() {
+        let mut config = Config::of(Servers::Cluster(Vec::new()));
+        config.command_timeout = Duration::ZERO;
+        let mut map = Map::new(&Arc::new(config));
+        map.discovered(Err(Error::new(ErrorCode::Connect, "nobody")));
+        assert!(map.refuse().is_empty());
+        assert_eq!(map.circuit(), Circuit::Open);
+        assert!(map.wake_at().is_some_and(|at| at > Instant::now()));
+    }
 }

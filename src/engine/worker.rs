@@ -92,6 +92,8 @@ impl Worker {
 
     /// Does what there is to do; ready when the store has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A cluster is asked at once, not when the first request comes.
+        self.map.discover();
         // Everything that is ready goes into one turn, and its answers into one delivery.
         while let Poll::Ready(event) = self.poll_event(cx) {
             let mut next = Poll::Ready(event);
