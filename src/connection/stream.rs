@@ -17,7 +17,7 @@ use std::{
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     time::timeout,
 };
 #[cfg(unix)]
@@ -187,12 +187,21 @@ pub async fn connect(
     }
 }
 
-/// Begins anew when nothing answers for a while: the system repeats a lost SYN ever more slowly, and
-/// would notice a network that is back only seconds later.
+/// Begins anew when no address answers for a while: the system repeats a lost SYN ever more slowly,
+/// and would notice a network that is back only seconds later.
 async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     loop {
-        if let Ok(connected) = timeout(TCP_CONNECT_TRY, TcpStream::connect((host, port))).await {
-            return connected;
+        let mut refused = None;
+        let mut is_silent = false;
+        for address in lookup_host((host, port)).await? {
+            match timeout(TCP_CONNECT_TRY, TcpStream::connect(address)).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => refused = Some(error),
+                Err(_) => is_silent = true,
+            }
+        }
+        if !is_silent {
+            return Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()));
         }
     }
 }
