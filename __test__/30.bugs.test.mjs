@@ -4,6 +4,7 @@ import { createRequire } from "node:module"
 import { after, describe, test } from "node:test"
 
 import { RedisStore } from "../index.mjs"
+import { CLIENTS } from "./support/clients.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
 import { called, until } from "./support/until.mjs"
 
@@ -196,25 +197,34 @@ test("clear() and all() take many small commands", async () => {
   assert.equal(calls("del"), 0)
 })
 
-test("ids() parses many in several turns of the event loop", async (t) => {
-  const store = open({ maxPending: 25_000 })
-  const ids = Array.from({ length: 25_000 }, (_, n) => `s${n}`)
-  await Promise.all(ids.map((sid) => store.set(sid, { cookie: cookie() })))
-  let turn = 0
-  let counting = setImmediate(function count() {
-    turn++
-    counting = setImmediate(count)
-  })
-  const { parse } = JSON
-  const turns = new Set()
-  t.mock.method(JSON, "parse", (text) => {
-    turns.add(turn)
-    return parse(text)
-  })
-  const found = await store.ids()
-  clearImmediate(counting)
-  assert.deepEqual(found.toSorted(), ids.toSorted())
-  assert.equal(turns.size, 3)
+describe("ids() parses many in several turns of the event loop", () => {
+  const unknown = CLIENTS.find(({ name }) => name === "an unknown client that returns promises")
+  const STORES = { native: undefined, delegating: unknown }
+  for (const [name, kind] of Object.entries(STORES)) {
+    test(name, async (t) => {
+      const client = await kind?.open(server.url)
+      const store = open({ client, maxPending: 25_000 })
+      assert.equal(store.native, kind === undefined)
+      const ids = Array.from({ length: 25_000 }, (_, n) => `s${n}`)
+      await Promise.all(ids.map((sid) => store.set(sid, { cookie: cookie() })))
+      let turn = 0
+      let counting = setImmediate(function count() {
+        turn++
+        counting = setImmediate(count)
+      })
+      const { parse } = JSON
+      const turns = new Set()
+      t.mock.method(JSON, "parse", (text) => {
+        turns.add(turn)
+        return parse(text)
+      })
+      const found = await store.ids()
+      clearImmediate(counting)
+      assert.deepEqual(found.toSorted(), ids.toSorted())
+      assert.equal(turns.size, 3)
+      await kind?.close(client)
+    })
+  }
 })
 
 test("a fraction of a second is kept", async () => {

@@ -332,10 +332,8 @@ function keyPrefixOf(client) {
 }
 
 /** `ids` as texts of JSON arrays, each of which is parsed in a turn of the event loop. */
-function pagesOf(ids) {
-  const pages = []
-  for (let at = 0; at < ids.length; at += IDS_PAGE) pages.push(JSON.stringify(ids.slice(at, at + IDS_PAGE)))
-  return pages
+function* pagesOf(ids) {
+  for (let at = 0; at < ids.length; at += IDS_PAGE) yield JSON.stringify(ids.slice(at, at + IDS_PAGE))
 }
 
 const same = (reply) => reply
