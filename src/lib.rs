@@ -6,7 +6,8 @@
 //! 2. With the end of the turn, `lib/batch.js` hands the batch over in one call: [`binding`].
 //! 3. [`engine`] queues it and puts what waits on the wire, without waiting for replies.
 //! 4. [`connection`] encodes the [`command`]s of a turn into one write and cuts what comes back into
-//!    replies. Where the event loop is Node's and not on Windows, steps 3 to 5 run on its thread.
+//!    replies. Under Node, except on Windows, steps 3 to 5 run on the event loop's thread where they
+//!    can.
 //! 5. [`engine`] collects the answers of its turn; [`binding`] announces them by one call.
 //! 6. `lib/batch.js` fetches them and settles each in its caller's async context, where
 //!    `lib/redis-store.js` parses the session and calls back.
@@ -21,7 +22,7 @@
 //! - [`scan`]: questions about all keys, as steps of single commands.
 //! - [`engine`]: queue, deadlines, retries, circuit breaker, counts, close; a lane for each server. Knows no
 //!   JavaScript.
-//! - [`runtime`]: the thread all of this runs on.
+//! - [`runtime`]: the thread that the tasks of all stores run on.
 //! - [`binding`]: the boundary to JavaScript.
 
 pub mod binding;

@@ -3,6 +3,7 @@
 use std::{
     convert::identity,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -191,19 +192,26 @@ pub async fn connect(
 /// and would notice a network that is back only seconds later.
 async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     loop {
-        let mut refused = None;
-        let mut is_silent = false;
-        for address in lookup_host((host, port)).await? {
-            match timeout(TCP_CONNECT_TRY, TcpStream::connect(address)).await {
-                Ok(Ok(connected)) => return Ok(connected),
-                Ok(Err(error)) => refused = Some(error),
-                Err(_) => is_silent = true,
-            }
-        }
-        if !is_silent {
-            return Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()));
+        if let Some(connected) = connect_any(lookup_host((host, port)).await?).await? {
+            return Ok(connected);
         }
     }
+}
+
+/// Connects to the first of `addresses` that accepts; none if one did not answer at all.
+async fn connect_any(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+) -> io::Result<Option<TcpStream>> {
+    let mut refused = io::ErrorKind::NotFound.into();
+    let mut is_silent = false;
+    for address in addresses {
+        match timeout(TCP_CONNECT_TRY, TcpStream::connect(address)).await {
+            Ok(Ok(connected)) => return Ok(Some(connected)),
+            Ok(Err(error)) => refused = error,
+            Err(_) => is_silent = true,
+        }
+    }
+    if is_silent { Ok(None) } else { Err(refused) }
 }
 
 fn tune(tcp: &TcpStream, config: &Config) -> io::Result<()> {
@@ -272,3 +280,51 @@ either!(Wire {
     #[cfg(unix)]
     Wire::Watched => identity,
 });
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    fn loopback(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    /// A listener whose backlog is full: what more comes is dropped.
+    fn silent() -> (Socket, Vec<Socket>, SocketAddr) {
+        let stream = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let listener = stream();
+        listener.bind(&loopback(0).into()).expect("a port");
+        listener.listen(0).expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        let callers: Vec<_> = (0..3).map(|_| stream()).collect();
+        for caller in &callers {
+            caller.set_nonblocking(true).expect("it does not wait");
+            let _ = caller.connect(&address);
+        }
+        let address = address.as_socket().expect("an IP address");
+        (listener, callers, address)
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_is_left_for_the_next_one() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (_listener, _callers, dead) = silent();
+        let listener = TcpListener::bind(loopback(0)).expect("a listener");
+        let live = listener.local_addr().expect("its address");
+        let connect = |addresses: Vec<SocketAddr>| runtime.block_on(connect_any(addresses));
+        let connected = connect(vec![dead, live]).expect("no error").expect("one");
+        assert_eq!(connected.peer_addr().expect("its address"), live);
+        // Tried anew, though another one has refused.
+        drop(listener);
+        assert!(connect(vec![dead, live]).expect("no error").is_none());
+        let refused = connect(vec![live]).expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

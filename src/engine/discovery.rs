@@ -68,9 +68,11 @@ impl Discovery {
         self.due = None;
         let mut nodes: Vec<Endpoint> = up.collect();
         if let Servers::Cluster(seeds) = &self.config.servers {
-            let new = seeds.iter().filter(|seed| !nodes.contains(seed)).cloned();
-            let new: Vec<_> = new.collect();
-            nodes.extend(new);
+            for seed in seeds {
+                if !nodes.contains(seed) {
+                    nodes.push(seed.clone());
+                }
+            }
         }
         self.running = Some(cluster::discover(Arc::clone(&self.config), nodes).boxed());
     }
@@ -136,9 +138,8 @@ impl Discovery {
 
     /// What a request is told for whose key nobody is known, if nobody is to wait for that.
     pub(super) fn refusal(&self) -> Option<Error> {
-        let servers = || self.config.servers.to_string();
         self.refusing
-            .then(|| refused(&servers(), self.error.as_ref()))
+            .then(|| refused(&self.config.servers.to_string(), self.error.as_ref()))
     }
 
     /// Why nobody is known to serve a key.

@@ -70,6 +70,7 @@ impl Worker {
         shared: Arc<Shared>,
     ) -> Self {
         let config = Arc::new(config);
+        let now = Instant::now();
         Self {
             map: Map::new(&config),
             touches: Touches::new(config.touch_after),
@@ -77,8 +78,9 @@ impl Worker {
             inbox,
             own_inbox,
             shared,
-            timer: Box::pin(sleep_until(Instant::now())),
-            timer_at: None,
+            // What is due from the start, as a cluster's discovery is, has no event of its own.
+            timer: Box::pin(sleep_until(now)),
+            timer_at: Some(now),
             completions: Vec::new(),
             reading: true,
             circuit: Circuit::Closed,
@@ -92,8 +94,6 @@ impl Worker {
 
     /// Does what there is to do; ready when the store has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // A cluster is asked at once, not when the first request comes.
-        self.map.discover();
         // Everything that is ready goes into one turn, and its answers into one delivery.
         while let Poll::Ready(event) = self.poll_event(cx) {
             let mut next = Poll::Ready(event);
