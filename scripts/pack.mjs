@@ -15,8 +15,9 @@ import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { parseArgs } from "node:util"
 
-import { prepare, root } from "./prepare.mjs"
-import { output, run } from "./run.mjs"
+import { root } from "../testing/project.mjs"
+import { prepare } from "./prepare.mjs"
+import { output, run } from "../testing/run.mjs"
 
 /** What only a clone needs. */
 const NOT_PUBLISHED = ["devDependencies", "napi", "overrides", "scripts"]

@@ -3,8 +3,8 @@
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
 
-import { root, version } from "./prepare.mjs"
-import { output, run } from "./run.mjs"
+import { root, version } from "../testing/project.mjs"
+import { output, run } from "../testing/run.mjs"
 
 const release = join(root, "release")
 const ending = `-${version()}.tgz`

@@ -4,8 +4,8 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 
-import { root, version } from "./prepare.mjs"
-import { run } from "./run.mjs"
+import { root, version } from "../testing/project.mjs"
+import { run } from "../testing/run.mjs"
 
 /** The section of a version in the text of a changelog. */
 export function releaseNotes(changelog, wanted) {

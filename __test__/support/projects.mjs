@@ -9,8 +9,8 @@ import { join } from "node:path"
 import { after, before } from "node:test"
 
 import { pack, targets } from "../../scripts/pack.mjs"
-import { root } from "../../scripts/prepare.mjs"
-import { output } from "../../scripts/run.mjs"
+import { output } from "../../testing/run.mjs"
+import { root } from "../../testing/project.mjs"
 import { registryOfThisMachine, startRegistry } from "./registry.mjs"
 import { ownServer } from "./servers.mjs"
 

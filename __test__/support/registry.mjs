@@ -2,7 +2,7 @@ import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
 
-import { output } from "../../scripts/run.mjs"
+import { output } from "../../testing/run.mjs"
 
 /** The registry that npm is set to, or undefined if it does not answer. */
 export function registryOfThisMachine() {
