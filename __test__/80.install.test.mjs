@@ -111,13 +111,25 @@ describe("the tarballs", () => {
   test("hold what is needed, and nothing else", () => {
     const sources = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".rs"))
     const library = readdirSync(join(root, "lib")).map((name) => `lib/${name}`)
-    const rest = ["package.json", "README.md", "CHANGELOG.md", "LICENSE", "bin/connect-redis-native.js"]
+    const under = (folder) =>
+      readdirSync(join(root, folder), { recursive: true })
+        .filter((name) => statSync(join(root, folder, name)).isFile())
+        .map((name) => `${folder}/${name}`)
+    const pages = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md", "bench/chart.svg"]
+    const rest = [
+      "package.json",
+      "LICENSE",
+      "bin/connect-redis-native.js",
+      ...pages,
+      ...under("docs"),
+      ...under("examples"),
+    ]
     const entries = ["index.js", "index.mjs", "index.d.ts", "index.d.mts"]
     const build = ["Cargo.toml", "Cargo.lock", "build.rs", ...sources.map((name) => `src/${name}`)]
     assert.deepEqual(listPacked(release.main).toSorted(), [...rest, ...entries, ...library, ...build].toSorted())
     assert.deepEqual(
       listPacked(release.platforms[here.target]).toSorted(),
-      ["package.json", "README.md", "LICENSE", file].toSorted(),
+      ["package.json", "README.md", "LICENSE", "THIRD-PARTY-LICENSES.txt", file].toSorted(),
     )
   })
 

@@ -68,9 +68,13 @@ async function install() {
   if (present && readFileSync(file, "utf8") === wanted) return false
   mkdirSync(cache, { recursive: true })
   writeFileSync(file, wanted)
+  const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--fetch-retries=1"]
+  const installed = () => run("npm", ["install", ...options], { cwd: cache, stdio: "ignore" })
   try {
-    const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--fetch-retries=1"]
-    await run("npm", ["install", ...options], { cwd: cache, stdio: "ignore" })
+    await installed().catch((error) => {
+      console.log(`Once more: ${error.message}`)
+      return installed()
+    })
     return false
   } catch (error) {
     return `the runtimes cannot be installed from the npm registry: ${error.message}`

@@ -10,6 +10,7 @@ const CHECKS = [
   ["npx", "oxlint", "--deny-warnings"],
   ["node", "scripts/check-types.mjs"],
   ["node", "scripts/lint-workflows.mjs"],
+  ["node", "scripts/deny.mjs"],
 ]
 
 try {

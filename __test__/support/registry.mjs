@@ -4,12 +4,14 @@ import { createServer } from "node:http"
 
 import { output } from "../../testing/run.mjs"
 
-/** The registry that npm is set to, or undefined if it does not answer. */
+/** The registry that npm is set to, or undefined if it does not answer, not even when it is asked once more. */
 export function registryOfThisMachine() {
-  return (
-    output("npm", ["view", "express", "version", "--fetch-retries=0"]) &&
-    output("npm", ["config", "get", "registry"]).trim()
-  )
+  const answers = () => output("npm", ["view", "express", "version", "--fetch-retries=0"]) !== undefined
+  if (!answers()) {
+    console.log("The npm registry did not answer; it is asked once more.")
+    if (!answers()) return undefined
+  }
+  return output("npm", ["config", "get", "registry"]).trim()
 }
 
 /**
