@@ -129,12 +129,9 @@ async function runCommand([program, ...args], env) {
 
 async function runFile(file, env) {
   const report = join(folder, `${file}.jsonl`)
-  const options = [
-    "--import=./testing/test-limit.mjs",
-    "--test-reporter=./testing/reporter.mjs",
-    `--test-reporter-destination=${report}`,
-  ]
-  const { code, printed } = await capture(process.execPath, [...options, join("__test__", file)], env)
+  const options = ["--import=./testing/test-limit.mjs", "--test-reporter=./testing/reporter.mjs"]
+  const args = [...options, join("__test__", file)]
+  const { code, printed } = await capture(process.execPath, args, { ...env, TEST_REPORT: report })
   const lines = existsSync(report) ? readFileSync(report, "utf8").trim().split("\n").filter(Boolean) : []
   const tests = lines.map((line) => JSON.parse(line))
   if (tests.length === 0 || (code !== 0 && tests.every(({ outcome }) => outcome !== "failed"))) {

@@ -1,6 +1,9 @@
-// A reporter of node:test: a line of JSON for each test, and for each suite that is skipped.
+// A reporter of node:test: appends a line of JSON to the file TEST_REPORT for each test, and for each suite that is
+// skipped. By itself, since a destination of node's is emptied by any child that inherits these options.
+import { appendFileSync } from "node:fs"
 import { inspect } from "node:util"
 
+// eslint-disable-next-line require-yield -- a reporter is a generator; there is nothing to print
 export default async function* reporter(source) {
   for await (const { type, data } of source) {
     if (type !== "test:pass" && type !== "test:fail") continue
@@ -11,6 +14,6 @@ export default async function* reporter(source) {
     if (error?.failureType === "subtestsFailed") continue
     const outcome = error !== undefined ? "failed" : skip !== undefined ? "skipped" : "passed"
     const why = error === undefined ? skip : inspect(error.cause ?? error)
-    yield `${JSON.stringify({ name, outcome, why })}\n`
+    appendFileSync(process.env.TEST_REPORT, `${JSON.stringify({ name, outcome, why })}\n`)
   }
 }
