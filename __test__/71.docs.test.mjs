@@ -22,7 +22,7 @@ const { errorCodes } = require("../lib/load.js").load()
 
 const FILES = [
   ...["README.md", "bench/README.md"],
-  ...["express", "opentelemetry", "prometheus"].map((name) => `examples/${name}/README.md`),
+  ...["demo", "express", "opentelemetry", "prometheus"].map((name) => `examples/${name}/README.md`),
   ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`),
 ]
 const DOCUMENTS = FILES.map((name) => ({ name, found: blocks(join(root, name)) }))

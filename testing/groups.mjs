@@ -75,6 +75,7 @@ export const GROUPS = [
     covers: "Express 4, NestJS, Passport, Socket.IO, Fastify and others",
     topics: ["neighbours", "fastify"],
   },
+  { name: "demo", tier: "all", covers: "the demo's page in Chromium", topics: ["demo"], limitSeconds: 120 },
   { name: "upstream", tier: "all", covers: "the own tests of connect-redis 4 to 10", topics: ["upstream"] },
   { name: "valkey", tier: "all", covers: "servers whose SET compares", topics: ["valkey"] },
   {
