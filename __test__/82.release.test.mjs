@@ -5,16 +5,12 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { test } from "node:test"
 
-import { neededGlibc } from "../scripts/check-glibc.mjs"
 import { pack, targets } from "../scripts/pack.mjs"
 import { root } from "../scripts/prepare.mjs"
 import { releaseNotes } from "../scripts/release-notes.mjs"
-import { output } from "../scripts/run.mjs"
 
 const require = createRequire(import.meta.url)
 const manifest = require("../package.json")
-const { system } = require("../lib/load.js")
-const here = system()
 
 test("the loader knows the package of every target, and so does the release workflow", () => {
   const loader = readFileSync(join(root, "lib/load.js"), "utf8")
@@ -42,13 +38,4 @@ test("release notes are the version's section of the changelog", () => {
   assert.equal(releaseNotes(changelog, "1.1.0"), "- New.")
   assert.equal(releaseNotes(changelog, "1.0.0"), "- First.")
   assert.throws(() => releaseNotes(changelog, "1.0"), /says nothing under "## 1\.0"/)
-})
-
-const noGlibc = here.libc !== "glibc" && "this system has no glibc"
-const noReadelf = output("readelf", ["--version"]) === undefined && "there is no readelf here"
-test("the glibc that a binary needs is read from it", { skip: noGlibc || noReadelf }, () => {
-  const needed = neededGlibc(join(root, `connect-redis-native.${here.target}.node`))
-  assert.match(needed, /^2\.\d+$/)
-  assert.ok(needed.localeCompare(here.glibc, "en", { numeric: true }) <= 0, needed)
-  assert.equal(neededGlibc(join(root, "package.json")), undefined)
 })
