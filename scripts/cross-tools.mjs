@@ -1,5 +1,6 @@
 // Everything that building and running for another system needs, from PyPI by pip and from Debian by apt. It is kept
 // in $XDG_CACHE_HOME/connect-redis-native/cross. Each function throws a Missing where that cannot be had.
+import { spawnSync } from "node:child_process"
 import {
   copyFileSync,
   existsSync,
@@ -36,17 +37,21 @@ async function cached(name, fill) {
   try {
     await fill(filling)
     renameSync(filling, folder)
+  } catch (error) {
+    // Another process may have filled it meanwhile.
+    if (!existsSync(folder)) throw error
   } finally {
     rmSync(filling, { recursive: true, force: true })
   }
   return folder
 }
 
-/** Runs a command that fetches or installs something; its output is printed only if it fails. */
+/** Runs a command that fetches or installs something; a failure is a Missing with `reason` and its last words. */
 function must(reason, command, args, options) {
-  const result = output(command, args, { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }, ...options })
-  if (result === undefined) throw new Missing(reason)
-  return result
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
+  const { status, stderr, error } = spawnSync(command, args, { env, encoding: "utf8", ...options })
+  if (status !== 0)
+    throw new Missing(`${reason}: ${error?.message ?? (stderr?.trim().split("\n").at(-1) || `exit code ${status}`)}`)
 }
 
 let pythonHere
@@ -191,7 +196,8 @@ export async function wine() {
     const env = { ...process.env, WINEPREFIX: folder, WINEDEBUG: "-all" }
     for (const command of ["wineboot --init", "winecfg -v win10", "wineserver --wait"]) {
       const [program, ...args] = command.split(" ")
-      must(`${command} failed`, program, args, { env })
+      // Wine's services outlive the command and would keep a pipe open.
+      must(`${command} failed`, program, args, { env, stdio: "ignore" })
     }
     const library = "bcryptprimitives.dll"
     copyFileSync(join(await randomLibrary(), library), join(folder, "drive_c", "windows", "system32", library))

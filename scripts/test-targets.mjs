@@ -27,7 +27,7 @@ async function testTarget(target) {
   let built
   await step("built for", async () => {
     built = await buildTarget(target)
-    return built.folder ? built.triple : `${built.triple} (clippy)`
+    return built.folder ? built.triple : `${built.triple} (cargo check)`
   })
   row.needs = built?.facts ?? ""
   if (built?.folder) {
