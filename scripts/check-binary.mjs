@@ -69,6 +69,7 @@ export async function checkBinary(file, { name, platform, arch, libc }) {
     refuse(arch === "arm64" && !facts.signed, "it has no signature")
   }
   if (wrong.length > 0) throw new Error(`${file} does not serve ${name}: ${wrong.join("; ")}.`)
+  if (format === "PE") return `${facts.libraries.length} DLLs of Windows`
   return [...needs, ...facts.libraries].join(", ")
 }
 
