@@ -9,7 +9,7 @@ import { ownPrefix, ownServer } from "./support/servers.mjs"
 import { called } from "./support/until.mjs"
 
 const require = createRequire(import.meta.url)
-const loader = require("../lib/load.js")
+const loader = require("../lib/native/load.js")
 const missing = Object.assign(new TypeError("no binary here."), { code: "ERR_REDIS_STORE_OPTIONS" })
 loader.load = () => {
   throw missing

@@ -86,14 +86,14 @@ describe("a session id that cannot be one is refused, and the store goes on", ()
   const WRONG = [
     [undefined, /must be a string, got a undefined/],
     [null, /got null/],
-    [5, /got a number/],
+    [Symbol("s"), /got a symbol/],
     [{}, /got a object/],
     ["x".repeat(4097), /at most 4096 bytes, got 4097 bytes/],
     ["é".repeat(2049), /got 4098 bytes/],
     ["\ud800", /well-formed Unicode/],
   ]
   for (const [sid, pattern] of WRONG) {
-    test(JSON.stringify(sid)?.slice(0, 20) ?? "undefined", async () => {
+    test(JSON.stringify(sid)?.slice(0, 20) ?? String(sid), async () => {
       const store = open()
       for (const method of ["get", "set", "touch", "destroy"]) {
         const args = method === "get" || method === "destroy" ? [sid] : [sid, session]

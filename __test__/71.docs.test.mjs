@@ -17,7 +17,7 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 const given = pathToFileURL(join(root, "__test__", "support", "given.mjs")).href
 const ts = require("typescript-5")
-const { OPTIONS } = require("../lib/options.js")
+const { OPTIONS } = require("../lib/options/options.js")
 const { errorCodes } = require("../lib/native/protocol.js").loadProtocol()
 
 const FILES = [
@@ -291,7 +291,7 @@ test("an app that stops as deployment.md says ends by itself", async () => {
   try {
     const file = join(folder, "block.mjs")
     const ready = 'await store.length()\nprocess.kill(process.pid, "SIGTERM")\n'
-    writeFileSync(file, `${await placed(code)}\n${ready}process.on("exit", () => console.log(store.state))\n`)
+    writeFileSync(file, `${await placed(code)}\n${ready}process.on("exit", () => console.log(store.status))\n`)
     const { exitCode, printed, errors } = await run(["--import", given, file], folder)
     assert.deepEqual([exitCode, printed], [0, "end\n"], errors)
   } finally {

@@ -48,7 +48,7 @@ export async function pack({ to, binaries = root, all = false, quiet = false }) 
       copyFileSync(join(binaries, file), join(folder, file))
       copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"))
       const platform = readJson(join(folder, "package.json"))
-      // By which lib/load.js sees whether the file is whole.
+      // By which lib/native/load.js sees whether the file is whole.
       const config = { bytes: statSync(join(folder, file)).size }
       writeJson(join(folder, "package.json"), { ...platform, config })
       optionalDependencies[platform.name] = platform.version

@@ -13,7 +13,7 @@ import { prepare, root, version } from "./prepare.mjs"
 import { freePort, useRedis } from "./redis-server.mjs"
 import { run } from "./run.mjs"
 
-const { system } = createRequire(import.meta.url)("../lib/load.js")
+const { system } = createRequire(import.meta.url)("../lib/native/load.js")
 const START_MS = 10_000
 
 const { values } = parseArgs({ options: { tarballs: { type: "string" } } })

@@ -93,7 +93,8 @@ impl Delivery {
     }
 
     /// Fills `rows` and returns the texts they refer to, and whether there is room for answers again
-    /// after there was none. `pending` is how many requests JavaScript has no answer to yet.
+    /// after there was none, and whether the answer to `closing` is among them. `pending` is how many
+    /// requests JavaScript has no answer to yet.
     #[expect(
         unsafe_code,
         reason = "the rows are written where JavaScript reads them"
@@ -103,12 +104,13 @@ impl Delivery {
         env: &'env Env,
         mut rows: Float64ArraySlice<'_>,
         pending: usize,
-    ) -> napi::Result<(Array<'env>, bool)> {
+        closing: Option<u32>,
+    ) -> napi::Result<(Array<'env>, bool, bool)> {
         // SAFETY: JavaScript runs on this thread only, so nobody else sees the memory until this
         // call returns, and no JavaScript runs during it.
         let rows = unsafe { rows.as_mut() };
         let Some(([count, left], rows)) = rows.split_first_chunk_mut::<ANSWER_HEADER>() else {
-            return Ok((env.create_array(0)?, false));
+            return Ok((env.create_array(0)?, false, false));
         };
         let (items, remain, roomy): (Vec<Item>, usize, bool) = {
             // A poisoned queue is as good as before: nothing in here can panic half-way.
@@ -120,10 +122,12 @@ impl Delivery {
         };
         *count = items.len() as f64;
         *left = remain as f64;
+        let mut ended = false;
         let mut texts = Vec::with_capacity(items.len());
         for (row, item) in rows.chunks_exact_mut(ANSWER_COLUMNS).zip(items) {
             let (id, (kind, number)) = match item {
                 Item::Completion(Completion { id, outcome }) => {
+                    ended |= Some(id) == closing;
                     (id.into(), encode(outcome, &mut texts))
                 }
                 Item::Notice(notice) => {
@@ -133,7 +137,7 @@ impl Delivery {
             };
             row.copy_from_slice(&[id, kind.number(), number]);
         }
-        Ok((Array::from_vec(env, texts)?, roomy))
+        Ok((Array::from_vec(env, texts)?, roomy, ended))
     }
 
     /// Says that answers which come from now on need no call, and whether that was not so before:
