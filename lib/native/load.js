@@ -4,8 +4,8 @@ const { existsSync, statSync } = require("node:fs")
 const { createRequire } = require("node:module")
 const { join } = require("node:path")
 
-const { version } = require("../package.json")
-const { optionError } = require("./errors.js")
+const { version } = require("../../package.json")
+const { optionError } = require("../errors.js")
 
 const NAME = "connect-redis-native"
 /** What scripts/check-glibc.mjs holds the prebuilt binaries to. */
@@ -44,7 +44,7 @@ function glibcVersion() {
 
 /** Built in a clone, or by `npx connect-redis-native build`. */
 function loadBeside({ target }) {
-  const file = join(__dirname, "..", `${NAME}.${target}.node`)
+  const file = join(__dirname, "../..", `${NAME}.${target}.node`)
   // A bundler would try to bundle a plain require.
   return existsSync(file) ? createRequire(__filename)(file) : undefined
 }
