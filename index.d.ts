@@ -138,7 +138,7 @@ declare namespace connectRedis {
     maxPendingBytes?: number
     /**
      * What one serialized session may amount to, in bytes. A larger one fails with
-     * `ERR_REDIS_STORE_OPTIONS`, and the one stored before is untouched. @default 8388608
+     * `ERR_REDIS_STORE_ENCODE`, and the one stored before is untouched. @default 8388608
      */
     maxSessionBytes?: number
     /**
@@ -381,6 +381,8 @@ declare namespace connectRedis {
     | "ERR_REDIS_STORE_DECODE"
     /** Another request has written the session since it was loaded. */
     | "ERR_REDIS_STORE_CONFLICT"
+    /** The session cannot be serialized, or is larger than `maxSessionBytes`. */
+    | "ERR_REDIS_STORE_ENCODE"
 }
 
 export = connectRedis
