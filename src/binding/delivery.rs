@@ -24,7 +24,8 @@ use super::{
 use crate::{
     command::Reply,
     config::UNREAD_BYTES,
-    engine::{Circuit, Completion, Notice, Sink, Watch},
+    core::{Circuit, Completion, Notice},
+    driver::{Sink, Watch},
     error::Error,
 };
 
@@ -242,8 +243,8 @@ fn encode_error(error: Error, texts: &mut Vec<Option<Text>>) {
 }
 
 impl Sink for Delivery {
-    fn deliver(&self, completions: Vec<Completion>) -> bool {
-        self.push(completions.into_iter().map(Item::Completion), None)
+    fn deliver(&self, completions: &mut Vec<Completion>) -> bool {
+        self.push(completions.drain(..).map(Item::Completion), None)
     }
 
     fn notice(&self, notice: Notice) {

@@ -19,7 +19,7 @@ use napi_derive::napi;
 
 use crate::{
     config::Credentials,
-    engine::Engine,
+    driver::Store,
     error::{Error, ErrorCode},
 };
 use credentials::Questions;
@@ -29,7 +29,7 @@ use options::Settings;
 /// The native half of a store. The JavaScript half, `lib/batch.js`, is its only caller.
 #[napi]
 pub struct RedisStore {
-    engine: Arc<Engine>,
+    store: Arc<Store>,
     #[cfg(unix)]
     caller: Rc<watcher::Caller>,
     delivery: Arc<Delivery>,
@@ -68,10 +68,9 @@ impl RedisStore {
         }
         let command_timeout = config.command_timeout;
         let delivery = Arc::new(Delivery::new(&wake)?);
-        let engine = Engine::start(config, Arc::clone(&delivery) as _)
-            .map_err(|error| napi::Error::from_reason(error.to_string()))?;
+        let store = Store::start(config, Arc::clone(&delivery) as _);
         Ok(Self {
-            engine: Arc::new(engine),
+            store: Arc::new(store),
             #[cfg(unix)]
             caller,
             delivery,
@@ -109,7 +108,7 @@ impl RedisStore {
     #[napi(catch_unwind)]
     pub fn submit(&self, count: u32, used: u32, rows: &[f64], text: Utf16String) {
         let rows = rows[..rows.len().min(used as usize)].to_vec();
-        self.engine.submit(
+        self.store.submit(
             count as usize,
             text.len(),
             Box::new(move || submission::decode(&rows, &text)),
@@ -129,23 +128,23 @@ impl RedisStore {
         let (texts, roomy) = self.delivery.drain(env, rows, pending as usize)?;
         #[cfg(unix)]
         for watch in self.delivery.watches() {
-            watcher::start(&self.caller, &self.delivery, &self.engine, &watch);
+            watcher::start(&self.caller, &self.delivery, &self.store, &watch);
         }
         if roomy {
-            self.engine.resume();
+            self.store.resume();
         }
         Ok(texts)
     }
 
-    /// What was counted so far; see [`Stats::numbers`](crate::engine::Stats::numbers).
+    /// What was counted so far; see [`Stats::numbers`](crate::core::Stats::numbers).
     #[napi(catch_unwind)]
     pub fn stats(&self) -> Vec<f64> {
-        self.engine.stats().numbers()
+        self.store.stats().numbers()
     }
 
     /// Answers what is pending, closes the connection and then answers `id`.
     #[napi(catch_unwind)]
     pub fn close(&self, id: u32) {
-        self.engine.close(id);
+        self.store.close(id);
     }
 }
