@@ -6,6 +6,7 @@
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Mutation {
     SilentConnectionsAreKept,
+    SilenceEndsWithAnyByte,
     ParkedRequestsHaveNoDeadline,
     UnwrittenRequestsSpendTheirRetry,
     RedirectionsAreNotCounted,
@@ -20,6 +21,28 @@ pub enum Mutation {
     EndlessScansAreFollowed,
     LostWritesAreRepeatedOutOfOrder,
     NodesThatLeftAreKept,
+}
+
+impl Mutation {
+    /// Every one.
+    pub const ALL: [Self; 16] = [
+        Self::SilentConnectionsAreKept,
+        Self::SilenceEndsWithAnyByte,
+        Self::ParkedRequestsHaveNoDeadline,
+        Self::UnwrittenRequestsSpendTheirRetry,
+        Self::RedirectionsAreNotCounted,
+        Self::AskingErrorsAreIgnored,
+        Self::ClusterDownIsRepeatedWithoutBackoff,
+        Self::MapsAreAskedForWithoutBackoff,
+        Self::NodesThatLeftAreKept,
+        Self::ReconnectsAreNotLimited,
+        Self::ResentWritesFollowLaterReads,
+        Self::ResentWritesFollowLaterWrites,
+        Self::LostWritesAreRepeatedOutOfOrder,
+        Self::ExpiryStopsAtTheFirstWaiting,
+        Self::TouchesOutliveConnections,
+        Self::EndlessScansAreFollowed,
+    ];
 }
 
 #[cfg(feature = "mutations")]

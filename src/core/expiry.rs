@@ -19,7 +19,7 @@ impl Core {
         if self.wake.is_none_or(|wake| wake > now) {
             return;
         }
-        self.wake = None;
+        self.is_overdue = true;
         self.changed = true;
         self.expire(now);
         for (id, error) in self.silent(now) {
@@ -76,7 +76,10 @@ impl Core {
         if is_active(Mutation::SilentConnectionsAreKept) {
             return None;
         }
-        let since = node.flight.oldest()?.max(self.reading_since?);
+        let mut since = node.flight.oldest()?.max(self.reading_since?);
+        if is_active(Mutation::SilenceEndsWithAnyByte) {
+            since = since.max(node.read_at?);
+        }
         Some(since + self.config.command_timeout)
     }
 

@@ -128,6 +128,8 @@ pub struct Core {
     /// Whether replies may be read, and since when: not while too many answers wait to be fetched.
     reading_since: Option<Instant>,
     wake: Option<Instant>,
+    /// That time has come: it is found anew at the end of the turn.
+    is_overdue: bool,
     /// What listeners know.
     circuit: Circuit,
     ready: bool,
@@ -156,6 +158,7 @@ impl Core {
             closing: None,
             reading_since: Some(now),
             wake: Some(now),
+            is_overdue: true,
             circuit: Circuit::Closed,
             ready: false,
             changed: true,
@@ -412,7 +415,7 @@ impl Core {
                 self.turn.writes.push(connection);
             }
         }
-        if self.wake.is_none() {
+        if std::mem::take(&mut self.is_overdue) {
             self.wake = self.next_wake(now);
         }
         self.notice();

@@ -45,6 +45,8 @@ pub(super) struct Node {
     /// Why there is no connection.
     pub(super) error: Option<Error>,
     last_attempt: Option<Instant>,
+    /// When bytes last came; only looked at by a mutation.
+    pub(super) read_at: Option<Instant>,
     /// The connection that was given up; the server may still run commands of it.
     predecessor: Option<Identity>,
     identity: Option<Identity>,
@@ -83,6 +85,7 @@ impl Node {
             breaker,
             error: None,
             last_attempt: None,
+            read_at: None,
             predecessor: None,
             identity: None,
             compares: false,
@@ -291,7 +294,8 @@ impl Node {
     }
 
     /// So many bytes were read to [`Self::room`].
-    pub(super) fn filled(&mut self, count: usize) {
+    pub(super) fn filled(&mut self, count: usize, now: Instant) {
+        self.read_at = Some(now);
         self.reader.filled(count);
         self.traffic.received += count as u64;
     }

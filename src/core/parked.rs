@@ -4,7 +4,7 @@
 //! so the wire is empty in time.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     time::Instant,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 /// Parked requests, by slot.
 #[derive(Default)]
 pub(super) struct Parked {
-    slots: HashMap<u16, Slot>,
+    slots: BTreeMap<u16, Slot>,
 }
 
 struct Slot {

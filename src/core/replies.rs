@@ -14,6 +14,7 @@ use crate::{
     command::{Command, Kind, Reply},
     config::{REDIRECTIONS_MAX, Servers},
     connection::{
+        Named,
         cluster::{self, Redirection, redirection},
         reader::{Frame, REPLY_MAX_BYTES},
     },
@@ -28,10 +29,12 @@ impl Core {
             return;
         }
         if let Some(node) = self.nodes.get_mut(connection.node) {
-            node.filled(count);
+            node.filled(count, now);
         }
         let mut given_up = None;
-        while let Some(node) = self.nodes.get_mut(connection.node) {
+        while let Some(node) = self.nodes.get_mut(connection.node)
+            && node.connection() == Some(connection)
+        {
             match node.next_reply() {
                 Ok(Some((job, Frame::Value(value), asking_error))) => {
                     self.on_reply(connection, job, value, asking_error, now, &mut given_up);
@@ -44,7 +47,9 @@ impl Core {
                 Err(error) => return self.lose(connection.node, &error, now),
             }
         }
-        if let Some(error) = given_up {
+        if let Some(error) = given_up
+            && self.is_open(connection)
+        {
             self.lose(connection.node, &error, now);
         }
     }
@@ -76,6 +81,11 @@ impl Core {
             return self.replied(job, Err(error), now);
         }
         match (outcome, refusal) {
+            // It may be the reply to another command, and then so is every later one.
+            (Err(error), _) if error.code == ErrorCode::Decode => {
+                self.replied(job, Err(error), now);
+                self.lose_as_not_redis(connection, now);
+            }
             (Err(error), refusal) => {
                 if job.command.try_another_way(&error) && !job.is_expired() {
                     return self.park(job, now);
@@ -87,6 +97,13 @@ impl Core {
                 }
             }
             (outcome, _) => self.executed(job, outcome, now),
+        }
+    }
+
+    fn lose_as_not_redis(&mut self, connection: Connection, now: Instant) {
+        if let Some(node) = self.nodes.get(connection.node) {
+            let name = Named(&node.target, &self.config).to_string();
+            self.lose(connection.node, &Error::not_redis(&name), now);
         }
     }
 

@@ -359,13 +359,13 @@ impl Core {
             }
             self.request_map(is_missed, now);
         }
-        if let Some(cluster) = self.router.cluster()
-            && let Some(at) = cluster
+        if let Some(cluster) = self.router.cluster() {
+            let opens_at = cluster
                 .discovery
                 .breaker
-                .opens_at(self.config.command_timeout)
-        {
-            self.schedule(at);
+                .opens_at(self.config.command_timeout);
+            let times = [opens_at, cluster.discovery.due()];
+            times.into_iter().flatten().for_each(|at| self.schedule(at));
         }
         self.waiting_for_map(now);
     }

@@ -34,7 +34,7 @@ impl<'a> Login<'a> {
 
 /// A connection as the server knows it. Ids begin again when a server does, and addresses are chosen by
 /// the client: only both together name one connection.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Identity {
     id: i64,
     address: String,
