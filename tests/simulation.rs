@@ -73,3 +73,30 @@ fn every_promise_holds_in_every_run() {
     assert!(count > 10, "{count} runs in {seconds} s");
     println!("{count} runs");
 }
+
+/// Puts each mistake back, and prints how many seeds it takes to find it.
+#[cfg(feature = "mutations")]
+#[test]
+fn every_mistake_that_is_put_back_is_found() {
+    use connect_redis_native::mutation::{Mutation, activate};
+
+    std::panic::set_hook(Box::new(|_| {}));
+    let most = number("SIMULATION_SEEDS").unwrap_or(2000);
+    let mut missed = Vec::new();
+    let mut table = String::from("| mutation | seeds until found | what breaks |\n|---|---|---|\n");
+    for mutation in Mutation::ALL {
+        activate(Some(mutation));
+        let found = (0..most).find_map(|seed| Some((seed + 1, run(seed).err()?)));
+        activate(None);
+        match found {
+            Some((seeds, broken)) => {
+                let broken = broken.split_once("): ").map_or("", |(_, broken)| broken);
+                table += &format!("| {mutation:?} | {seeds} | {broken} |\n");
+            }
+            None => missed.push(mutation),
+        }
+    }
+    let _ = std::panic::take_hook();
+    println!("{table}");
+    assert!(missed.is_empty(), "not found in {most} seeds: {missed:?}");
+}
