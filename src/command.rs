@@ -195,6 +195,8 @@ pub struct Swap {
     pub expiry: Expiry,
     /// By which command.
     pub by: SwapBy,
+    /// It was sent before and its reply was lost: a value equal to its own may be its own.
+    pub repeated: bool,
 }
 
 /// The commands that compare and write in one step.
@@ -218,12 +220,27 @@ impl Swap {
             value,
             expiry,
             by: SwapBy::Set,
+            repeated: false,
         })
     }
 
-    /// Whether SET has written over `before`, or had done so when its reply was lost.
-    fn has_set(&self, before: &[u8]) -> bool {
-        self.by == SwapBy::Set && (before == self.base || before == self.value)
+    /// What the value that is stored, or was before, says of this swap.
+    fn outcome(&self, value: Vec<u8>) -> Result<Reply, Error> {
+        if self.by == SwapBy::Set && value == self.base {
+            return Ok(Reply::Ok);
+        }
+        if self.repeated && value == self.value {
+            return Ok(Reply::Ok);
+        }
+        // Whether this swap was done before the other write cannot be known: a merge or a function
+        // would apply the same change twice.
+        if self.repeated {
+            return Err(Error::new(
+                ErrorCode::Conflict,
+                "The session was written by others while the reply to its save was lost; what is stored is theirs. Load it again.",
+            ));
+        }
+        Ok(Reply::Text(value))
     }
 }
 
@@ -335,6 +352,13 @@ impl Command {
         true
     }
 
+    /// It is sent once more, as the reply to it was lost.
+    pub fn repeat(&mut self) {
+        if let Self::Swap(swap) = self {
+            swap.repeated = true;
+        }
+    }
+
     /// Reads the reply to this command.
     pub fn reply(&self, value: Value) -> Result<Reply, Error> {
         match (self.kind().row().3, value) {
@@ -345,8 +369,7 @@ impl Command {
             (Shape::Value | Shape::Written, Value::Nil) => Ok(Reply::Nil),
             (Shape::Written, Value::Okay) | (Shape::Pong, Value::SimpleString(_)) => Ok(Reply::Ok),
             (Shape::Written, Value::BulkString(now)) => match self {
-                Self::Swap(swap) if swap.has_set(&now) => Ok(Reply::Ok),
-                Self::Swap(_) => Ok(Reply::Text(now)),
+                Self::Swap(swap) => swap.outcome(now),
                 _ => Err(self.unexpected()),
             },
             (Shape::Count, Value::Int(count)) => Ok(Reply::Count(count)),
@@ -412,12 +435,43 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use super::Kind;
+    use super::*;
 
     #[test]
     fn every_kind_has_its_row() {
         for (number, kind) in Kind::all().enumerate() {
             assert_eq!(kind as usize, number);
         }
+    }
+
+    #[test]
+    fn a_value_equal_to_its_own_is_its_own_only_where_a_swap_is_repeated() {
+        for by in [SwapBy::Set, SwapBy::EvalSha, SwapBy::Eval] {
+            let mut swap = Swap::new(b"k".into(), b"base".into(), b"mine".into(), Expiry::Never);
+            swap.by = by;
+            let mut command = Command::Swap(swap);
+            let reply = |command: &Command, text: &str| {
+                command
+                    .reply(Value::BulkString(text.into()))
+                    .map_err(|error| error.code)
+            };
+            assert_eq!(reply(&command, "mine"), Ok(Reply::Text(b"mine".into())));
+            assert_eq!(reply(&command, "other"), Ok(Reply::Text(b"other".into())));
+            command.repeat();
+            assert_eq!(reply(&command, "mine"), Ok(Reply::Ok));
+            assert_eq!(reply(&command, "other"), Err(ErrorCode::Conflict));
+            assert_eq!(command.reply(Value::Okay), Ok(Reply::Ok));
+            assert_eq!(command.reply(Value::Nil), Ok(Reply::Nil));
+        }
+    }
+
+    #[test]
+    fn set_answers_what_it_has_written_over() {
+        let swap = Swap::new(b"k".into(), b"base".into(), b"mine".into(), Expiry::Never);
+        let command = Command::Swap(swap);
+        assert_eq!(
+            command.reply(Value::BulkString(b"base".into())),
+            Ok(Reply::Ok)
+        );
     }
 }

@@ -203,24 +203,3 @@ impl Config {
         }
     }
 }
-
-#[cfg(test)]
-impl Config {
-    /// What tests have no wish about.
-    pub(crate) fn of(servers: Servers) -> Self {
-        Self {
-            servers,
-            tls: None,
-            credentials: Credentials::default(),
-            credentials_source: None,
-            database: 0,
-            client_name: None,
-            connect_timeout: Duration::from_secs(1),
-            command_timeout: Duration::from_secs(1),
-            max_pending: 10,
-            watched: false,
-            swaps: true,
-            touch_after: Duration::ZERO,
-        }
-    }
-}

@@ -19,7 +19,7 @@ pub enum Mutation {
     TouchesOutliveConnections,
     ExpiryStopsAtTheFirstWaiting,
     EndlessScansAreFollowed,
-    LostWritesAreRepeatedOutOfOrder,
+    LostRequestsAreRepeatedInReverse,
     NodesThatLeftAreKept,
 }
 
@@ -38,7 +38,7 @@ impl Mutation {
         Self::ReconnectsAreNotLimited,
         Self::ResentWritesFollowLaterReads,
         Self::ResentWritesFollowLaterWrites,
-        Self::LostWritesAreRepeatedOutOfOrder,
+        Self::LostRequestsAreRepeatedInReverse,
         Self::ExpiryStopsAtTheFirstWaiting,
         Self::TouchesOutliveConnections,
         Self::EndlessScansAreFollowed,

@@ -73,9 +73,20 @@ impl Connection {
 
     /// Sends what is not about sessions and returns a reply for each command.
     pub(super) async fn ask(&mut self, question: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.ask_with(question, &[]).await
+    }
+
+    /// The same with arguments that no message may hold.
+    async fn ask_with(
+        &mut self,
+        question: &Pipeline,
+        secrets: &[&[u8]],
+    ) -> Result<Vec<Value>, Error> {
         let bytes = question.get_packed_pipeline();
         let mut replies = Vec::with_capacity(question.len());
-        let lost = |replies: &[Value], connection: &Self| connection.closed_early(replies.first());
+        let lost = |replies: &[Value], connection: &Self| {
+            connection.closed_early(replies.first(), secrets)
+        };
         let sent = async {
             self.stream.write_all(&bytes).await?;
             self.stream.flush().await
@@ -118,9 +129,11 @@ impl Connection {
     }
 
     /// A server that takes no more clients says so, and hangs up.
-    fn closed_early(&self, said: Option<&Value>) -> Error {
+    fn closed_early(&self, said: Option<&Value>, secrets: &[&[u8]]) -> Error {
         match said {
-            Some(Value::ServerError(error)) => Error::login(&self.endpoint, "connecting", error),
+            Some(Value::ServerError(error)) => {
+                Error::login(&self.endpoint, "connecting", error, secrets)
+            }
             _ => Error::closed_early(&self.endpoint),
         }
     }

@@ -195,8 +195,7 @@ impl Node {
             let superseded = job
                 .command
                 .written_key()
-                .is_some_and(|key| !overwritten.insert(key.to_vec()))
-                && !is_active(Mutation::LostWritesAreRepeatedOutOfOrder);
+                .is_some_and(|key| !overwritten.insert(key.to_vec()));
             if job.is_expired() {
                 continue;
             }
@@ -214,8 +213,14 @@ impl Node {
                 refused.push(job);
                 continue;
             }
-            job.retried |= spends;
+            if spends {
+                job.retried = true;
+                job.command.repeat();
+            }
             self.queue.push_front(job);
+        }
+        if is_active(Mutation::LostRequestsAreRepeatedInReverse) {
+            self.queue.make_contiguous().reverse();
         }
         refused
     }

@@ -112,8 +112,7 @@ impl Core {
         if !self.parked.is_empty() {
             let (order, undoing) = self.parked.executed(&job);
             for job in undoing {
-                let error = job.last_refusal().unwrap_or_else(overtaken);
-                self.replied(job, Err(error), now);
+                self.replied(job, Err(overtaken()), now);
             }
             if matches!(order, Order::ReadAgain)
                 && !job.is_expired()
@@ -298,7 +297,7 @@ impl Core {
 fn overtaken() -> Error {
     Error::new(
         ErrorCode::Connect,
-        "A later write of this session was executed first, so this one was not repeated.",
+        "Redis did not execute this write at first, and has executed a later one of this session meanwhile; it is not repeated, as it would undo that.",
     )
 }
 

@@ -135,11 +135,6 @@ impl Job {
             refusal: self.refusal.take(),
         }
     }
-
-    /// The error that it last got instead of a reply.
-    pub(super) fn last_refusal(&self) -> Option<Error> {
-        self.refusal.as_deref().cloned()
-    }
 }
 
 /// A request that ran into its deadline.

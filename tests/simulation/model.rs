@@ -7,6 +7,9 @@ use connect_redis_native::{
     error::{Error, ErrorCode},
 };
 
+/// Says that a connection was lost.
+pub const LOST: &str = "lost";
+
 /// What a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -33,6 +36,8 @@ pub struct Model {
     pub records: BTreeMap<u32, Record>,
     /// The requests that are not settled.
     pub open: BTreeMap<u32, Duration>,
+    /// How often a write was on the wire, as far as the system took it.
+    pub written: BTreeMap<u32, u32>,
     /// When data was lost.
     pub losses: Vec<Duration>,
 }
@@ -46,6 +51,11 @@ fn read_value(value: &[u8]) -> Option<(usize, u32)> {
     let text = std::str::from_utf8(value).ok()?;
     let (key, by) = text.strip_prefix("{\"k\":")?.split_once(",\"by\":")?;
     Some((key.parse().ok()?, by.strip_suffix('}')?.parse().ok()?))
+}
+
+/// The request that wrote `value`.
+pub fn value_by(value: &[u8]) -> u32 {
+    read_value(value).map_or(u32::MAX, |(_, by)| by)
 }
 
 impl Model {
@@ -67,6 +77,28 @@ impl Model {
             (asked, outcome) => panic!("{asked:?} {id} got {outcome:?}"),
         }
         record.settled = Some((now, outcome));
+        self.check_retry(id);
+    }
+
+    /// A retry is spent only on a request that was written: one that fails because its connection was lost
+    /// was written twice, or once if a later write of its session forbids to repeat it.
+    fn check_retry(&self, id: u32) {
+        let record = &self.records[&id];
+        let Some((_, Err(error))) = &record.settled else {
+            return;
+        };
+        if record.asked != Asked::Write || error.message != LOST {
+            return;
+        }
+        let written = self.written.get(&id).copied().unwrap_or(0);
+        let is_last = !self.records.range(id + 1..).any(|(_, later)| {
+            later.key == record.key && matches!(later.asked, Asked::Write | Asked::Delete)
+        });
+        let least = if is_last { 2 } else { 1 };
+        assert!(
+            written >= least,
+            "write {id} failed, though it was written {written} times"
+        );
     }
 
     /// Every request is settled by its deadline, within a turn.
@@ -139,9 +171,10 @@ impl Model {
     }
 
     /// Requests of this time are served.
-    pub fn check_served(&self, since: Duration, context: &str) {
+    pub fn check_served(&self, since: Duration, context: &str, is_a_strange_proxy: bool) {
         for (id, record) in self.records.iter().filter(|(_, it)| it.submitted >= since) {
             match &record.settled {
+                _ if record.asked == Asked::Other && is_a_strange_proxy => {}
                 Some((_, Ok(_))) => {}
                 // A merge or swap can lose against others.
                 Some((_, Err(error))) if error.code == ErrorCode::Conflict => {}

@@ -42,6 +42,8 @@ pub struct Server {
     pub moves_all_to: Option<usize>,
     /// Its SCAN never ends.
     pub scans_for_ever: bool,
+    /// So it is until the end.
+    pub is_a_strange_proxy: bool,
     /// Its replies are an array without end, or garbage.
     pub is_endless: bool,
     pub is_garbled: bool,
@@ -152,7 +154,7 @@ impl Data {
                 let (key, base, value) = (word(3), word(4), word(5));
                 match self.get(key, now) {
                     None => text("$-1"),
-                    Some(stored) if stored.value == base || stored.value == value => {
+                    Some(stored) if stored.value == base => {
                         stored.value = value.to_vec();
                         text("+OK")
                     }
@@ -193,7 +195,11 @@ impl Data {
                 } else {
                     0
                 };
-                let next = if server.scans_for_ever { 7 } else { next };
+                let next = if server.scans_for_ever || server.is_a_strange_proxy {
+                    7
+                } else {
+                    next
+                };
                 let mut reply = text("*2");
                 reply.extend(bulk(next.to_string().as_bytes()));
                 reply.extend(text(&format!("*{}", keys.len())));

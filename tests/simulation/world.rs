@@ -16,7 +16,7 @@ use connect_redis_native::{
 };
 
 use super::{
-    model::{Asked, Model, Record, value_of},
+    model::{Asked, LOST, Model, Record, value_by, value_of},
     server::{self, Data, Server, Session, Slots, next_command, port_of},
 };
 
@@ -50,6 +50,8 @@ struct Link {
     to_client_at: Duration,
     /// Bytes that a frozen server has not read.
     unread: Vec<u8>,
+    /// What was written, up to the last whole command.
+    written: Vec<u8>,
     is_cut: bool,
     /// Nothing passes, and neither side knows.
     is_half_open: bool,
@@ -77,7 +79,13 @@ pub struct World {
     /// The event loop is blocked: what has come waits.
     is_blocked: bool,
     waiting: VecDeque<(usize, Vec<u8>)>,
+    /// Faults are over.
     pub is_calm: bool,
+    /// Callers are, too.
+    pub is_quiet: bool,
+    /// Servers have sent requests to each other.
+    has_ping_pong: bool,
+    pub is_a_strange_proxy: bool,
     pub has_ended: bool,
     /// How often commands on each key came, and were asked for.
     sends: BTreeMap<usize, (u64, u64)>,
@@ -85,6 +93,7 @@ pub struct World {
     maps: VecDeque<Duration>,
     latency_us: u64,
     keys: usize,
+    steps: u64,
 }
 
 impl World {
@@ -113,7 +122,7 @@ impl World {
             Topology::Cluster => Servers::Cluster(endpoints.clone()),
         };
         let timeout = Duration::from_millis(random.u64(200..2000));
-        let touch_after = Duration::from_millis(if random.bool() { 0 } else { 20_000 });
+        let touch_after = Duration::from_millis(if random.bool() { 0 } else { 1000 });
         let config = Config {
             servers,
             tls: None,
@@ -138,10 +147,12 @@ impl World {
             moved: Default::default(),
         });
         let knows_ifeq = random.bool();
+        let is_a_strange_proxy = random.u8(..8) == 0;
         let mut servers = vec![
             Server {
                 knows_ifeq,
                 has_script: true,
+                is_a_strange_proxy,
                 ..Server::default()
             };
             count
@@ -169,12 +180,16 @@ impl World {
             is_blocked: false,
             waiting: VecDeque::new(),
             is_calm: false,
+            is_quiet: false,
+            has_ping_pong: false,
+            is_a_strange_proxy,
             has_ended: false,
             sends: BTreeMap::new(),
             opens: Vec::new(),
             maps: VecDeque::new(),
             latency_us: random.u64(50..3000),
             keys: random.usize(1..12),
+            steps: 0,
             random,
         };
         world.at_once(Event::Calls);
@@ -222,6 +237,8 @@ impl World {
                 return;
             }
             self.now = self.now.max(next);
+            self.steps += 1;
+            assert!(self.steps < 1_000_000, "the store spins at {:?}", self.now);
             if event_at == Some(next) {
                 if let Some((_, event)) = self.events.pop_first() {
                     self.handle(event);
@@ -291,6 +308,7 @@ impl World {
         let completions = std::mem::take(&mut self.core.take_turn().completions);
         for completion in completions {
             self.check_touch(completion.id, &completion.outcome);
+            self.check_redirections(completion.id, &completion.outcome);
             self.model
                 .settle(completion.id, completion.outcome, self.now);
         }
@@ -326,6 +344,7 @@ impl World {
                     to_server_at: self.now,
                     to_client_at: self.now,
                     unread: Vec::new(),
+                    written: Vec::new(),
                     is_cut: is_away,
                     is_half_open: false,
                 });
@@ -384,6 +403,15 @@ impl World {
         };
         let bytes = self.core.output(connection)[..count].to_vec();
         self.core.on_written(connection, count);
+        self.links[at].written.extend_from_slice(&bytes);
+        while let Some(words) = next_command(&mut self.links[at].written) {
+            let value = match words[0].as_slice() {
+                b"SET" => &words[2],
+                b"EVAL" | b"EVALSHA" => &words[5],
+                _ => continue,
+            };
+            *self.model.written.entry(value_by(value)).or_default() += 1;
+        }
         if count < whole {
             let latency = self.latency();
             self.after(latency, Event::WriteMore(connection));
@@ -424,7 +452,7 @@ impl World {
                 if !self.is_blocked {
                     self.call();
                 }
-                if !self.is_calm {
+                if !self.is_quiet {
                     let delay = Duration::from_micros(self.random.u64(100..30_000));
                     self.after(delay, Event::Calls);
                 }
@@ -703,6 +731,33 @@ impl World {
         }
     }
 
+    /// A node that refuses ASKING says why; it is not asked again and again.
+    fn check_redirections(
+        &self,
+        id: u32,
+        outcome: &Result<connect_redis_native::command::Reply, Error>,
+    ) {
+        let record = &self.model.records[&id];
+        if let Err(error) = outcome
+            && !self.has_ping_pong
+            && self.now < record.submitted + self.timeout
+        {
+            let code = error.cause_code();
+            assert!(
+                !matches!(code, Some("MOVED" | "ASK")),
+                "request {id} fails with {code:?}"
+            );
+        }
+    }
+
+    /// The store has found that everything is well.
+    pub fn check_calm(&self) {
+        assert!(
+            self.opens.is_empty(),
+            "connections are opened, though all is well"
+        );
+    }
+
     fn fault(&mut self) {
         let at = self.random.usize(..self.servers.len());
         let length = Duration::from_millis(self.random.u64(1..3 * self.timeout.as_millis() as u64));
@@ -733,13 +788,19 @@ impl World {
             }
             6 => server.is_out_of_memory = true,
             7 => server.is_cluster_down = true,
-            8 => server.denies_asking = true,
+            8 => {
+                self.servers
+                    .iter_mut()
+                    .for_each(|server| server.denies_asking = true);
+                self.move_slot();
+            }
             9 => self
                 .servers
                 .iter_mut()
                 .for_each(|server| server.has_script = false),
             10 if self.topology == Topology::Cluster => {
                 // Two servers that send requests to each other.
+                self.has_ping_pong = true;
                 let other = (at + 1) % self.servers.len();
                 self.servers[at].moves_all_to = Some(other);
                 self.servers[other].moves_all_to = Some(at);
@@ -752,8 +813,13 @@ impl World {
                 links.for_each(|link| link.is_half_open = true);
             }
             15 if self.topology == Topology::Cluster => {
-                let slots = self.slots.as_ref().expect("a cluster");
-                self.servers[at].stale_map = Some(slots.owner.clone());
+                let mut owners = self.slots.as_ref().expect("a cluster").owner.clone();
+                if self.random.bool() {
+                    // It names nodes that are not there.
+                    let phantom = self.random.usize(10..90);
+                    owners[..4000].fill(Some(phantom));
+                }
+                self.servers[at].stale_map = Some(owners);
                 self.move_slot();
             }
             16 | 17 if self.topology == Topology::Cluster => self.move_slot(),
@@ -806,6 +872,7 @@ impl World {
             is_replica: server.is_replica,
             has_script: server.has_script,
             knows_ifeq: server.knows_ifeq,
+            is_a_strange_proxy: server.is_a_strange_proxy,
             ..Server::default()
         };
         let was_frozen = std::mem::replace(server, mended).is_frozen;
@@ -844,6 +911,9 @@ impl World {
         }
         for at in 0..self.servers.len() {
             self.mend(at);
+        }
+        for server in &mut self.servers {
+            server.denies_asking = false;
         }
         self.is_blocked = false;
         self.read_waiting();
@@ -905,7 +975,7 @@ impl World {
 }
 
 fn lost() -> Error {
-    Error::new(ErrorCode::Connect, "lost")
+    Error::new(ErrorCode::Connect, LOST)
 }
 
 fn key_name(number: usize) -> Vec<u8> {
