@@ -149,7 +149,7 @@ class Batch {
     for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
-  /** How many batches there were, and the numbers of src/engine/stats.rs. */
+  /** How many batches there were, and the numbers of src/core/stats.rs. */
   stats() {
     return { batches: this.#count, numbers: this.#failed ? undefined : this.#native.stats() }
   }

@@ -24,7 +24,8 @@ use super::{
 use crate::{
     command::Reply,
     config::UNREAD_BYTES,
-    engine::{Circuit, Completion, Notice, Sink, Watch},
+    core::{Circuit, Completion, Notice},
+    driver::{Sink, Watch},
     error::Error,
 };
 
@@ -142,14 +143,12 @@ impl Delivery {
 
     /// Says that answers which come from now on need no call, and whether that was not so before:
     /// then it is for the caller to see to those that [`Self::is_waited_for`].
-    #[cfg(unix)]
     pub fn announce(&self) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         !std::mem::replace(&mut waiting.announced, true)
     }
 
     /// Whether there is something to be fetched; if not, what comes is announced again.
-    #[cfg(unix)]
     pub fn is_waited_for(&self) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.announced = !waiting.items.is_empty() || !waiting.watches.is_empty();
@@ -157,7 +156,6 @@ impl Delivery {
     }
 
     /// The connections that are to be watched.
-    #[cfg(unix)]
     pub fn watches(&self) -> Vec<Watch> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut waiting.watches)
@@ -249,8 +247,8 @@ fn encode_error(error: Error, texts: &mut Vec<Option<Text>>) {
 }
 
 impl Sink for Delivery {
-    fn deliver(&self, completions: Vec<Completion>) -> bool {
-        self.push(completions.into_iter().map(Item::Completion), None)
+    fn deliver(&self, completions: &mut Vec<Completion>) -> bool {
+        self.push(completions.drain(..).map(Item::Completion), None)
     }
 
     fn notice(&self, notice: Notice) {

@@ -2,14 +2,9 @@
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>. RESP2 only: no connection of
 //! ours asks for another.
 
-use std::{
-    fmt, io,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::fmt;
 
 use redis::Value;
-use tokio::io::{AsyncRead, ReadBuf};
 
 /// A reply of more bytes than this is thrown away as it comes: no JavaScript string could hold much
 /// more, and nobody's memory should.
@@ -92,21 +87,23 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// Reads what there is; `Ok(0)` is the end of the stream.
-    pub fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        stream: &mut (impl AsyncRead + Unpin),
-    ) -> Poll<io::Result<usize>> {
+    /// Where bytes are to be read to.
+    pub fn room(&mut self) -> &mut [u8] {
         self.make_room();
-        let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
-        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
-        let count = room.filled().len();
-        if room.remaining() == 0 {
+        &mut self.buffer[self.end..]
+    }
+
+    /// The first `count` bytes of [`Self::room`] were read.
+    pub fn filled(&mut self, count: usize) {
+        if self.end + count == self.buffer.len() {
             self.read_bytes = (self.read_bytes * 4).min(READ_MAX_BYTES);
         }
         self.end += count;
-        Poll::Ready(Ok(count))
+    }
+
+    /// Whether bytes are left of which no reply was made.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.end && self.arrays.is_empty() && self.discard.is_none()
     }
 
     fn make_room(&mut self) {

@@ -1,7 +1,7 @@
-//! Safe concurrent writes: a session is written only over the text that it was loaded as, and what
-//! others have written meanwhile is merged.
+//! Safe concurrent writes: a session is written only over the text that it was loaded as, and concurrent
+//! writes are merged.
 
-use std::{collections::BTreeSet, future::Future, sync::LazyLock};
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use redis::Script;
 use serde_json::{Map, Value};
@@ -47,40 +47,70 @@ pub struct Conflict {
     pub expiry: Expiry,
 }
 
-impl Conflict {
-    /// Writes both changes, by commands given to `run`. Answers with the paths that both sides had
-    /// changed, as the text of a JSON array, or with Nil if the session is gone.
-    pub async fn settle<F>(self, run: impl Fn(Command) -> F) -> Result<Reply, Error>
-    where
-        F: Future<Output = Result<Reply, Error>>,
-    {
-        let mut theirs = self.theirs;
-        let mut paths = BTreeSet::new();
-        for _ in 0..TRIES {
-            let merged = merge_texts(&self.base, &self.mine, &theirs, &mut paths)?;
-            let expiry = if merged.keeps_expiry {
-                Expiry::Keep
-            } else {
-                self.expiry
-            };
-            let swap = Swap::new(self.key.clone(), theirs, merged.text, expiry);
-            match run(Command::Swap(swap)).await? {
-                Reply::Text(now) => theirs = now,
-                Reply::Ok => {
-                    let paths: Vec<_> = paths.into_iter().collect();
-                    return serde_json::to_vec(&paths)
-                        .map(Reply::Text)
-                        .map_err(|error| Error::new(ErrorCode::Decode, error.to_string()));
-                }
-                other => return Ok(other),
-            }
+/// The merge of one [`Conflict`], command by command.
+pub struct Merge {
+    conflict: Conflict,
+    paths: BTreeSet<String>,
+    tries: usize,
+}
+
+impl Merge {
+    /// Nothing was sent yet.
+    pub fn new(conflict: Conflict) -> Self {
+        Self {
+            conflict,
+            paths: BTreeSet::new(),
+            tries: 0,
         }
-        Err(Error::new(
-            ErrorCode::Conflict,
-            format!(
-                "The session was written by others {TRIES} times while it was merged; what is stored is theirs. Save it again."
-            ),
-        ))
+    }
+
+    /// The command that writes both changes over what is stored.
+    pub fn attempt(&mut self) -> Result<Command, Error> {
+        if self.tries == TRIES {
+            return Err(Error::new(
+                ErrorCode::Conflict,
+                format!(
+                    "The session was written {TRIES} times by others while it was merged; theirs is stored. Save it again."
+                ),
+            ));
+        }
+        self.tries += 1;
+        let Conflict {
+            key,
+            base,
+            mine,
+            theirs,
+            expiry,
+        } = &mut self.conflict;
+        let merged = merge_texts(base, mine, theirs, &mut self.paths)?;
+        let expiry = if merged.keeps_expiry {
+            Expiry::Keep
+        } else {
+            *expiry
+        };
+        let theirs = std::mem::take(theirs);
+        let swap = Swap::new(key.clone(), theirs, merged.text, expiry);
+        Ok(Command::Swap(swap))
+    }
+
+    /// Takes the reply to the last attempt. Returns the next one or, as an error, the answer: the paths
+    /// that both sides had changed, as the text of a JSON array, or Nil if the session is gone.
+    pub fn on_reply(
+        &mut self,
+        outcome: Result<Reply, Error>,
+    ) -> Result<Command, Result<Reply, Error>> {
+        match outcome {
+            Ok(Reply::Text(now)) => {
+                self.conflict.theirs = now;
+                self.attempt().map_err(Err)
+            }
+            Ok(Reply::Ok) => {
+                let paths: Vec<_> = std::mem::take(&mut self.paths).into_iter().collect();
+                let text = serde_json::to_vec(&paths).map(Reply::Text);
+                Err(text.map_err(|error| Error::new(ErrorCode::Decode, error.to_string())))
+            }
+            other => Err(other),
+        }
     }
 }
 

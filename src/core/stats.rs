@@ -1,8 +1,6 @@
-//! What a store has done, in numbers. Plain ones: the worker counts them, and is behind a lock already.
+//! What a store has done, in numbers. Plain ones: the core counts them, and is behind a lock already.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     command::{Kind, Reply},
@@ -13,7 +11,7 @@ use crate::{
 /// Done, whatever the answer was.
 const OK: usize = 0;
 /// A touch that was left out.
-const SPARED: usize = 1;
+const SKIPPED: usize = 1;
 /// From here on, the error codes by their numbers.
 const ERRORS: usize = 2;
 const OUTCOMES: usize = ERRORS + ErrorCode::ALL.len();
@@ -28,7 +26,7 @@ const BOUNDS_US: [u64; 14] = [
 #[derive(Clone, Default)]
 pub struct Stats {
     /// Commands by kind and outcome.
-    outcomes: [[u64; OUTCOMES]; Kind::ALL.len()],
+    outcomes: [[u64; OUTCOMES]; Kind::COUNT],
     /// Commands that were answered or ran into their deadline, by the time that took.
     latency: [u64; BOUNDS_US.len() + 1],
     latency_sum: Duration,
@@ -49,8 +47,8 @@ impl Stats {
     }
 
     /// A touch was left out.
-    pub(super) fn spared(&mut self, kind: Kind) {
-        self.outcomes[kind as usize][SPARED] += 1;
+    pub(super) fn skipped(&mut self, kind: Kind) {
+        self.outcomes[kind as usize][SKIPPED] += 1;
     }
 
     /// A command has taken so long. `begun_at` and `now` may be off by the same.
@@ -64,7 +62,7 @@ impl Stats {
     /// How a command can end, in the order of the numbers of each kind.
     pub fn outcomes() -> [&'static str; OUTCOMES] {
         let mut names = ["ok"; OUTCOMES];
-        names[SPARED] = "spared";
+        names[SKIPPED] = "spared";
         for code in ErrorCode::ALL {
             names[ERRORS + code as usize] = code.name();
         }
@@ -115,18 +113,18 @@ mod tests {
     #[test]
     fn numbers_have_their_places() {
         assert!(BOUNDS_US.is_sorted());
-        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+        for (at, kind) in Kind::all().enumerate() {
             assert_eq!(kind as usize, at);
         }
         for (at, code) in ErrorCode::ALL.into_iter().enumerate() {
             assert_eq!(code as usize, at);
         }
         let mut stats = Stats::default();
-        stats.spared(Kind::Ping);
+        stats.skipped(Kind::Ping);
         let numbers = stats.numbers();
         let at = numbers.iter().position(|&number| number == 1.0);
         let kinds = 4 + BOUNDS_US.len() + 1;
-        assert_eq!(at, Some(kinds + OUTCOMES * Kind::Ping as usize + SPARED));
-        assert_eq!(numbers.len(), kinds + OUTCOMES * Kind::ALL.len());
+        assert_eq!(at, Some(kinds + OUTCOMES * Kind::Ping as usize + SKIPPED));
+        assert_eq!(numbers.len(), kinds + OUTCOMES * Kind::COUNT);
     }
 }

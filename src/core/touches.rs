@@ -9,7 +9,7 @@ use std::{
 
 use crate::config::TOUCHES_MAX;
 
-/// Touches are spared at `touch_after` less 1 to 19 percent: sessions that were made together are not
+/// Touches are skipped at `touch_after` less 1 to 19 percent: sessions that were made together are not
 /// refreshed together, and none lives shorter than it may.
 const SPREAD: std::ops::Range<f64> = 0.81..0.99;
 /// A touch that wants a session to expire earlier by no more than this is as good as one that wants
@@ -26,7 +26,7 @@ pub(super) struct Touches {
 struct Refreshed {
     /// When the session expires in Redis, at the earliest.
     expires: Instant,
-    /// By how much later a touch may want it to expire and be spared.
+    /// By how much later a touch may want it to expire and be skipped.
     spare: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Touches {
     }
 
     /// Whether a touch that makes `key` live until `expires` may be left out.
-    pub(super) fn spares(&self, key: &[u8], expires: Instant) -> bool {
+    pub(super) fn can_skip(&self, key: &[u8], expires: Instant) -> bool {
         let refreshed = self.newer.get(key).or_else(|| self.older.get(key));
         refreshed.is_some_and(|refreshed| {
             expires + TOLERANCE >= refreshed.expires
@@ -64,6 +64,12 @@ impl Touches {
         self.newer.insert(key, Refreshed { expires, spare });
     }
 
+    /// Nothing is known any more.
+    pub(super) fn clear(&mut self) {
+        self.newer.clear();
+        self.older.clear();
+    }
+
     /// Nothing is known of `key` any more.
     pub(super) fn forget(&mut self, key: &[u8]) {
         if !self.touch_after.is_zero() {
@@ -80,20 +86,20 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_touch_is_spared_only_if_it_would_add_less_than_touch_after() {
+    fn a_touch_is_skipped_only_if_it_would_add_less_than_touch_after() {
         let start = Instant::now();
         let expires = start + 60 * MINUTE;
         let mut touches = Touches::new(10 * MINUTE);
-        assert!(!touches.spares(b"a", expires));
+        assert!(!touches.can_skip(b"a", expires));
         touches.refreshed(b"a", expires);
-        assert!(touches.spares(b"a", expires));
-        assert!(touches.spares(b"a", expires + 8 * MINUTE));
-        assert!(!touches.spares(b"a", expires + 10 * MINUTE));
-        assert!(touches.spares(b"a", expires - TOLERANCE));
-        // One that makes it live shorter is never spared.
-        assert!(!touches.spares(b"a", expires - MINUTE));
+        assert!(touches.can_skip(b"a", expires));
+        assert!(touches.can_skip(b"a", expires + 8 * MINUTE));
+        assert!(!touches.can_skip(b"a", expires + 10 * MINUTE));
+        assert!(touches.can_skip(b"a", expires - TOLERANCE));
+        // One that makes it live shorter is never skipped.
+        assert!(!touches.can_skip(b"a", expires - MINUTE));
         touches.forget(b"a");
-        assert!(!touches.spares(b"a", expires));
+        assert!(!touches.can_skip(b"a", expires));
     }
 
     #[test]
@@ -104,8 +110,8 @@ mod tests {
             touches.refreshed(n.to_string().as_bytes(), expires);
             assert!(touches.newer.len() + touches.older.len() <= 2 * TOUCHES_MAX);
         }
-        assert!(touches.spares((5 * TOUCHES_MAX - 1).to_string().as_bytes(), expires));
-        assert!(!touches.spares(b"0", expires));
+        assert!(touches.can_skip((5 * TOUCHES_MAX - 1).to_string().as_bytes(), expires));
+        assert!(!touches.can_skip(b"0", expires));
     }
 
     #[test]
