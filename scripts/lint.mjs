@@ -7,10 +7,8 @@ const CHECKS = [
   ["cargo", "clippy", "--quiet", "--all-targets", "--", "-D", "warnings"],
   ["npx", "oxfmt", "--check"],
   ["npx", "oxlint", "--deny-warnings"],
-  ["npx", "tsc", "-p", "__test__/types"],
-  ["npx", "tsc", "-p", "__test__/types/augmented"],
-  ["node", "node_modules/typescript-5/bin/tsc", "-p", "__test__/types/no-interop"],
   ["node", "scripts/check-exports.mjs"],
+  ["node", "scripts/check-types.mjs"],
   ["node", "scripts/lint-workflows.mjs"],
 ]
 
