@@ -532,10 +532,10 @@ declare namespace connectRedis {
     | "ERR_REDIS_STORE_SERVER"
     /** The stored value is not a session that the serializer can parse. */
     | "ERR_REDIS_STORE_DECODE"
-    /** The session cannot be serialized, or is larger than `maxSessionBytes`. */
-    | "ERR_REDIS_STORE_ENCODE"
     /** Another request has written the session since it was loaded. */
     | "ERR_REDIS_STORE_CONFLICT"
+    /** The session cannot be serialized, or is larger than `maxSessionBytes`. */
+    | "ERR_REDIS_STORE_ENCODE"
 }
 
 export = connectRedis

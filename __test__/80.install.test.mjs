@@ -110,7 +110,9 @@ const node = (folder, name) => serves(folder, process.execPath, name)
 describe("the tarballs", () => {
   test("hold what is needed, and nothing else", () => {
     const sources = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".rs"))
-    const library = readdirSync(join(root, "lib")).map((name) => `lib/${name}`)
+    const library = readdirSync(join(root, "lib"), { recursive: true })
+      .filter((name) => name.endsWith(".js"))
+      .map((name) => `lib/${name}`)
     const rest = ["package.json", "README.md", "CHANGELOG.md", "LICENSE", "bin/connect-redis-native.js"]
     const entries = ["index.js", "index.mjs", "index.d.ts", "index.d.mts"]
     const build = ["Cargo.toml", "Cargo.lock", "build.rs", ...sources.map((name) => `src/${name}`)]

@@ -2,21 +2,12 @@
 
 const { debug, isDebugged } = require("./diagnostics.js")
 const { RedisStoreError } = require("./errors.js")
-const { load: loadBinding } = require("./load.js")
-const { COMMAND, OPERATION } = require("./operations.js")
+const { loadProtocol } = require("./native/protocol.js")
 const { Outbox } = require("./outbox.js")
 const { ask } = require("./request.js")
 const { Counts } = require("./stats.js")
 
-/** The numbers that src/binding/delivery.rs gives to answers. */
-const [NIL, OK, COUNT, TEXT, TEXTS, , NOTICE] = [0, 1, 2, 3, 4, 5, 6]
-const ANSWER_HEADER = 2
-const ANSWER_COLUMNS = 3
 const ANSWERS_PER_TURN = 512
-
-/** Notices, by their numbers there: first the states of the circuit, then what has happened. */
-const STATES = ["closed", "open", "half-open"]
-const [READY, RECONNECTING, FAILED] = [3, 4, 5]
 
 /** Bun and Deno have an event loop of another kind, and some of libuv's names. */
 const IS_NODE = process.versions.bun === undefined && process.versions.deno === undefined
@@ -24,21 +15,19 @@ const IS_NODE = process.versions.bun === undefined && process.versions.deno === 
 /** A batch of more text than this is not waited for: V8 has no string for more than 512 M units. */
 const TEXT_MAX_UNITS = 2 ** 26
 
-/** Answers are read here by whichever store is being woken: nobody holds on to them. */
-const answers = new Float64Array(ANSWER_HEADER + ANSWERS_PER_TURN * ANSWER_COLUMNS)
-
 /** Batches with pending requests. They keep the process alive; an idle store does not. */
 const busy = new Set()
 const alive = setInterval(() => {}, 2 ** 31 - 1)
 alive.unref()
 
-let binding
-let codes
+/** What both halves share, and where answers are read by whichever store is being woken. */
+let protocol
+let answers
 
 function load() {
-  if (binding !== undefined) return
-  binding = loadBinding()
-  codes = binding.errorCodes()
+  if (protocol !== undefined) return
+  protocol = loadProtocol()
+  answers = new Float64Array(protocol.answerHeader + ANSWERS_PER_TURN * protocol.answerColumns)
 }
 
 /**
@@ -48,7 +37,7 @@ function load() {
 class Batch {
   native = true
   /** Of the circuit: "closed", "open" or "half-open". After close(), "end". */
-  state = STATES[0]
+  state = "closed"
   #readSettings
   #limits
   #maxPendingBytes
@@ -62,7 +51,7 @@ class Batch {
   #free = []
   #pending = 0
   #pendingBytes = 0
-  #outbox = new Outbox()
+  #outbox
   #flushing = false
   #batches = 0
   /** Messages of this batch's requests, where somebody listens. */
@@ -82,6 +71,7 @@ class Batch {
     this.#maxPendingBytes = maxPendingBytes
     this.#listener = listener
     load()
+    this.#outbox = new Outbox(protocol.requestColumns)
   }
 
   /** Connects, unless that was done. Throws what is wrong with the settings. */
@@ -116,7 +106,7 @@ class Batch {
     const wake = () => batch.deref()?.wake()
     const ask = credentials && ((number) => batch.deref()?.#answer(number, credentials))
     try {
-      this.#store = new binding.RedisStore(
+      this.#store = new protocol.binding.RedisStore(
         { cluster: false, ...settings, ...this.#limits, watched: IS_NODE },
         wake,
         ask,
@@ -152,7 +142,7 @@ class Batch {
 
   /** One command about one key. `number` is milliseconds to live, negative for ever. */
   send(operation, key, value, number, request) {
-    request.begin(COMMAND[operation])
+    request.begin(protocol.commands[operation])
     const units = key.length + value.length
     if (!this.#admits(request, units, () => this.send(operation, key, value, number, request))) return
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
@@ -160,9 +150,9 @@ class Batch {
 
   /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
   swap(key, base, value, ttl, request) {
-    request.begin(COMMAND[OPERATION.swap])
+    request.begin(protocol.commands.swap)
     if (!this.#admits(request, base.length + value.length, () => this.swap(key, base, value, ttl, request))) return
-    this.#add(this.#open(request), OPERATION.swap, this.#keyPrefix + key, base, ttl)
+    this.#add(this.#open(request), "swap", this.#keyPrefix + key, base, ttl)
     this.#outbox.row(0, 0, value, "", 0)
   }
 
@@ -171,27 +161,27 @@ class Batch {
    * milliseconds. Null if there is nothing any more, else the paths that both had changed, as JSON.
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
-    request.begin(COMMAND[OPERATION.merge])
+    request.begin(protocol.commands.merge)
     const units = base.length + mine.length + theirs.length
     const again = () => this.merge(key, { base, mine, theirs }, ttl, withinMs, request)
     if (!this.#admits(request, units, again)) return
-    this.#add(this.#open(request), OPERATION.merge, this.#keyPrefix + key, base, withinMs)
+    this.#add(this.#open(request), "merge", this.#keyPrefix + key, base, withinMs)
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
   /** The values of `keys`, at least one. */
   mget(keys, request) {
-    request.begin(COMMAND[OPERATION.mget])
+    request.begin(protocol.commands.mget)
     if (this.#store === undefined || this.#closed) {
       if (!this.#accepts(request, () => this.mget(keys, request))) return
     }
-    this.#add(this.#open(request), OPERATION.mget, "", "", keys.length)
+    this.#add(this.#open(request), "mget", "", "", keys.length)
     for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
   /** What store.stats() returns. */
   stats() {
-    return this.#counts.read({ pending: this.#pending, batches: this.#batches }, this.#store?.stats(), codes)
+    return this.#counts.read({ pending: this.#pending, batches: this.#batches }, this.#store?.stats(), protocol)
   }
 
   /** Answers what is pending, then closes the connection. */
@@ -296,7 +286,7 @@ class Batch {
   }
 
   #add(id, operation, key, value, number) {
-    this.#outbox.add(id, operation, key, value, number)
+    this.#outbox.add(id, protocol.operations[operation], key, value, number)
     if (!this.#flushing) {
       this.#flushing = true
       // With nothing else pending, nothing is won by waiting for the end of the turn.
@@ -337,29 +327,30 @@ class Batch {
   }
 
   #settle(store, texts, count) {
+    const { answers: kinds, answerHeader, answerColumns } = protocol
     let text = 0
-    for (let i = 0, at = ANSWER_HEADER; i < count; i++, at += ANSWER_COLUMNS) {
+    for (let i = 0, at = answerHeader; i < count; i++, at += answerColumns) {
       const kind = answers[at + 1]
       const number = answers[at + 2]
       let error = null
       let reply = null
-      if (kind === TEXT) {
+      if (kind === kinds.text) {
         reply = texts[text++]
-      } else if (kind === OK) {
+      } else if (kind === kinds.ok) {
         reply = true
-      } else if (kind === COUNT) {
+      } else if (kind === kinds.count) {
         reply = number
-      } else if (kind === TEXTS) {
+      } else if (kind === kinds.texts) {
         reply = texts.slice(text, text + number)
         text += number
-      } else if (kind === NOTICE) {
-        text += this.#notice(number, texts, text)
+      } else if (kind === kinds.notice) {
+        text += this.#notice(protocol.notices[number], texts, text)
         // It has failed, and what else it said is answered.
         if (this.#store !== store) return
         continue
-      } else if (kind !== NIL) {
-        error = errorOf(number, texts[text], texts[text + 1])
-        text += 2
+      } else if (kind !== kinds.nil) {
+        error = errorOf(protocol.errorCodes[number], texts[text], texts[text + 1], texts[text + 2])
+        text += 3
       }
       const request = this.#take(answers[at])
       try {
@@ -372,22 +363,23 @@ class Batch {
   }
 
   /** Passes a notice on, and returns how many of the texts from `at` on are its own. */
-  #notice(number, texts, at) {
-    if (number < STATES.length) {
-      this.state = STATES[number]
-      this.#tell("state")
-      return 0
+  #notice(notice, texts, at) {
+    switch (notice) {
+      case "ready":
+      case "reconnecting":
+        this.#tell(notice)
+        return 0
+      case "failed":
+        this.#tell("error", errorOf(texts[at], texts[at + 1], texts[at + 2], texts[at + 3]))
+        return 4
+      case "crashed":
+        this.#restart(texts[at])
+        return 1
+      default:
+        this.state = notice
+        this.#tell("state")
+        return 0
     }
-    if (number === READY || number === RECONNECTING) {
-      this.#tell(number === READY ? "ready" : "reconnecting")
-      return 0
-    }
-    if (number === FAILED) {
-      this.#tell("error", errorOf(codes.indexOf(texts[at]), texts[at + 1], texts[at + 2]))
-      return 3
-    }
-    this.#restart(texts[at])
-    return 1
   }
 
   /** A listener that throws is an uncaught exception, and nothing to the answers of this turn. */
@@ -403,7 +395,7 @@ class Batch {
   #restart(place) {
     const pending = this.#requests.filter((request) => request !== undefined)
     const error = errorOf(
-      codes.indexOf("ERR_REDIS_STORE_CONNECT"),
+      "ERR_REDIS_STORE_CONNECT",
       `The native half of the store failed (${place ?? "at an unknown place"}) and is started anew; please report this.`,
     )
     this.#store = undefined
@@ -450,8 +442,14 @@ function rethrow(thrown) {
   throw thrown
 }
 
-function errorOf(code, message, cause) {
-  return new RedisStoreError(codes[code], message, cause == null ? undefined : new Error(cause))
+function errorOf(code, message, cause, causeCode) {
+  return new RedisStoreError(code, message, cause == null ? undefined : causeOf(cause, causeCode))
+}
+
+function causeOf(message, code) {
+  const cause = new Error(message)
+  if (code != null) cause.code = code
+  return cause
 }
 
 module.exports = { Batch }

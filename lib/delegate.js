@@ -2,7 +2,6 @@
 
 const { performance } = require("node:perf_hooks")
 
-const { COMMAND, OPERATION } = require("./operations.js")
 const { RedisStoreError, optionError } = require("./errors.js")
 const { ask } = require("./request.js")
 const { Counts } = require("./stats.js")
@@ -145,19 +144,19 @@ class Delegate {
   send(operation, key, value, number, request) {
     const { get, set, replace, expire, del, pttl } = this.#dialect
     const client = this.#client
-    request.begin(COMMAND[operation === OPERATION.expire && number <= 0 ? OPERATION.del : operation])
-    if (operation === OPERATION.get) this.#keyed(key, request, (done) => get(client, key, done), textOf)
-    else if (operation === OPERATION.set) {
+    request.begin(commandOf(operation, number))
+    if (operation === "get") this.#keyed(key, request, (done) => get(client, key, done), textOf)
+    else if (operation === "set") {
       this.#keyed(key, request, (done) => set(client, key, value, number, done), isDone)
-    } else if (operation === OPERATION.replace) {
+    } else if (operation === "replace") {
       this.#keyed(key, request, (done) => replace(client, key, value, number, done), isReplaced)
-    } else if (operation === OPERATION.pttl) {
+    } else if (operation === "pttl") {
       this.#keyed(key, request, (done) => pttl(client, key, done), Number)
-    } else if (operation === OPERATION.expire && number > 0) {
+    } else if (operation === "expire" && number > 0) {
       this.#keyed(key, request, (done) => expire(client, key, number, done), Number)
-    } else if (operation === OPERATION.del || operation === OPERATION.expire) {
+    } else if (operation === "del" || operation === "expire") {
       this.#keyed(key, request, (done) => del(client, key, done), Number)
-    } else if (operation === OPERATION.ping) this.#settle(request, this.#ping())
+    } else if (operation === "ping") this.#settle(request, this.#ping())
     else this.#answer(operation, key, number, request)
   }
 
@@ -173,7 +172,7 @@ class Delegate {
 
   mget(keys, request) {
     const { get, mget } = this.#dialect
-    request.begin(COMMAND[OPERATION.mget])
+    request.begin("mget")
     const many = named(this.#client, ["mget", "mGet"]) !== undefined
     if (many)
       return this.#run(
@@ -269,12 +268,12 @@ class Delegate {
   /** The questions about all keys. */
   #answer(operation, prefix, count, request) {
     const keys = this.#keys(prefix, count)
-    if (operation === OPERATION.clear)
+    if (operation === "clear")
       this.#settle(
         request,
         keys.then((found) => this.#remove(found)),
       )
-    else if (operation === OPERATION.length)
+    else if (operation === "length")
       this.#settle(
         request,
         keys.then((found) => found.length),
@@ -319,6 +318,22 @@ class Delegate {
       request.command = name
       this.#run(request, command, read)
     })
+  }
+}
+
+/** The command that an operation is, or begins with. */
+function commandOf(operation, number) {
+  switch (operation) {
+    case "replace":
+      return "set"
+    case "expire":
+      return number > 0 ? "pexpire" : "del"
+    case "length":
+    case "ids":
+    case "clear":
+      return "scan"
+    default:
+      return operation
   }
 }
 

@@ -25,6 +25,11 @@ function argumentError(message, cause) {
   return new RedisStoreError("ERR_REDIS_STORE_OPTIONS", message, cause)
 }
 
+/** A session that cannot be written. */
+function encodeError(message, cause) {
+  return new RedisStoreError("ERR_REDIS_STORE_ENCODE", message, cause)
+}
+
 /** A wrong value as a message may show it. */
 function shown(value) {
   if (typeof value === "string") {
@@ -50,4 +55,4 @@ function decodeError(sid, error) {
   )
 }
 
-module.exports = { RedisStoreError, argumentError, decodeError, optionError, shown, sidHash }
+module.exports = { RedisStoreError, argumentError, decodeError, encodeError, optionError, shown, sidHash }

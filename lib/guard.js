@@ -3,7 +3,6 @@
 const { performance } = require("node:perf_hooks")
 
 const { RedisStoreError, decodeError, optionError, sidHash } = require("./errors.js")
-const { OPERATION } = require("./operations.js")
 const { Request } = require("./request.js")
 const { FOR_EVER } = require("./ttl.js")
 
@@ -101,7 +100,7 @@ class Guard {
       if (known === undefined && typeof session?.req === "object") this.#stored(session, sid, value, created)
       done(request, reply)
     }
-    if (known === undefined) return this.#backend.send(OPERATION.set, key, value, ttl, request)
+    if (known === undefined) return this.#backend.send("set", key, value, ttl, request)
     known.created = created
     if (this.#onConflict !== "overwrite" && base !== undefined) {
       // At once: another save of this session that does not wait for this one goes on from it.
@@ -112,15 +111,15 @@ class Guard {
         callback(error, result)
       }
       this.#backend.swap(key, base, value, ttl, request)
-    } else if (this.#resurrect) this.#backend.send(OPERATION.set, key, value, ttl, request)
-    else this.#backend.send(OPERATION.replace, key, value, ttl, request)
+    } else if (this.#resurrect) this.#backend.send("set", key, value, ttl, request)
+    else this.#backend.send("replace", key, value, ttl, request)
   }
 
   /** Lets a session live on. One that does not say when it was created is told so now. */
   touch(request, key, session, ttl) {
     const known = this.#knownOf(request.sid, session)
     if (this.#maxLifetimeMs === undefined || known?.base === undefined || known.created !== undefined || ttl <= 0) {
-      return this.#backend.send(OPERATION.expire, key, "", ttl, request)
+      return this.#backend.send("expire", key, "", ttl, request)
     }
     const created = Date.now()
     const value = this.#stamped(known.base, created)
@@ -128,7 +127,7 @@ class Guard {
     request.startedAt = performance.now()
     request.decode = (_request, reply) => {
       // Whoever has written it meanwhile has said when.
-      if (typeof reply === "string") return this.#follow(request, OPERATION.expire, key, "", ttl, decode)
+      if (typeof reply === "string") return this.#follow(request, "expire", key, "", ttl, decode)
       if (reply !== null) this.#stored(session, request.sid, value, created)
       decode(request, reply === null ? 0 : 1)
     }
@@ -141,7 +140,7 @@ class Guard {
 
   /** What was to be written over is not there any more: a logout stays a logout. */
   #gone(request, key, value, ttl, done) {
-    if (this.#resurrect) return this.#follow(request, OPERATION.set, key, value, ttl, done)
+    if (this.#resurrect) return this.#follow(request, "set", key, value, ttl, done)
     this.#tell("destroyed", request.sid)
     done(request, null)
   }

@@ -4,9 +4,8 @@ const { setImmediate: nextTurn } = require("node:timers/promises")
 
 const { connect, openBackend } = require("./backend.js")
 const { announce } = require("./diagnostics.js")
-const { argumentError, decodeError, optionError, shown } = require("./errors.js")
+const { argumentError, decodeError, encodeError, optionError, shown } = require("./errors.js")
 const { Guard } = require("./guard.js")
-const { OPERATION } = require("./operations.js")
 const { readOptions } = require("./options.js")
 const { Request, ask, promised } = require("./request.js")
 const { FOR_EVER, ttlMs } = require("./ttl.js")
@@ -67,7 +66,7 @@ function createRedisStore(Store, { legacy }) {
         const key = keyOf(this, sid, request)
         if (key === undefined) return
         if (this[FRESH_EXPIRES]) getFresh(this[BACKEND], key, request)
-        else this[BACKEND].send(OPERATION.get, key, "", 0, request)
+        else this[BACKEND].send("get", key, "", 0, request)
       })
     }
 
@@ -84,7 +83,7 @@ function createRedisStore(Store, { legacy }) {
         if (key === undefined) return
         try {
           const ttl = lifetimeMs(this, sid, session)
-          if (ttl !== FOR_EVER && ttl <= 0) this[BACKEND].send(OPERATION.del, key, "", 0, request)
+          if (ttl !== FOR_EVER && ttl <= 0) this[BACKEND].send("del", key, "", 0, request)
           else this[GUARD].save(request, key, session, serialize(this, session), ttl, this.#done)
         } catch (error) {
           fail(request, error)
@@ -119,19 +118,19 @@ function createRedisStore(Store, { legacy }) {
       return oneCommand(callback, (done) => {
         const request = new Request(done, this.#done, this, sid)
         const key = keyOf(this, sid, request)
-        if (key !== undefined) this[BACKEND].send(OPERATION.del, key, "", 0, request)
+        if (key !== undefined) this[BACKEND].send("del", key, "", 0, request)
       })
     }
 
     clear(callback) {
       return manyCommands(callback, async () => {
-        const count = await about(this, OPERATION.clear)
+        const count = await about(this, "clear")
         return legacy ? count : null
       })
     }
 
     length(callback) {
-      return manyCommands(callback, () => about(this, OPERATION.length))
+      return manyCommands(callback, () => about(this, "length"))
     }
 
     ids(callback) {
@@ -145,7 +144,7 @@ function createRedisStore(Store, { legacy }) {
     ping(callback) {
       return oneCommand(callback, (done) => {
         const pong = (request) => request.callback(null, "PONG")
-        this[BACKEND].send(OPERATION.ping, "", "", 0, new Request(done, pong))
+        this[BACKEND].send("ping", "", "", 0, new Request(done, pong))
       })
     }
 
@@ -248,16 +247,16 @@ function serialize(store, session) {
   try {
     value = store.serializer.stringify(session)
   } catch (error) {
-    throw argumentError("The session could not be serialized; the one stored before is untouched.", error)
+    throw encodeError("The session could not be serialized; the one stored before is untouched.", error)
   }
   if (typeof value !== "string" || value === "") {
-    throw argumentError(
+    throw encodeError(
       `The serializer must make a text of the session, got ${value === "" ? "an empty one" : `a ${typeof value}`}.`,
     )
   }
   const max = store[MAX_SESSION_BYTES]
   if (value.length * 3 > max && Buffer.byteLength(value) > max) {
-    throw argumentError(
+    throw encodeError(
       `A serialized session must be at most ${max} bytes (option "maxSessionBytes"), got ${Buffer.byteLength(value)}; the one stored before is untouched.`,
     )
   }
@@ -287,8 +286,8 @@ function getFresh(backend, key, request) {
   }
   const first = new Request(failed, (_request, reply) => answered((text = reply)))
   const second = new Request(failed, (_request, reply) => answered((livesMs = reply)))
-  backend.send(OPERATION.get, key, "", 0, first)
-  backend.send(OPERATION.pttl, key, "", 0, second)
+  backend.send("get", key, "", 0, first)
+  backend.send("pttl", key, "", 0, second)
 }
 
 /** Calls back with the session that `text` holds. */
@@ -326,7 +325,7 @@ function about(store, operation) {
 /** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
 async function idsOf(store) {
   const ids = []
-  for (const page of await about(store, OPERATION.ids)) {
+  for (const page of await about(store, "ids")) {
     if (ids.length > 0) await nextTurn()
     for (const sid of JSON.parse(page)) ids.push(sid)
   }

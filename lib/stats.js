@@ -1,9 +1,6 @@
 "use strict"
 
-/** Commands of Redis, in the order of their kinds in src/command.rs. */
-const COMMANDS = ["get", "set", "eval", "evalsha", "pttl", "pexpire", "del", "mget", "unlink", "scan", "ping"]
-
-/** Upper bounds of the classes of latency, as in src/engine/stats.rs. */
+/** Upper bounds of the classes of latency of a store that delegates, as of one that does not: there may be no binding to ask. */
 const BOUNDS_MS = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000]
 
 /** What JavaScript has counted: all of a store that delegates; of others, what never reached Rust. */
@@ -27,8 +24,8 @@ class Counts {
     this.#sumMs += ms
   }
 
-  /** What store.stats() returns: these counts and, if given, those of src/engine/stats.rs, whose errors have `codes`. */
-  read({ pending, batches }, numbers, codes) {
+  /** What store.stats() returns: these counts and, if given, those of src/engine/stats.rs, in the words of `protocol`. */
+  read({ pending, batches }, numbers, protocol) {
     const commands = {}
     for (const [command, outcomes] of Object.entries(this.#commands)) {
       for (const [outcome, count] of Object.entries(outcomes)) add(commands, command, outcome, count)
@@ -36,9 +33,10 @@ class Counts {
     const counts = [...this.#latency]
     const [bytesSent, bytesReceived, reconnects, sumMs, ...more] = numbers ?? [0, 0, 0, 0]
     for (const [at, count] of more.splice(0, counts.length).entries()) counts[at] += count
-    const outcomes = numbers === undefined ? [] : ["ok", "spared", ...codes]
     for (const [at, count] of more.entries()) {
-      if (count > 0) add(commands, COMMANDS[Math.floor(at / outcomes.length)], outcomes[at % outcomes.length], count)
+      const { countedCommands, outcomes } = protocol
+      const command = countedCommands[Math.floor(at / outcomes.length)]
+      if (count > 0) add(commands, command, outcomes[at % outcomes.length], count)
     }
     return {
       commands,

@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every one, in the order in which lib/stats.js names them.
+    /// Every one, in the order of their numbers.
     pub const ALL: [Self; 11] = [
         Self::Get,
         Self::Set,
@@ -182,7 +182,7 @@ impl Swap {
 
     /// By which command it is to be asked again, after this error.
     pub fn again(&self, error: &Error) -> Option<SwapBy> {
-        match (self.by, error.cause.as_deref()) {
+        match (self.by, error.cause_code()) {
             // A syntax error: whatever its version, it has no IFEQ.
             (SwapBy::Set, Some("ERR")) => Some(SwapBy::EvalSha),
             (SwapBy::EvalSha, Some("NOSCRIPT")) => Some(SwapBy::Eval),

@@ -25,11 +25,13 @@ pub enum ErrorCode {
     Decode,
     /// Others have written the session meanwhile.
     Conflict,
+    /// The session cannot be serialized, or is too large.
+    Encode,
 }
 
 impl ErrorCode {
     /// Every code, in the order of their numbers on the boundary to JavaScript.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Options,
         Self::Connect,
         Self::Auth,
@@ -39,6 +41,7 @@ impl ErrorCode {
         Self::Server,
         Self::Decode,
         Self::Conflict,
+        Self::Encode,
     ];
 
     /// The value of `error.code` in JavaScript.
@@ -53,6 +56,7 @@ impl ErrorCode {
             Self::Server => "ERR_REDIS_STORE_SERVER",
             Self::Decode => "ERR_REDIS_STORE_DECODE",
             Self::Conflict => "ERR_REDIS_STORE_CONFLICT",
+            Self::Encode => "ERR_REDIS_STORE_ENCODE",
         }
     }
 }
@@ -64,8 +68,65 @@ pub struct Error {
     pub code: ErrorCode,
     /// What failed, what we got, what to do.
     pub message: String,
-    /// The words of the system or the server below, if there are any.
-    pub cause: Option<String>,
+    /// What the system or the server below said, if it said something.
+    pub cause: Option<Cause>,
+}
+
+/// What the system or the server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Its words.
+    pub message: String,
+    /// Its code, as Node or Redis spells it: `ECONNREFUSED`, `OOM`.
+    pub code: Option<String>,
+}
+
+impl From<String> for Cause {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            code: None,
+        }
+    }
+}
+
+impl From<&io::Error> for Cause {
+    fn from(error: &io::Error) -> Self {
+        Self {
+            message: error.to_string(),
+            code: system_code(error.kind()).map(str::to_owned),
+        }
+    }
+}
+
+impl From<&ServerError> for Cause {
+    fn from(error: &ServerError) -> Self {
+        Self {
+            message: error.code().to_owned(),
+            code: Some(error.code().to_owned()),
+        }
+    }
+}
+
+/// The name that Node gives to an error of the system.
+fn system_code(kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind as Kind;
+    Some(match kind {
+        Kind::AddrInUse => "EADDRINUSE",
+        Kind::AddrNotAvailable => "EADDRNOTAVAIL",
+        Kind::BrokenPipe => "EPIPE",
+        Kind::ConnectionAborted => "ECONNABORTED",
+        Kind::ConnectionRefused => "ECONNREFUSED",
+        Kind::ConnectionReset | Kind::UnexpectedEof => "ECONNRESET",
+        Kind::HostUnreachable => "EHOSTUNREACH",
+        Kind::NetworkDown => "ENETDOWN",
+        Kind::NetworkUnreachable => "ENETUNREACH",
+        Kind::NotConnected => "ENOTCONN",
+        Kind::NotFound => "ENOENT",
+        Kind::PermissionDenied => "EACCES",
+        Kind::TimedOut => "ETIMEDOUT",
+        _ => return None,
+    })
 }
 
 impl Error {
@@ -79,9 +140,14 @@ impl Error {
     }
 
     /// The same error, caused by `cause`.
-    pub fn caused_by(mut self, cause: impl Into<String>) -> Self {
+    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
         self.cause = Some(cause.into());
         self
+    }
+
+    /// The code of its cause.
+    pub fn cause_code(&self) -> Option<&str> {
+        self.cause.as_ref()?.code.as_deref()
     }
 
     /// Whether the server does not have, or was told not to have, the command.
@@ -97,7 +163,7 @@ impl Error {
                 "Could not connect to Redis at {endpoint}: {error}; check that it runs and can be reached."
             ),
         )
-        .caused_by(error.to_string())
+        .caused_by(error)
     }
 
     /// What `endpoint` said to `command`, with which a connection begins.
@@ -123,7 +189,7 @@ impl Error {
                 "Redis at {endpoint} refused the connection ({command}): {word} {detail}; check the settings of both."
             ),
         };
-        Self::new(code, message).caused_by(word)
+        Self::new(code, message).caused_by(error)
     }
 
     /// The connection to `endpoint` ended while replies were to come.
@@ -133,7 +199,7 @@ impl Error {
             format!("The connection to Redis at {endpoint} was lost before the reply came."),
         );
         match cause {
-            Some(cause) => closed.caused_by(cause.to_string()),
+            Some(cause) => closed.caused_by(cause),
             None => closed,
         }
     }
@@ -184,7 +250,7 @@ impl Error {
                 .trim_end()
                 .to_owned(),
         )
-        .caused_by(word.to_owned())
+        .caused_by(error)
     }
 }
 

@@ -5,6 +5,7 @@ mod credentials;
 mod delivery;
 mod options;
 mod panics;
+pub mod protocol;
 pub mod submission;
 #[cfg(unix)]
 mod watcher;
@@ -147,10 +148,4 @@ impl RedisStore {
     pub fn close(&self, id: u32) {
         self.engine.close(id);
     }
-}
-
-/// The codes of errors, by the numbers that answers carry.
-#[napi]
-pub fn error_codes() -> Vec<&'static str> {
-    ErrorCode::ALL.iter().map(|code| code.name()).collect()
 }

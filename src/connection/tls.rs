@@ -44,7 +44,7 @@ pub async fn handshake(
                     "The TLS handshake with {endpoint} failed: {error}; check that the port speaks TLS, and the certificates."
                 ),
             )
-            .caused_by(error.to_string())
+            .caused_by(&error)
         })
 }
 
