@@ -1,54 +1,21 @@
-// Every client without the native binary: the same semantics through the client's own commands.
+// Without the native binary: the same semantics through the client's own commands.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { describe, test } from "node:test"
 
-import { CLIENTS } from "./support/clients.mjs"
-import { contract } from "./support/contract.mjs"
+import { called } from "../testing/until.mjs"
+import { COMMON_CLIENTS } from "./support/clients.mjs"
+import { RedisStore, delegatedContract, missing } from "./support/delegated.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
-import { called } from "./support/until.mjs"
 
 const require = createRequire(import.meta.url)
-const loader = require("../lib/load.js")
-const missing = Object.assign(new TypeError("no binary here."), { code: "ERR_REDIS_STORE_OPTIONS" })
-loader.load = () => {
-  throw missing
-}
 const warnings = []
 process.on("warning", (warning) => warnings.push(warning))
-const { RedisStore } = require("../index.js")
 
 const server = ownServer()
 const session = { cookie: { originalMaxAge: null } }
 
-for (const kind of CLIENTS.filter(({ name }) => !/lazy|not connected|pool|credentials/.test(name))) {
-  contract(`${kind.name}, delegated`, {
-    RedisStore,
-    source: async () => {
-      const client = await kind.open(server.url)
-      return { options: { client }, close: () => kind.close(client) }
-    },
-    pttl: kind.pttl ?? ((key) => server.client.pTTL(key)),
-    native: false,
-  })
-
-  test(`${kind.name}, delegated: ping asks the client`, async () => {
-    const client = await kind.open(server.url)
-    try {
-      const store = new RedisStore({ client })
-      // The unknown ones have the commands that a store needs, and no other.
-      if (kind.name.startsWith("an unknown client")) {
-        await assert.rejects(store.ping(), { code: "ERR_REDIS_STORE_OPTIONS", message: /no method ping/ })
-        assert.deepEqual(store.stats().commands, {})
-      } else {
-        assert.equal(await store.ping(), "PONG")
-        assert.deepEqual(store.stats().commands, { ping: { ok: 1 } })
-      }
-    } finally {
-      await kind.close(client)
-    }
-  })
-}
+delegatedContract(server, COMMON_CLIENTS)
 
 describe("without the native binary", () => {
   test("a store with a client warns once", async () => {

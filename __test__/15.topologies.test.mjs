@@ -8,9 +8,9 @@ import { after, before, describe, test } from "node:test"
 import { createCluster, createClient } from "redis"
 
 import { RedisStore } from "../index.mjs"
+import { lacksTls, makeCertificates, startCluster, startSentinels } from "../testing/topologies.mjs"
 import { contract } from "./support/contract.mjs"
 import { freePort, startServer } from "./support/servers.mjs"
-import { lacksTls, makeCertificates, startCluster, startSentinels } from "./support/topologies.mjs"
 
 const require = createRequire(import.meta.url)
 const Ioredis = (name) => require(name).default ?? require(name)

@@ -4,9 +4,9 @@ import { createRequire } from "node:module"
 import { after, describe, test } from "node:test"
 
 import { RedisStore } from "../index.mjs"
+import { called, until } from "../testing/until.mjs"
 import { CLIENTS } from "./support/clients.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
-import { called, until } from "./support/until.mjs"
 
 const require = createRequire(import.meta.url)
 const server = ownServer()

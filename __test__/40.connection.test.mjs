@@ -6,9 +6,9 @@ import { after, describe, test } from "node:test"
 import { createClient } from "redis"
 
 import { RedisStore } from "../index.mjs"
+import { until } from "../testing/until.mjs"
 import { startFakeServer } from "./support/fake-server.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 
 const require = createRequire(import.meta.url)
 const PASSWORD = "p@ss:w/ör%d"

@@ -4,8 +4,8 @@ import { describe, test } from "node:test"
 import { createClient } from "redis"
 
 import { RedisStore } from "../index.mjs"
+import { called, until } from "../testing/until.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
-import { called, until } from "./support/until.mjs"
 
 const server = ownServer()
 const session = { cookie: { originalMaxAge: null }, secret: "the-session-value" }

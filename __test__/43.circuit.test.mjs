@@ -6,9 +6,9 @@ import express from "express"
 import session from "express-session"
 
 import { RedisStore } from "../index.mjs"
+import { until } from "../testing/until.mjs"
 import { script } from "./support/script.mjs"
 import { startServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 
 const require = createRequire(import.meta.url)
 const data = { cookie: {}, user: "ada" }

@@ -5,10 +5,10 @@ import { setTimeout as delay } from "node:timers/promises"
 import { createClient } from "redis"
 
 import { RedisStore } from "../index.mjs"
-import { startLoad } from "./support/load.mjs"
+import { startCluster, startSentinels } from "../testing/topologies.mjs"
+import { startLoad } from "../testing/load.mjs"
+import { until } from "../testing/until.mjs"
 import { freePort, ownPrefix, startServer } from "./support/servers.mjs"
-import { startCluster, startSentinels } from "./support/topologies.mjs"
-import { until } from "./support/until.mjs"
 
 /** Two requests at once each. */
 const USERS = 32

@@ -4,9 +4,9 @@ import { after, beforeEach, describe, test } from "node:test"
 import { createClient } from "redis"
 
 import { RedisStore } from "../index.mjs"
-import { RESET, startProxy } from "./support/proxy.mjs"
+import { RESET, startProxy } from "../testing/proxy.mjs"
+import { until } from "../testing/until.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 
 const COMMANDS = /^(GET|SET|P?EXPIRE|DEL|UNLINK|MGET|SCAN)$/i
 

@@ -1,4 +1,4 @@
-// Sessions of every kind. With FAULTS_LONG ten times as many, other ones in every run.
+// Sessions of every kind. With LONG_FORM ten times as many, other ones in every run.
 import assert from "node:assert/strict"
 import { test } from "node:test"
 
@@ -7,7 +7,7 @@ import * as fc from "fast-check"
 import { RedisStore } from "../index.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
 
-const LONG = Boolean(process.env.FAULTS_LONG)
+const LONG = Boolean(process.env.LONG_FORM)
 const runs = (numRuns) => (LONG ? { numRuns: numRuns * 10 } : { numRuns, seed: 47 })
 
 const server = ownServer()

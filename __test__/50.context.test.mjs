@@ -3,9 +3,9 @@ import { AsyncLocalStorage } from "node:async_hooks"
 import { test } from "node:test"
 
 import { RedisStore } from "../index.mjs"
+import { called } from "../testing/until.mjs"
 import { script } from "./support/script.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
-import { called } from "./support/until.mjs"
 
 const server = ownServer()
 const session = { cookie: { originalMaxAge: null } }

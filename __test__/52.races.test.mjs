@@ -6,10 +6,10 @@ import express from "express"
 import session from "express-session"
 
 import { RedisStore } from "../index.mjs"
-import { startProxy } from "./support/proxy.mjs"
+import { called, until } from "../testing/until.mjs"
+import { startCluster } from "../testing/topologies.mjs"
+import { startProxy } from "../testing/proxy.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
-import { startCluster } from "./support/topologies.mjs"
-import { called, until } from "./support/until.mjs"
 import { browser, serve } from "./support/web.mjs"
 
 const server = ownServer()

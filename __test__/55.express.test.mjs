@@ -5,10 +5,10 @@ import { after, describe, test } from "node:test"
 import session from "express-session"
 
 import { RedisStore } from "../index.mjs"
+import { until } from "../testing/until.mjs"
 import { CLIENTS } from "./support/clients.mjs"
 import { neighbour } from "./support/matrix.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 import { browser, serve } from "./support/web.mjs"
 
 const require = createRequire(import.meta.url)

@@ -14,9 +14,9 @@ import { Server as SocketServer } from "socket.io"
 import { io as socketClient } from "socket.io-client"
 
 import connectRedisNative, { RedisStore } from "../index.mjs"
+import { until } from "../testing/until.mjs"
 import { neighbour } from "./support/matrix.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 import { browser, serve } from "./support/web.mjs"
 
 const lock = createRequire(import.meta.url)("../package-lock.json")

@@ -7,9 +7,9 @@ import { dirname, join } from "node:path"
 import { after, before } from "node:test"
 import { fileURLToPath, pathToFileURL } from "node:url"
 
+import { until } from "../testing/until.mjs"
 import { neighbour } from "./support/matrix.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 import { browser } from "./support/web.mjs"
 
 const root = fileURLToPath(new URL("..", import.meta.url))

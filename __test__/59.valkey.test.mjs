@@ -6,9 +6,9 @@ import { describe, test } from "node:test"
 import { fileURLToPath } from "node:url"
 
 import { RedisStore } from "../index.mjs"
-import { startProxy } from "./support/proxy.mjs"
+import { startProxy } from "../testing/proxy.mjs"
+import { until } from "../testing/until.mjs"
 import { findValkey, ownPrefix, ownServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 
 const valkey = await findValkey()
 const own = ownServer()

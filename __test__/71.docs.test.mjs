@@ -8,9 +8,9 @@ import { basename, dirname, join } from "node:path"
 import { after, before, describe, test } from "node:test"
 import { fileURLToPath, pathToFileURL } from "node:url"
 
+import { lacksTls, makeCertificates, startCluster, startSentinels } from "../testing/topologies.mjs"
 import { blocks, sides } from "./support/markdown.mjs"
 import { freePort, ownServer, startServer } from "./support/servers.mjs"
-import { lacksTls, makeCertificates, startCluster, startSentinels } from "./support/topologies.mjs"
 
 const require = createRequire(import.meta.url)
 const root = fileURLToPath(new URL("..", import.meta.url))

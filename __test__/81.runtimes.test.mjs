@@ -8,12 +8,12 @@ import { join } from "node:path"
 import { after, before, describe, test } from "node:test"
 
 import { pack } from "../scripts/pack.mjs"
-import { root } from "../scripts/prepare.mjs"
-import { run } from "../scripts/run.mjs"
+import { root } from "../testing/project.mjs"
+import { run } from "../testing/run.mjs"
+import { until } from "../testing/until.mjs"
 import { CLIENTS } from "./support/clients.mjs"
 import { registryOfThisMachine } from "./support/registry.mjs"
 import { freePort, ownServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
 
 const require = createRequire(import.meta.url)
 const { target } = require("../lib/load.js").system()
@@ -68,9 +68,13 @@ async function install() {
   if (present && readFileSync(file, "utf8") === wanted) return false
   mkdirSync(cache, { recursive: true })
   writeFileSync(file, wanted)
+  const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--fetch-retries=1"]
+  const installed = () => run("npm", ["install", ...options], { cwd: cache, stdio: "ignore" })
   try {
-    const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--fetch-retries=1"]
-    await run("npm", ["install", ...options], { cwd: cache, stdio: "ignore" })
+    await installed().catch((error) => {
+      console.log(`Once more: ${error.message}`)
+      return installed()
+    })
     return false
   } catch (error) {
     return `the runtimes cannot be installed from the npm registry: ${error.message}`

@@ -5,8 +5,8 @@ import { join } from "node:path"
 import { before, describe, test } from "node:test"
 
 import { targets } from "../scripts/pack.mjs"
-import { root } from "../scripts/prepare.mjs"
-import { output } from "../scripts/run.mjs"
+import { output } from "../testing/run.mjs"
+import { root } from "../testing/project.mjs"
 import {
   NAME,
   addon,

@@ -1,6 +1,6 @@
 // Redis, under a process of its own: it is stopped even when the benchmark was killed and could not do it.
-import { makeCertificates, startCluster } from "../__test__/support/topologies.mjs"
-import { freePort, startServer } from "../scripts/redis-server.mjs"
+import { makeCertificates, startCluster } from "../testing/topologies.mjs"
+import { freePort, startServer } from "../testing/redis-server.mjs"
 
 const START = { cluster: () => startCluster({ replicas: 0 }), tls: startTls, plain: startServer }
 const server = START[process.argv[2]]()

@@ -3,8 +3,8 @@ import { createRequire } from "node:module"
 import { join } from "node:path"
 
 import { targets } from "./pack.mjs"
-import { root } from "./prepare.mjs"
-import { run } from "./run.mjs"
+import { root } from "../testing/project.mjs"
+import { run } from "../testing/run.mjs"
 
 const { napi } = createRequire(import.meta.url)("../package.json")
 const [triple] = process.argv.slice(2)

@@ -4,8 +4,8 @@ import { createRequire } from "node:module"
 import { join } from "node:path"
 
 import * as esm from "../index.mjs"
-import { root } from "./prepare.mjs"
-import { run } from "./run.mjs"
+import { root } from "../testing/project.mjs"
+import { run } from "../testing/run.mjs"
 
 const require = createRequire(import.meta.url)
 const commonjs = require("../index.js")

@@ -1,7 +1,7 @@
 // The newest glibc that a binary asks for, by its version needs (readelf): the floor of what is published.
 import { createRequire } from "node:module"
 
-import { output } from "./run.mjs"
+import { output } from "../testing/run.mjs"
 
 const { GLIBC_FLOOR } = createRequire(import.meta.url)("../lib/load.js")
 

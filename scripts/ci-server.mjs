@@ -5,7 +5,7 @@ import { appendFileSync, mkdtempSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
-import { output, run } from "./run.mjs"
+import { output, run } from "../testing/run.mjs"
 
 const IMAGES = { redis: "redis", valkey: "valkey/valkey" }
 

@@ -1,6 +1,7 @@
 // `npm run demo`: the example app on localhost, from a fresh clone.
-import { prepare, version } from "./prepare.mjs"
-import { useRedis } from "./redis-server.mjs"
+import { version } from "../testing/project.mjs"
+import { prepare } from "./prepare.mjs"
+import { useRedis } from "../testing/redis-server.mjs"
 
 const port = Number(process.env.PORT || 3000)
 

@@ -6,8 +6,9 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
-import { prepare, root } from "./prepare.mjs"
-import { startServer } from "./redis-server.mjs"
+import { root } from "../testing/project.mjs"
+import { startServer } from "../testing/redis-server.mjs"
+import { prepare } from "./prepare.mjs"
 
 const LIMIT_MS = 300_000
 const hook = (name) => join(root, "scripts", "host-suites", name)

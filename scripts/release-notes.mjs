@@ -1,11 +1,12 @@
-// node scripts/release-notes.mjs TAG: what CHANGELOG.md says of that version. Fails if the tag is not that of
-// package.json, or if nothing is said. With --publish it becomes a GitHub release.
+// node scripts/release-notes.mjs [TAG]: prints what CHANGELOG.md says of the version, after these checks: TAG is that of
+// package.json, Cargo.toml has the same version, and something is said. Without TAG, a rehearsal, the section may
+// still be "Unreleased". With --publish it becomes a GitHub release, or replaces the text of one that is there.
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 
-import { root, version } from "./prepare.mjs"
-import { run } from "./run.mjs"
+import { root, version } from "../testing/project.mjs"
+import { output, run } from "../testing/run.mjs"
 
 /** The section of a version in the text of a changelog. */
 export function releaseNotes(changelog, wanted) {
@@ -15,14 +16,49 @@ export function releaseNotes(changelog, wanted) {
   return notes
 }
 
+/**
+ * The notes of a release, after a check that its tag, package.json, Cargo.toml and changelog agree. An undefined `tag`
+ * is a rehearsal.
+ */
+export function checkedNotes({ tag, npmVersion, cargoToml, changelog }) {
+  if (tag !== undefined && tag !== `v${npmVersion}`) {
+    throw new Error(`The tag must be v${npmVersion}, as package.json says, got ${tag}.`)
+  }
+  const [, cargoVersion] = /^\[package\][^[]*?^version = "(.*?)"/ms.exec(cargoToml) ?? []
+  if (cargoVersion !== npmVersion) {
+    throw new Error(`Cargo.toml must have package.json's version ${npmVersion}, got ${cargoVersion}.`)
+  }
+  const unreleased = tag === undefined && !changelog.includes(`\n## ${npmVersion}`)
+  return releaseNotes(changelog, unreleased ? "Unreleased" : npmVersion)
+}
+
+/** "next" for a prerelease such as 1.0.0-rc.1: `npm install` without a version must not get it. */
+export function distTag(npmVersion) {
+  return npmVersion.includes("-") ? "next" : "latest"
+}
+
+/** The arguments of gh by which a release comes to be as it should, whether it `exists` already or not. */
+export function ghRelease({ tag, notes, exists }) {
+  const prerelease = distTag(tag) === "next" ? ["--prerelease"] : []
+  return ["release", exists ? "edit" : "create", tag, "--title", tag, "--notes", notes, "--verify-tag", ...prerelease]
+}
+
 if (import.meta.filename === process.argv[1]) {
   try {
     const { values, positionals } = parseArgs({ options: { publish: { type: "boolean" } }, allowPositionals: true })
     const [tag] = positionals
-    if (tag !== `v${version()}`) throw new Error(`The tag must be v${version()}, as package.json says, got ${tag}.`)
-    const notes = releaseNotes(readFileSync(join(root, "CHANGELOG.md"), "utf8"), version())
+    const read = (name) => readFileSync(join(root, name), "utf8")
+    const notes = checkedNotes({
+      tag,
+      npmVersion: version(),
+      cargoToml: read("Cargo.toml"),
+      changelog: read("CHANGELOG.md"),
+    })
     console.log(notes)
-    if (values.publish) await run("gh", ["release", "create", tag, "--title", tag, "--notes", notes])
+    if (values.publish) {
+      const exists = output("gh", ["release", "view", tag]) !== undefined
+      await run("gh", ghRelease({ tag, notes, exists }))
+    }
   } catch (error) {
     console.error(error.message)
     process.exitCode = 1

@@ -8,10 +8,10 @@ import { parseArgs } from "node:util"
 
 import { createClient } from "redis"
 
-import { startLoad } from "../__test__/support/load.mjs"
-import { RESET, startProxy } from "../__test__/support/proxy.mjs"
+import { startLoad } from "../testing/load.mjs"
+import { RESET, startProxy } from "../testing/proxy.mjs"
 import { RedisStore } from "../index.mjs"
-import { startServer } from "./redis-server.mjs"
+import { startServer } from "../testing/redis-server.mjs"
 
 const { values } = parseArgs({ options: { seconds: { type: "string", default: "120" } } })
 const seconds = Number(values.seconds)

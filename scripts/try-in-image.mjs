@@ -1,6 +1,6 @@
 // node scripts/try-in-image.mjs IMAGE: scripts/try.mjs on the tarballs in release/, in a Docker image of Node.
-import { root } from "./prepare.mjs"
-import { run } from "./run.mjs"
+import { root } from "../testing/project.mjs"
+import { run } from "../testing/run.mjs"
 
 const [image] = process.argv.slice(2)
 const redis = image.includes("alpine") ? "apk add redis" : "apt-get update && apt-get install -y redis-server"

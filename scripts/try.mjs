@@ -9,9 +9,10 @@ import { setTimeout as delay } from "node:timers/promises"
 import { parseArgs } from "node:util"
 
 import { pack } from "./pack.mjs"
-import { prepare, root, version } from "./prepare.mjs"
-import { freePort, useRedis } from "./redis-server.mjs"
-import { run } from "./run.mjs"
+import { root, version } from "../testing/project.mjs"
+import { prepare } from "./prepare.mjs"
+import { freePort, useRedis } from "../testing/redis-server.mjs"
+import { run } from "../testing/run.mjs"
 
 const { system } = createRequire(import.meta.url)("../lib/load.js")
 const START_MS = 10_000

@@ -152,6 +152,10 @@ export const CLIENTS = [
   },
 ]
 
+/** Those that most applications use; the others have files of their own. */
+export const COMMON_CLIENTS = CLIENTS.filter(({ name }) => ["redis", "ioredis"].includes(name))
+export const OTHER_CLIENTS = CLIENTS.filter((kind) => !COMMON_CLIENTS.includes(kind))
+
 const openRedis = (url) =>
   require("redis")
     .createClient({ url, RESP: 2 })

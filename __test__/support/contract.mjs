@@ -4,9 +4,9 @@ import { after, before, describe, test as nodeTest } from "node:test"
 
 import session from "express-session"
 
+import { called } from "../../testing/until.mjs"
 import { note } from "./matrix.mjs"
 import { ownPrefix } from "./servers.mjs"
-import { called } from "./until.mjs"
 
 const cookie = (expires) => ({ originalMaxAge: null, expires })
 const soon = (ms) => new Date(Date.now() + ms)

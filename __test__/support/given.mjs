@@ -6,7 +6,7 @@ import session from "express-session"
 import { createClient } from "redis"
 
 import { RedisStore } from "../../index.mjs"
-import { called } from "./until.mjs"
+import { called } from "../../testing/until.mjs"
 import { browser, serve } from "./web.mjs"
 
 const { REDIS_URL, COOKIE } = process.env

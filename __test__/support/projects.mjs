@@ -9,8 +9,8 @@ import { join } from "node:path"
 import { after, before } from "node:test"
 
 import { pack, targets } from "../../scripts/pack.mjs"
-import { root } from "../../scripts/prepare.mjs"
-import { output } from "../../scripts/run.mjs"
+import { output } from "../../testing/run.mjs"
+import { root } from "../../testing/project.mjs"
 import { registryOfThisMachine, startRegistry } from "./registry.mjs"
 import { ownServer } from "./servers.mjs"
 
@@ -122,6 +122,7 @@ export function go(folder, command, args, env = {}) {
       CI: "1",
       REDIS_URL: server.url,
       npm_config_cache: join(base, "npm-cache"),
+      npm_config_fetch_timeout: "60000",
       YARN_GLOBAL_FOLDER: join(base, "yarn"),
       XDG_DATA_HOME: join(base, "pnpm-data"),
       XDG_CACHE_HOME: join(base, "pnpm-cache"),
@@ -145,11 +146,24 @@ export async function must(folder, command, ...args) {
   return stdout
 }
 
-export const npm = (folder, ...args) => must(folder, "npm", ...args)
+/** What package managers say when it is the registry that fails. */
+const REGISTRY_FAILED =
+  /ETIMEDOUT|ECONNRESET|ECONNREFUSED|EAI_AGAIN|ENETUNREACH|ENOTFOUND|socket hang up|timed? ?out|\b(429|50[0234])\b/i
+
+/** The same for what may wait for a registry: once more if that fails, and says so. */
+async function install(folder, command, ...args) {
+  const { code, stdout, stderr } = await go(folder, command, args)
+  if (code === 0) return stdout
+  if (!REGISTRY_FAILED.test(stdout + stderr)) assert.fail(`${[command, ...args].join(" ")}\n${stdout}\n${stderr}`)
+  console.log(`Once more, for the registry failed: ${[command, ...args].join(" ")}`)
+  return must(folder, command, ...args)
+}
+
+export const npm = (folder, ...args) => install(folder, "npm", ...args)
 export const pnpm = (folder, ...args) =>
-  must(folder, process.execPath, join(root, "node_modules/pnpm/bin/pnpm.cjs"), ...args)
+  install(folder, process.execPath, join(root, "node_modules/pnpm/bin/pnpm.cjs"), ...args)
 export const yarn = (folder, ...args) =>
-  must(folder, process.execPath, join(root, "node_modules/@yarnpkg/cli-dist/bin/yarn.js"), ...args)
+  install(folder, process.execPath, join(root, "node_modules/@yarnpkg/cli-dist/bin/yarn.js"), ...args)
 export const tool = (folder, path, ...args) => must(folder, process.execPath, join(root, "node_modules", path), ...args)
 
 export function yarnProject(nodeLinker, files) {

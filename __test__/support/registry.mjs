@@ -2,14 +2,16 @@ import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
 
-import { output } from "../../scripts/run.mjs"
+import { output } from "../../testing/run.mjs"
 
-/** The registry that npm is set to, or undefined if it does not answer. */
+/** The registry that npm is set to, or undefined if it does not answer, not even when it is asked once more. */
 export function registryOfThisMachine() {
-  return (
-    output("npm", ["view", "express", "version", "--fetch-retries=0"]) &&
-    output("npm", ["config", "get", "registry"]).trim()
-  )
+  const answers = () => output("npm", ["view", "express", "version", "--fetch-retries=0"]) !== undefined
+  if (!answers()) {
+    console.log("The npm registry did not answer; it is asked once more.")
+    if (!answers()) return undefined
+  }
+  return output("npm", ["config", "get", "registry"]).trim()
 }
 
 /**

