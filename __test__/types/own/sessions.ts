@@ -72,6 +72,14 @@ export class Profiles extends RedisStore<Profile> {
     return super.set(sid, { ...profile, name: profile.name.trim() }, callback)
   }
 }
+export class Prefixed<Session extends object> extends RedisStore<Session> {
+  constructor(options: RedisStoreOptions<RedisStoreSession<Session>>) {
+    super({ ...options, prefix: "app:" })
+  }
+}
+export function create<Session extends object>(url: string): RedisStore<Session> {
+  return new RedisStore<Session>({ url, ttl: (session) => (session.cookie.expires ? 60 : 3600) })
+}
 export const named: Promise<string | undefined> = new Typed<Profile>({ url: "" }).get("").then((one) => one?.name)
 
 // @ts-expect-error sessions are objects
