@@ -33,7 +33,7 @@ const overridden = storeMethods.filter((name) =>
   ["get", "set", "touch", "destroy", "all", "length", "clear", "createSession"].includes(name),
 )
 
-const literal = (name) => (typeof name === "symbol" ? `typeof ${name.description}` : JSON.stringify(name))
+const literal = (name) => (typeof name === "symbol" ? "typeof Symbol.asyncDispose" : JSON.stringify(name))
 const union = (names) => names.map(literal).join(" | ")
 const checks = Object.entries(NAMES).map(
   ([type, names], at) => `type Check${at} = Same<${type}, ${union(names)}>\nconst check${at}: Check${at} = true\n`,
