@@ -183,8 +183,8 @@ declare namespace connectRedis {
 
   /**
    * A session store for express-session, in Redis. Every method takes a callback or, without one,
-   * returns a promise; with a callback it returns undefined. A session id is a string of at most
-   * 4096 bytes.
+   * returns a promise; with a callback it returns undefined. A session id is at most 4096 bytes;
+   * a number is taken as its text.
    */
   export class RedisStore extends Store {
     constructor(options: RedisStoreOptions)

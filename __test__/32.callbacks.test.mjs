@@ -66,6 +66,7 @@ describe("get", () => {
     "a frozen session": [parsing(frozen), undefined],
     "a throwing getter then": [
       parsing(() =>
+        // oxlint-disable-next-line unicorn/no-thenable
         Object.defineProperty({}, "then", {
           get() {
             throw new Error("mine")
@@ -76,6 +77,7 @@ describe("get", () => {
     ],
     "a then that throws": [
       parsing(() => ({
+        // oxlint-disable-next-line unicorn/no-thenable
         then() {
           throw new Error("mine")
         },
