@@ -329,7 +329,7 @@ declare namespace connectRedis {
    *
    * Methods take a callback or return a promise. With a callback they return undefined at run time; the
    * declared type is that of connect-redis 10, so that its subclasses compile. A session id has at most
-   * 4096 bytes; a longer one fails with `ERR_REDIS_STORE_OPTIONS`.
+   * 4096 bytes; a longer one fails with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
    *
    * @typeParam Session the properties of a session besides its cookie. Without it, get and all return
    * `any`, and set takes express-session's `SessionData`.
@@ -451,8 +451,10 @@ declare namespace connectRedis {
      * last item of `counts` is for those above all bounds. `sumMs` is the sum of all times.
      */
     latency: { boundsMs: number[]; counts: number[]; sumMs: number }
-    /** Requests that wait for an answer now. */
+    /** Requests of this store that wait for an answer now. */
     pending: number
+    /** The number of stores that share this connection: stores over one client with equal limits. `pending` is per store. */
+    sharedBy: number
     /** Batches that were passed to the native code. A store that delegates has 0 here and below. */
     batches: number
     /** Connections that replaced an earlier one. */

@@ -294,7 +294,7 @@ test("an app that stops as deployment.md says ends by itself", async () => {
     const ready = 'await store.length()\nprocess.kill(process.pid, "SIGTERM")\n'
     writeFileSync(file, `${await placed(code)}\n${ready}process.on("exit", () => console.log(store.status))\n`)
     const { exitCode, printed, errors } = await run(["--import", given, file], folder)
-    assert.deepEqual([exitCode, printed], [0, "end\n"], errors)
+    assert.deepEqual([exitCode, printed], [0, "closed\n"], errors)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

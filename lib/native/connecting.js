@@ -27,24 +27,29 @@ function connectionOf(client, settings, limits) {
 }
 
 /** Everything that the native half looks for, so that it finds nothing on Object.prototype. */
-function completed({ nodes, sentinel, tls, ...rest }) {
+function completed(settings) {
   const own = (object, name) => (Object.hasOwn(object, name) ? (object[name] ?? undefined) : undefined)
+  const sentinel = own(settings, "sentinel")
   return {
-    nodes: nodes.map((node) => ({ host: own(node, "host"), port: own(node, "port"), path: own(node, "path") })),
-    cluster: own(rest, "cluster") ?? false,
+    nodes: settings.nodes.map((node) => ({
+      host: own(node, "host"),
+      port: own(node, "port"),
+      path: own(node, "path"),
+    })),
+    cluster: own(settings, "cluster") ?? false,
     sentinel: sentinel && {
       name: own(sentinel, "name"),
       username: own(sentinel, "username"),
       password: own(sentinel, "password"),
       tls: own(sentinel, "tls"),
     },
-    tls,
-    username: own(rest, "username"),
-    password: own(rest, "password"),
-    credentials: own(rest, "credentials"),
-    database: own(rest, "database") ?? 0,
-    clientName: own(rest, "clientName"),
-    keyPrefix: own(rest, "keyPrefix") ?? "",
+    tls: own(settings, "tls"),
+    username: own(settings, "username"),
+    password: own(settings, "password"),
+    credentials: own(settings, "credentials"),
+    database: own(settings, "database") ?? 0,
+    clientName: own(settings, "clientName"),
+    keyPrefix: own(settings, "keyPrefix") ?? "",
   }
 }
 

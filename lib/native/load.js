@@ -125,6 +125,9 @@ function load() {
 }
 
 function explanation({ platform, arch, libc, glibc, target }, beside, failure) {
+  if ([beside, failure].some((error) => error?.code === "ERR_DLOPEN_DISABLED")) {
+    return `Native addons are disabled here, and ${NAME} ${version} is one: start Node without --no-addons and, with the permission model, with --allow-addons. Or pass {client} to do without it.`
+  }
   const name = `${NAME}-${target}`
   const texts = [beside, failure].map((error) => error?.message ?? "not there")
   const needed = neededGlibc(texts.join("\n"))

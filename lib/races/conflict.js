@@ -6,6 +6,7 @@ const { RedisStoreError, argumentError, decodeError, kindOf, thrownError, timeou
 const { nextTick, now, withDeadline } = require("../timers.js")
 
 const TRIES = 5
+const LATE_SAVE = "The conflict of two writes could not be settled"
 
 /**
  * Settles conflicts of one store: others have written a session since it was loaded, and it is merged
@@ -60,7 +61,7 @@ class Conflicts {
       else if (paths === null) conflict.gone(request)
       else conflict.done(paths)
     }
-    const late = () => timeoutError("The conflict of two writes could not be settled", this.#options.commandTimeoutMs)
+    const late = () => timeoutError(LATE_SAVE, this.#options.commandTimeoutMs)
     const left = this.#left(request)
     const settle = withDeadline(left, late, (error, paths) => request.runInAsyncScope(finish, null, error, paths))
     if (left <= 0) return
@@ -144,4 +145,4 @@ function conflictError(what) {
   )
 }
 
-module.exports = { Conflicts, conflictError }
+module.exports = { Conflicts, LATE_SAVE, conflictError }

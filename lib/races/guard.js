@@ -2,8 +2,10 @@
 
 const { sidHash, timeoutError } = require("../errors.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
-const { Conflicts, conflictError } = require("./conflict.js")
+const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
 const { Lifetime } = require("./lifetime.js")
+
+const LATE_TOUCH = "Redis did not answer"
 
 /**
  * What a store has read: beside an object and not in it, as nothing of the application sees private
@@ -185,7 +187,7 @@ class Guard {
     const request = make((own, error, reply) => {
       // Another request that has written it meanwhile has said when.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
-        return this.#follow(own, "expire", "", ttl, (failure, count) => receive(own, failure, count))
+        return this.#follow(own, LATE_TOUCH, "expire", "", ttl, (failure, count) => receive(own, failure, count))
       }
       if (error === null && reply !== null) this.#stored(session, key, value, created)
       receive(own, error, reply === null ? 0 : 1)
@@ -201,7 +203,7 @@ class Guard {
   /** What was to be written over is not there any more: a logout stays a logout. */
   #gone(request, value, ttl) {
     if (this.#resurrect) {
-      return this.#follow(request, "set", value, ttl, (error, reply) => {
+      return this.#follow(request, LATE_SAVE, "set", value, ttl, (error, reply) => {
         if (error === null) this.#done(request, reply)
         else request.finish(error, null)
       })
@@ -211,8 +213,8 @@ class Guard {
   }
 
   /** Another command of `request`, within what is left of its time. `done(error, reply)` goes on. */
-  #follow(request, operation, value, ttl, done) {
-    const late = () => timeoutError("Redis did not answer", this.#commandTimeoutMs)
+  #follow(request, what, operation, value, ttl, done) {
+    const late = () => timeoutError(what, this.#commandTimeoutMs)
     const left = Math.floor(request.startedAt + this.#commandTimeoutMs - now())
     const settle = withDeadline(left, late, (error, reply) => request.runInAsyncScope(done, null, error, reply))
     this.#backend.send(operation, request.key, value, ttl, request.follow(settle))
