@@ -2,6 +2,11 @@
 //! After every step all promises are checked; a run that breaks one prints its seed, which replays it:
 //! `SIMULATION_SEED=7 cargo test --test simulation`.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "how many runs there were, and how soon mistakes were found"
+)]
+
 #[path = "simulation/model.rs"]
 mod model;
 #[path = "simulation/server.rs"]

@@ -16,6 +16,9 @@ const LINE_MAX_BYTES: usize = 64 << 10;
 const DEPTH_MAX: usize = 8;
 /// What an element costs beside its bytes.
 const ELEMENT_BYTES: usize = size_of::<Value>();
+/// An array of more elements than this is thrown away like a reply that is too large: a SCAN's page has at
+/// most a few more than its COUNT, which is a million at most.
+const ELEMENTS_MAX: usize = 2 << 20;
 /// Elements to make room for before any has come.
 const ELEMENTS_AHEAD: usize = 1024;
 const READ_MIN_BYTES: usize = 4 << 10;
@@ -145,6 +148,7 @@ impl Reader {
                     if self.arrays.len() == DEPTH_MAX {
                         return Err(Malformed);
                     }
+                    self.too_large |= count > ELEMENTS_MAX;
                     let elements = Vec::with_capacity(count.min(ELEMENTS_AHEAD));
                     self.arrays.push((elements, count));
                     continue;
@@ -164,7 +168,9 @@ impl Reader {
     /// Puts an element where it belongs, and returns the reply if that was the last of it.
     fn place(&mut self, mut value: Value) -> Option<Value> {
         while let Some((mut elements, missing)) = self.arrays.pop() {
-            if !self.too_large {
+            if self.too_large {
+                elements = Vec::new();
+            } else {
                 elements.push(value);
             }
             if missing > 1 {
@@ -405,6 +411,23 @@ mod tests {
         }
         reader.feed(b"\r\n+OK\r\n");
         assert_eq!(reader.next_frame(), Ok(Some(Frame::TooLarge)));
+        assert_eq!(reader.next_frame(), Ok(Some(Frame::Value(Value::Okay))));
+    }
+
+    #[test]
+    fn an_array_of_too_many_elements_keeps_none_of_them() {
+        let mut reader = Reader::default();
+        let count = ELEMENTS_MAX + 1;
+        reader.feed(format!("*{count}\r\n").as_bytes());
+        for _ in 0..count {
+            reader.feed(b":1\r\n");
+            assert!(reader.arrays.iter().all(|(elements, _)| elements.is_empty()));
+            match reader.next_frame() {
+                Ok(None) => {}
+                frame => assert_eq!(frame, Ok(Some(Frame::TooLarge))),
+            }
+        }
+        reader.feed(b"+OK\r\n");
         assert_eq!(reader.next_frame(), Ok(Some(Frame::Value(Value::Okay))));
     }
 

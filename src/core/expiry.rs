@@ -57,7 +57,7 @@ impl Core {
             expired.push((it, error));
         }
         for (it, error) in expired {
-            self.finish_expired(it, error, now);
+            self.finish_expired(&it, error, now);
         }
         self.expire_waiting_for_map(now);
     }

@@ -41,7 +41,7 @@ impl Core {
                 }
                 Ok(Some((job, Frame::TooLarge, _))) => {
                     let error = too_large(job.command.name());
-                    self.replied(job, Err(error), now);
+                    self.replied(&job, Err(error), now);
                 }
                 Ok(None) => break,
                 Err(error) => return self.lose(connection.node, &error, now),
@@ -78,12 +78,12 @@ impl Core {
         if let (Some(error), Err(_)) = (asking_error, &outcome)
             && !is_active(Mutation::AskingErrorsAreIgnored)
         {
-            return self.replied(job, Err(error), now);
+            return self.replied(&job, Err(error), now);
         }
         match (outcome, refusal) {
             // It may be the reply to another command, and then so is every later one.
             (Err(error), _) if error.code == ErrorCode::Decode => {
-                self.replied(job, Err(error), now);
+                self.replied(&job, Err(error), now);
                 self.lose_as_not_redis(connection, now);
             }
             (Err(error), refusal) => {
@@ -93,7 +93,7 @@ impl Core {
                 match refusal.and_then(|refusal| self.applicable(refusal)) {
                     Some(_) if job.is_expired() => {}
                     Some(refusal) => self.refused(job, refusal, error, now, given_up),
-                    None => self.replied(job, Err(error), now),
+                    None => self.replied(&job, Err(error), now),
                 }
             }
             (outcome, _) => self.executed(job, outcome, now),
@@ -112,7 +112,7 @@ impl Core {
         if !self.parked.is_empty() {
             let (order, undoing) = self.parked.executed(&job);
             for job in undoing {
-                self.replied(job, Err(overtaken()), now);
+                self.replied(&job, Err(overtaken()), now);
             }
             if matches!(order, Order::ReadAgain)
                 && !job.is_expired()
@@ -123,7 +123,7 @@ impl Core {
             }
         }
         self.remember(&job, &outcome);
-        self.replied(job, outcome, now);
+        self.replied(&job, outcome, now);
     }
 
     /// What a refusal means here.
@@ -152,7 +152,7 @@ impl Core {
         let is_redirected = matches!(refusal, Redirection::Moved(_) | Redirection::Ask(_));
         let is_counted = !is_active(Mutation::RedirectionsAreNotCounted);
         if is_redirected && is_counted && job.refusals >= REDIRECTIONS_MAX {
-            return self.replied(job, Err(error), now);
+            return self.replied(&job, Err(error), now);
         }
         // The first redirection is followed at once; one that comes again may come for ever.
         let pause = match job.refusals {
@@ -166,12 +166,12 @@ impl Core {
         match refusal {
             Redirection::Moved(endpoint) => {
                 if !self.slot_moved(job.slot, endpoint, now) {
-                    return self.replied(job, Err(error), now);
+                    return self.replied(&job, Err(error), now);
                 }
             }
             Redirection::Ask(endpoint) if pause.is_zero() => {
                 let Some(node) = self.node_at(endpoint, now) else {
-                    return self.replied(job, Err(error), now);
+                    return self.replied(&job, Err(error), now);
                 };
                 job.asking = true;
                 job.refusal = Some(Box::new(error));
@@ -203,7 +203,7 @@ impl Core {
     }
 
     /// Answers `job`, which was replied to by `now`.
-    pub(super) fn replied(&mut self, job: Job, outcome: Result<Reply, Error>, now: Instant) {
+    pub(super) fn replied(&mut self, job: &Job, outcome: Result<Reply, Error>, now: Instant) {
         if !job.is_expired() {
             let timeout = self.config.command_timeout;
             self.stats.took(job.deadline, now + timeout);
@@ -212,7 +212,7 @@ impl Core {
     }
 
     /// Answers `job`.
-    pub(super) fn finish(&mut self, job: Job, outcome: Result<Reply, Error>) {
+    pub(super) fn finish(&mut self, job: &Job, outcome: Result<Reply, Error>) {
         if matches!(job.reply_to, ReplyTo::Caller(_) | ReplyTo::Task { .. }) {
             self.stats.count(job.command.kind(), &outcome);
         }
@@ -220,7 +220,7 @@ impl Core {
     }
 
     /// Answers a request that ran into its deadline.
-    pub(super) fn finish_expired(&mut self, expired: Expired, error: Error, now: Instant) {
+    pub(super) fn finish_expired(&mut self, expired: &Expired, error: Error, now: Instant) {
         let outcome = Err(error);
         if !matches!(expired.reply_to, ReplyTo::Discovery) {
             self.stats.count(expired.kind, &outcome);

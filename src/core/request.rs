@@ -87,6 +87,7 @@ pub(super) struct Job {
 }
 
 /// Where a reply goes.
+#[derive(Clone, Copy)]
 pub(super) enum ReplyTo {
     Caller(u32),
     /// A part of a request that takes many commands.

@@ -154,7 +154,7 @@ impl Core {
             times.into_iter().flatten().for_each(|at| self.schedule(at));
         }
         for job in refused {
-            self.finish(job, Err(error.clone()));
+            self.finish(&job, Err(error.clone()));
         }
         self.request_map(true, now);
     }
@@ -175,7 +175,7 @@ impl Core {
                 self.changed |= !node.is_up();
             }
             // It has left the cluster.
-            Some(None) => self.finish(job, Err(node_left())),
+            Some(None) => self.finish(&job, Err(node_left())),
             None => {
                 if let Router::Cluster(cluster) = &mut self.router {
                     cluster.unrouted.push(job);
@@ -404,9 +404,7 @@ impl Core {
         let is_complete = cluster.table.is_complete();
         cluster.discovery.succeeded(is_complete, now);
         let masters: Vec<_> = cluster.table.masters().collect();
-        if !is_active(Mutation::NodesThatLeftAreKept) {
-            self.drop_nodes(|_| true);
-        }
+        self.drop_nodes(|_| true);
         // A master that cannot be reached may be about to be replaced.
         let is_away = |id: &NodeId| self.nodes.get(*id).is_none_or(|node| node.error.is_some());
         if !is_complete || masters.iter().any(is_away) {
@@ -420,6 +418,9 @@ impl Core {
         let Router::Cluster(cluster) = &self.router else {
             return;
         };
+        if is_active(Mutation::NodesThatLeftAreKept) {
+            return;
+        }
         let idle: Vec<_> = self
             .nodes
             .iter()
@@ -499,7 +500,7 @@ impl Core {
             self.refuse_waiting_for_map(&error);
         }
         for (job, error) in refused {
-            self.finish(job, Err(error));
+            self.finish(&job, Err(error));
         }
     }
 

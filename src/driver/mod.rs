@@ -154,7 +154,7 @@ impl Store {
     fn ensure_started(&self, machine: &mut Machine) -> Result<(), Error> {
         if machine.runtime.is_none() {
             let handle = runtime::handle()?;
-            handle.spawn(tokio::Task::new(Arc::clone(&self.shared)));
+            handle.spawn(tokio::Task::run(Arc::clone(&self.shared)));
             machine.runtime = Some(handle);
             machine.settle(&self.shared, Instant::now(), None);
         }

@@ -25,22 +25,21 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(shared: Arc<Shared>) -> impl Future<Output = ()> + Send + 'static {
-        async move {
-            let mut task = Self {
-                shared,
-                timer: Box::pin(sleep_until(::tokio::time::Instant::now())),
-                overdue_bytes: 0,
-            };
-            std::future::poll_fn(move |cx| {
-                let turns = AssertUnwindSafe(|| task.poll(cx));
-                catch_unwind(turns).unwrap_or_else(|_| {
-                    task.shared.crashed();
-                    Poll::Ready(())
-                })
+    /// Runs until the store has ended.
+    pub(super) async fn run(shared: Arc<Shared>) {
+        let mut task = Self {
+            shared,
+            timer: Box::pin(sleep_until(::tokio::time::Instant::now())),
+            overdue_bytes: 0,
+        };
+        let poll = |cx: &mut Context<'_>| {
+            let turns = AssertUnwindSafe(|| task.poll(cx));
+            catch_unwind(turns).unwrap_or_else(|_| {
+                task.shared.crashed();
+                Poll::Ready(())
             })
-            .await;
-        }
+        };
+        std::future::poll_fn(poll).await;
     }
 
     /// Ready when the store has ended.

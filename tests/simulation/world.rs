@@ -854,7 +854,15 @@ impl World {
                     slots.owner[usize::from(moving)] = Some(to);
                     slots.moved.clear();
                 }
-                None => slots.moving = Some((slot, to)),
+                None => {
+                    slots.moving = Some((slot, to));
+                    // Some of its keys are there already.
+                    for key in (0..self.keys).map(key_name) {
+                        if slot_of(&key) == slot && self.random.bool() {
+                            slots.moved.insert(key);
+                        }
+                    }
+                }
             }
         }
     }
