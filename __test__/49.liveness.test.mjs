@@ -9,8 +9,8 @@ import { RedisStore } from "../index.mjs"
 import { startFakeServer } from "./support/fake-server.mjs"
 import { script } from "./support/script.mjs"
 import { freePort, ownPrefix, ownServer, startServer } from "./support/servers.mjs"
-import { lacksTls, makeCertificates } from "./support/topologies.mjs"
-import { until } from "./support/until.mjs"
+import { lacksTls, makeCertificates } from "../testing/topologies.mjs"
+import { until } from "../testing/until.mjs"
 
 const server = ownServer()
 const code = (name) => ({ code: `ERR_REDIS_STORE_${name}` })
