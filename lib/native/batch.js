@@ -21,6 +21,8 @@ const TEXT_MAX_UNITS = 2 ** 26
 class Batch {
   /** "connecting", "ready", "down" or "closed". */
   status = "connecting"
+  /** Whether it can take requests: not once it has failed or is closed. */
+  isOpen = true
   #protocol = loadProtocol()
   #native
   #keyPrefix
@@ -41,7 +43,7 @@ class Batch {
   #count = 0
   /** Messages of this batch's requests, where there are subscribers. */
   #traces = []
-  /** Requests that are answered, each followed by its error and its reply; from `#next` on they are to be settled. */
+  /** Requests that are answered; from `#next` on they are to be settled. */
   #answered = []
   #next = 0
 
@@ -62,11 +64,6 @@ class Batch {
         "The client's settings have a value of the wrong type; check its host, port, database, user, password and TLS.",
       )
     }
-  }
-
-  /** Whether it can take requests: not once it has failed or is closed. */
-  get isOpen() {
-    return !this.#failed && this.status !== "closed"
   }
 
   /** How many stores it has. */
@@ -97,6 +94,7 @@ class Batch {
     }
     if (this.#live().length > 0 || !this.isOpen) return
     this.status = "closed"
+    this.isOpen = false
     await ask((request) => {
       request.owner = member
       const id = this.#open(request)
@@ -209,7 +207,12 @@ class Batch {
     const left = takeAnswers(
       this.#native,
       this.#unanswered,
-      (id, error, reply) => this.#answered.push(this.#take(id), error, reply),
+      (id, error, reply) => {
+        const request = this.#take(id)
+        request.error = error
+        request.reply = reply
+        this.#answered.push(request)
+      },
       (notice, error) => notices.push(notice, error),
     )
     if (left > 0) setImmediate(wake, this)
@@ -236,11 +239,9 @@ class Batch {
     this.#flushing = true
     try {
       while (this.#next < this.#answered.length) {
-        const at = this.#next
-        this.#next = at + 3
-        const request = this.#answered[at]
-        const error = this.#answered[at + 1]
-        const reply = this.#answered[at + 2]
+        const request = this.#answered[this.#next++]
+        const { error, reply } = request
+        request.reply = null
         request.owner.release()
         request.settle(error, reply)
       }
@@ -283,6 +284,7 @@ class Batch {
   #crash(error) {
     const pending = this.#requests.filter((request) => request !== undefined)
     this.#failed = true
+    this.isOpen = false
     this.status = "connecting"
     for (const request of pending) {
       request.owner.release()

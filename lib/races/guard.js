@@ -1,6 +1,7 @@
 "use strict"
 
 const { sidHash, timeoutError } = require("../errors.js")
+const { Request } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
 const { Lifetime } = require("./lifetime.js")
@@ -16,35 +17,29 @@ class Mark extends class {
     return data
   }
 } {
-  #by
-  #key
-  #read
+  #mark
 
-  constructor(data, by, key, read) {
+  constructor(data, mark) {
     super(data)
-    this.#by = by
-    this.#key = key
-    this.#read = read
+    this.#mark = mark
   }
 
-  static put(data, by, key, read) {
-    if (#by in data) {
-      data.#by = by
-      data.#key = key
-      data.#read = read
+  static put(data, mark) {
+    if (#mark in data) {
+      data.#mark = mark
       return data
     }
     try {
-      return new Mark(data, by, key, read)
+      return new Mark(data, mark)
     } catch {
       // An engine may keep private members off objects that are not extensible.
-      return unmarkable.set(data, { by, key, read })
+      return unmarkable.set(data, mark)
     }
   }
 
   static of(data) {
     if (typeof data !== "object" || data === null) return undefined
-    return #by in data ? { by: data.#by, key: data.#key, read: data.#read } : unmarkable.get(data)
+    return #mark in data ? data.#mark : unmarkable.get(data)
   }
 }
 const unmarkable = new WeakMap()
@@ -93,11 +88,11 @@ class Guard {
   /** `data` was read under `key` as `text`. False: it has outlived its lifetime. */
   read(data, key, text) {
     if (!this.#keepsText) {
-      Mark.put(data, this, key, undefined)
+      Mark.put(data, { by: this, key, read: undefined })
       return true
     }
     const created = this.#lifetime.take(data)
-    Mark.put(data, this, key, { text, created })
+    Mark.put(data, { by: this, key, read: { text, created } })
     return !this.#lifetime.hasEnded(created)
   }
 
@@ -120,46 +115,52 @@ class Guard {
     return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
   }
 
-  /** Saves `session`, serialized as `text`; `make(receive)` makes the request. */
-  save(make, key, session, text, ttl) {
+  /** Saves `session`, serialized as `text`, for a call that `callback` ends. */
+  save(callback, sid, key, session, text, ttl) {
     const known = this.#knownOf(key, session)
     const created = known?.created ?? Date.now()
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
     const value = this.#lifetime.stamped(text, created)
-    if (known === undefined) return this.#saveUnknown(make, key, session, value, ttl, created)
+    if (known === undefined) return this.#saveUnknown(callback, sid, key, session, value, ttl, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
-      return this.#swap(make, key, known, { base, value, ttl, created })
+      return this.#swap(callback, sid, key, known, { base, value, ttl, created })
     }
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       if (error !== null) own.finish(error, null)
       else if (reply === null) this.#gone(own, value, ttl)
       else this.#done(own, reply)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     this.#backend.send(this.#resurrect ? "set" : "replace", key, value, ttl, request)
   }
 
+  #request(receive, callback, sid, key) {
+    return new Request(receive, callback, this.#store, sid, key)
+  }
+
   /** Only a session of a request is known from then on: any other object is written whenever it is set. */
-  #saveUnknown(make, key, session, value, ttl, created) {
+  #saveUnknown(callback, sid, key, session, value, ttl, created) {
     // Before it is sent: a getter may throw, and nothing of the application is looked at when the reply comes.
     const isOfRequest = typeof session?.req === "object"
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
       if (isOfRequest) this.#stored(session, key, value, created)
       this.#done(own, reply)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     this.#backend.send("set", key, value, ttl, request)
   }
 
-  #swap(make, key, known, { base, value, ttl, created }) {
+  #swap(callback, sid, key, known, { base, value, ttl, created }) {
     const failed = (own, error) => {
       if (known.base === value) known.base = base
       if (error.code === "ERR_REDIS_STORE_CONFLICT") this.#tell("refused", own.sid)
       own.finish(error, null)
     }
     const gone = (own) => this.#gone(own, value, ttl)
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       if (error !== null) return failed(own, error)
       if (reply === null) return gone(own)
       if (typeof reply !== "string") return this.#done(own, reply)
@@ -169,7 +170,8 @@ class Guard {
         this.#done(own, true)
       }
       this.#conflicts.settle({ request: own, key, base, value, ttl, created, theirs: reply, failed, gone, done })
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
     // At once: another save of this session that does not wait for this one goes on from it.
     known.base = value
@@ -177,21 +179,22 @@ class Guard {
   }
 
   /** Lets a session live on; `receive(request, error, reply)` ends it. One that does not say when it was created is told so now. */
-  touch(make, key, session, ttl, receive) {
+  touch(callback, sid, key, session, ttl, receive) {
     const known = this.#knownOf(key, session)
     if (!this.#lifetime.isLimited || known?.base === undefined || known.created !== undefined || ttl <= 0) {
-      return this.#backend.send("expire", key, "", ttl, make(receive))
+      return this.#backend.send("expire", key, "", ttl, this.#request(receive, callback, sid, key))
     }
     const created = Date.now()
     const value = this.#lifetime.stamped(known.base, created)
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       // Another request that has written it meanwhile has said when.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
         return this.#follow(own, LATE_TOUCH, "expire", "", ttl, (failure, count) => receive(own, failure, count))
       }
       if (error === null && reply !== null) this.#stored(session, key, value, created)
       receive(own, error, reply === null ? 0 : 1)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
     this.#backend.swap(key, known.base, value, ttl, request)
   }
