@@ -654,7 +654,12 @@ impl World {
         let key = key_name(number);
         let expiry = Expiry::After(60_000);
         let mut within = self.timeout;
-        let (asked, work) = match self.random.u8(..100) {
+        // Where touches are left out, most requests are touches.
+        let kind = match self.random.u8(..100) {
+            kind @ 42..85 if !self.touch_after.is_zero() && kind % 8 > 0 => 90,
+            kind => kind,
+        };
+        let (asked, work) = match kind {
             0..40 => (Asked::Get, Work::Command(Command::Get { key })),
             40..70 => {
                 let value = value_of(number, id);
@@ -761,16 +766,15 @@ impl World {
     fn fault(&mut self) {
         let at = self.random.usize(..self.servers.len());
         let length = Duration::from_millis(self.random.u64(1..3 * self.timeout.as_millis() as u64));
-        self.older = if self.random.bool() {
+        self.older = if self.random.u8(..4) == 0 {
             self.data.clone()
         } else {
             std::mem::take(&mut self.older)
         };
         let server = &mut self.servers[at];
         match self.random.u8(..20) {
-            0 | 1 => self.cut(at),
-            2 => {
-                server.is_down = true;
+            fault @ 0..3 => {
+                server.is_down = fault == 0;
                 self.cut(at);
                 if self.topology == Topology::Single && self.random.bool() {
                     // It comes back with older data.
