@@ -68,7 +68,7 @@ fn every_promise_holds_in_every_run() {
         return run(seed).expect("no promise to be broken");
     }
     std::panic::set_hook(Box::new(|_| {}));
-    let seconds = number("SIMULATION_SECONDS").unwrap_or(15);
+    let seconds = number("SIMULATION_SECONDS").unwrap_or(30);
     let first = number("SIMULATION_FIRST_SEED").unwrap_or(0);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut count = 0;

@@ -25,9 +25,11 @@
 
 mod backoff;
 mod breaker;
+mod circuit;
 mod discovery;
 mod expiry;
 mod in_flight;
+mod map;
 
 mod node;
 mod nodes;
@@ -39,13 +41,14 @@ mod slots;
 mod stats;
 mod tasks;
 mod touches;
+mod turn;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use crate::{
     command::{Command, Reply},
     config::Config,
-    connection::{Identity, Named, Opened, Target},
+    connection::{Named, Opened},
     error::{Error, ErrorCode},
     mutation::{Mutation, is_active},
 };
@@ -57,53 +60,7 @@ use router::Router;
 pub use stats::Stats;
 use tasks::Tasks;
 use touches::Touches;
-
-/// One attempt at a connection, and the connection that comes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Connection {
-    node: NodeId,
-    /// No two have the same.
-    id: u64,
-}
-
-impl Connection {
-    /// Where a driver may keep what belongs to it: no two that live at the same time have the same.
-    pub fn place(&self) -> usize {
-        self.node.index as usize
-    }
-}
-
-/// What the driver is to do.
-pub enum Action {
-    /// Open a connection, then call [`Core::on_open`].
-    Open {
-        /// Which.
-        connection: Connection,
-        /// To what.
-        target: Target,
-        /// The connection to kill before this one serves: the server may still run commands of it.
-        predecessor: Option<Identity>,
-    },
-    /// Close a connection, or give up opening it.
-    Close(Connection),
-    /// Ask the configured nodes for the map of the cluster, then call [`Core::on_discovered`].
-    Discover,
-}
-
-/// What one turn asks the driver to do; taken out by it.
-#[derive(Default)]
-pub struct Turn {
-    /// In this order.
-    pub actions: Vec<Action>,
-    /// Connections that have [`Core::output`].
-    pub writes: Vec<Connection>,
-    /// Answers to requests.
-    pub completions: Vec<Completion>,
-    /// Events of the store.
-    pub notices: Vec<Notice>,
-    /// The store is closed: nothing more will come.
-    pub ended: bool,
-}
+pub use turn::{Action, Connection, Turn};
 
 /// The state of one store.
 pub struct Core {

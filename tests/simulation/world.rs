@@ -85,6 +85,9 @@ pub struct World {
     pub is_quiet: bool,
     /// Servers have sent requests to each other.
     has_ping_pong: bool,
+    /// ASKINGs that a server has refused, and requests that were told so.
+    refused_askings: u32,
+    told_askings: u32,
     pub is_a_strange_proxy: bool,
     pub has_ended: bool,
     /// How often commands on each key came, and were asked for.
@@ -182,6 +185,8 @@ impl World {
             is_calm: false,
             is_quiet: false,
             has_ping_pong: false,
+            refused_askings: 0,
+            told_askings: 0,
             is_a_strange_proxy,
             has_ended: false,
             sends: BTreeMap::new(),
@@ -557,6 +562,7 @@ impl World {
         let server = &mut self.servers[index];
         if words[0] == b"ASKING" {
             if server.denies_asking {
+                self.refused_askings += 1;
                 return b"-NOPERM this user has no permissions to run the 'asking' command\r\n"
                     .to_vec();
             }
@@ -738,11 +744,14 @@ impl World {
 
     /// A node that refuses ASKING says why; it is not asked again and again.
     fn check_redirections(
-        &self,
+        &mut self,
         id: u32,
         outcome: &Result<connect_redis_native::command::Reply, Error>,
     ) {
         let record = &self.model.records[&id];
+        if let Err(error) = outcome {
+            self.told_askings += u32::from(error.cause_code() == Some("NOPERM"));
+        }
         if let Err(error) = outcome
             && !self.has_ping_pong
             && self.now < record.submitted + self.timeout
@@ -757,6 +766,11 @@ impl World {
 
     /// The store has found that everything is well.
     pub fn check_calm(&self) {
+        assert!(
+            self.refused_askings < 10 || self.told_askings > 0,
+            "{} ASKINGs were refused, and no request was told",
+            self.refused_askings
+        );
         assert!(
             self.opens.is_empty(),
             "connections are opened, though all is well"
