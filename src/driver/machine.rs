@@ -113,9 +113,11 @@ impl Machine {
         }
         loop {
             self.core.end_turn(now);
-            let actions = std::mem::take(&mut self.core.take_turn().actions);
-            for action in actions {
-                self.act(shared, action);
+            // Without the I/O thread they wait for it.
+            if let Some(runtime) = self.runtime.clone() {
+                for action in std::mem::take(&mut self.core.take_turn().actions) {
+                    self.act(shared, &runtime, action);
+                }
             }
             let mut lost = false;
             while let Some(connection) = self.core.take_turn().writes.pop() {
@@ -139,10 +141,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn act(&mut self, shared: &Arc<Shared>, action: Action) {
-        let Some(runtime) = &self.runtime else {
-            return;
-        };
+    fn act(&mut self, shared: &Arc<Shared>, runtime: &Handle, action: Action) {
         match action {
             Action::Open {
                 connection,
