@@ -70,7 +70,7 @@ impl Core {
         self.place(job);
     }
 
-    /// The configured nodes have told the map, or none has.
+    /// The answer of the configured nodes to [`Action::Discover`].
     pub fn on_discovered(&mut self, answer: Result<Vec<Range>, Error>, now: Instant) {
         if let Some(cluster) = self.router.cluster_mut()
             && cluster.discovery.end_at_seeds()
@@ -79,7 +79,7 @@ impl Core {
         }
     }
 
-    /// A connected node has told the map, or has not.
+    /// The answer of a connected node.
     pub(super) fn node_discovered(&mut self, answer: Result<Vec<Range>, Error>, now: Instant) {
         if let Some(cluster) = self.router.cluster_mut()
             && cluster.discovery.end_at_node()

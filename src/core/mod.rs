@@ -1,4 +1,4 @@
-//! The store as a state machine: it has no sockets, no clock and no threads. A driver tells it what
+//! The store as a state machine: it has no sockets, no clock and no threads. A driver reports what
 //! happened (the methods that take `now`), ends each turn by [`Core::end_turn`], and then does what the
 //! turn asks for:
 //!
@@ -19,7 +19,7 @@
 //! 3. Redirections of one request are counted, with a pause once they repeat.
 //! 4. A turn's work is bounded in bytes and steps, if the driver bounds what it reads.
 //! 5. New connections are bounded per second and node.
-//! 6. A retry is spent only on a request all of which was written.
+//! 6. A retry is spent only on a request that was written as a whole.
 //! 7. A reply is matched to exactly one request.
 //! 8. The requests of one session are executed in order.
 
@@ -71,7 +71,7 @@ pub struct Core {
     tasks: Tasks,
     /// Replies to the parts of tasks, to be looked at in this turn.
     parts: VecDeque<(u32, u32, Result<Reply, Error>)>,
-    /// A connected node did not tell the map.
+    /// Why a connected node did not answer with the map.
     failed_map: Option<Error>,
     touches: Touches,
     stats: Stats,
@@ -85,7 +85,7 @@ pub struct Core {
     /// Whether replies may be read, and since when: not while too many answers wait to be fetched.
     reading_since: Option<Instant>,
     wake: Option<Instant>,
-    /// That time has come: it is found anew at the end of the turn.
+    /// That time has come: the next one is found at the end of the turn.
     is_overdue: bool,
     /// What listeners know.
     circuit: Circuit,
@@ -138,7 +138,7 @@ impl Core {
         admitted
     }
 
-    /// Takes requests, the first `admitted` of which were [admitted](Self::admit); the others are refused.
+    /// Takes requests, the first `admitted` were [admitted](Self::admit); the others are refused.
     pub fn submit(
         &mut self,
         requests: Vec<Request>,
@@ -261,7 +261,7 @@ impl Core {
         }
     }
 
-    /// What [`Self::on_lost`] is to be told when `connection` ended, by an `error` or by the server.
+    /// The error for [`Self::on_lost`] when `connection` ended, by an `error` or by the server.
     pub fn lost_error(&self, connection: Connection, error: Option<&std::io::Error>) -> Error {
         let node = self.nodes.get(connection.node);
         let name = node.map(|node| Named(&node.target, &self.config).to_string());

@@ -232,8 +232,8 @@ impl Core {
         jobs.into_iter().for_each(|job| self.place(job));
     }
 
-    /// Moves what waits at a node that does not own its slot, and parks the slots of which something is on
-    /// the wire there.
+    /// Moves requests that wait at a node that does not own their slot, and parks slots that such a node
+    /// still has requests of on the wire.
     fn resettle(&mut self, now: Instant) {
         let Router::Cluster(cluster) = &mut self.router else {
             return;

@@ -85,7 +85,7 @@ pub struct World {
     pub is_quiet: bool,
     /// Servers have sent requests to each other.
     has_ping_pong: bool,
-    /// ASKINGs that a server has refused, and requests that were told so.
+    /// ASKINGs that a server has refused, and requests that got that as their answer.
     refused_askings: u32,
     told_askings: u32,
     pub is_a_strange_proxy: bool,
@@ -768,7 +768,7 @@ impl World {
     pub fn check_calm(&self) {
         assert!(
             self.refused_askings < 10 || self.told_askings > 0,
-            "{} ASKINGs were refused, and no request was told",
+            "{} ASKINGs were refused, and no request got that as its answer",
             self.refused_askings
         );
         assert!(
@@ -977,10 +977,7 @@ impl World {
         }
         let (now, count) = (self.instant(), requests.len());
         let admitted = self.core.admit(count);
-        assert_eq!(
-            admitted, count,
-            "requests are pending that nobody asked for"
-        );
+        assert_eq!(admitted, count, "requests are pending that were not made");
         self.core
             .submit(requests, admitted, now + self.timeout, now);
     }
