@@ -312,3 +312,17 @@ fn a_reply_of_another_kind_ends_the_connection() {
     assert!(!store.core.is_open(connection));
     assert_eq!(store.answers(), [(first, Err(ErrorCode::Decode))]);
 }
+
+#[test]
+fn a_command_without_a_key_that_is_refused_waits_before_it_is_sent_again() {
+    let (mut store, connection) = Store::single();
+    store.ask(Command::Ping);
+    for _ in 0..3 {
+        assert!(store.written(connection).contains("PING"));
+        store.reply(connection, "-LOADING Redis is loading\r\n");
+        assert_eq!(store.written(connection), "");
+        let before = store.now;
+        store.sleep();
+        assert!(store.now >= before + Duration::from_millis(50));
+    }
+}

@@ -214,7 +214,10 @@ impl Core {
         }
         job.seq = self.next_seq;
         self.next_seq += 1;
-        job.slot = self.router.slot_of(job.command.key());
+        job.slot = match job.pinned {
+            Some(node) => node.slot(),
+            None => self.router.slot_of(job.command.key()),
+        };
         self.place(job);
     }
 

@@ -27,6 +27,9 @@ pub enum Topology {
     Cluster,
 }
 
+/// Where sends of commands without a key are counted.
+const NO_KEY: usize = usize::MAX;
+
 enum Event {
     Opened(Connection),
     NotOpened(Connection),
@@ -562,7 +565,7 @@ impl World {
         let server = &mut self.servers[index];
         if words[0] == b"ASKING" {
             if server.denies_asking {
-                self.refused_askings += 1;
+                self.links[at].session.is_denied = true;
                 return b"-NOPERM this user has no permissions to run the 'asking' command\r\n"
                     .to_vec();
             }
@@ -592,12 +595,22 @@ impl World {
                 "{sends} sends for {requests} requests on key {key}"
             );
         }
+        if key.is_none() && !server.scans_for_ever {
+            let (sends, requests) = self.sends.entry(NO_KEY).or_default();
+            *sends += 1;
+            assert!(
+                *sends <= 60 * *requests + 200,
+                "{sends} sends for {requests} requests without a key"
+            );
+        }
         let exists = key
             .as_ref()
             .is_some_and(|key| self.data.0.contains_key(key));
         let session = &mut self.links[at].session;
+        let is_denied = std::mem::take(&mut session.is_denied);
         let slots = self.slots.as_ref();
         if let Some(refusal) = server::refusal(server, index, slots, session, words, exists) {
+            self.refused_askings += u32::from(is_denied);
             return refusal;
         }
         if let (Some(slots), Some(key)) = (&mut self.slots, &key)
@@ -702,6 +715,9 @@ impl World {
             }
         };
         self.sends.entry(number).or_default().1 += 1;
+        if asked == Asked::Other {
+            self.sends.entry(NO_KEY).or_default().1 += 1;
+        }
         let record = Record {
             asked,
             key: number,
