@@ -195,6 +195,24 @@ pub struct Config {
 }
 
 impl Config {
+    /// The defaults of index.d.ts, for `servers`.
+    pub fn new(servers: Servers) -> Self {
+        Self {
+            servers,
+            tls: None,
+            credentials: Credentials::default(),
+            credentials_source: None,
+            database: 0,
+            client_name: None,
+            connect_timeout: Duration::from_secs(5),
+            command_timeout: Duration::from_secs(2),
+            max_pending: 10_000,
+            watched: false,
+            swaps: true,
+            touch_after: Duration::ZERO,
+        }
+    }
+
     /// Who we are now.
     pub async fn credentials(&self) -> Result<Credentials, Error> {
         match &self.credentials_source {

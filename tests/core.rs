@@ -7,7 +7,7 @@ use std::{
 
 use connect_redis_native::{
     command::{Command, Expiry, Reply, Swap},
-    config::{Config, Credentials, Endpoint, Servers},
+    config::{Config, Endpoint, Servers},
     connection::{Opened, Target},
     core::{Action, Completion, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
@@ -29,18 +29,8 @@ fn endpoint(port: u16) -> Endpoint {
 impl Store {
     fn new(servers: Servers) -> Self {
         let config = Config {
-            servers,
-            tls: None,
-            credentials: Credentials::default(),
-            credentials_source: None,
-            database: 0,
-            client_name: None,
-            connect_timeout: TIMEOUT,
             command_timeout: TIMEOUT,
-            max_pending: 10_000,
-            watched: false,
-            swaps: true,
-            touch_after: Duration::ZERO,
+            ..Config::new(servers)
         };
         let now = Instant::now();
         let core = Core::new(Arc::new(config), now, 1);

@@ -130,18 +130,12 @@ impl World {
         let timeout = Duration::from_millis(random.u64(200..2000));
         let touch_after = Duration::from_millis(if random.bool() { 0 } else { 1000 });
         let config = Config {
-            servers,
-            tls: None,
-            credentials: Credentials::default(),
-            credentials_source: None,
-            database: 0,
-            client_name: None,
             connect_timeout: Duration::from_millis(1000),
             command_timeout: timeout,
             max_pending: 3000,
             watched: true,
-            swaps: true,
             touch_after,
+            ..Config::new(servers)
         };
         let base = Instant::now();
         let core = Core::new(Arc::new(config), base, seed);
