@@ -323,6 +323,8 @@ impl Core {
     pub fn set_reading(&mut self, reading: bool, now: Instant) {
         if reading != self.reading_since.is_some() {
             self.reading_since = reading.then_some(now);
+            // From now on a connection can be silent again.
+            self.schedule(now + self.config.command_timeout);
         }
     }
 

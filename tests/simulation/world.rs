@@ -81,6 +81,8 @@ pub struct World {
     next_id: u32,
     /// The event loop is blocked: what has come waits.
     is_blocked: bool,
+    /// Too many answers wait to be fetched: nothing is read, not even before deadlines.
+    is_full: bool,
     waiting: VecDeque<(usize, Vec<u8>)>,
     /// Faults are over.
     pub is_calm: bool,
@@ -178,6 +180,7 @@ impl World {
             next_event: 0,
             next_id: 0,
             is_blocked: false,
+            is_full: false,
             waiting: VecDeque::new(),
             is_calm: false,
             is_quiet: false,
@@ -467,10 +470,7 @@ impl World {
                 }
             }
             Event::Mend(server) => self.mend(server),
-            Event::LoopIsFree => {
-                self.is_blocked = false;
-                self.read_waiting();
-            }
+            Event::LoopIsFree => self.free_loop(),
         }
     }
 
@@ -490,7 +490,17 @@ impl World {
         self.core.on_open(connection, Ok(opened), self.instant());
     }
 
+    fn free_loop(&mut self) {
+        self.is_blocked = false;
+        self.is_full = false;
+        self.core.set_reading(true, self.instant());
+        self.read_waiting();
+    }
+
     fn read_waiting(&mut self) {
+        if self.is_full {
+            return;
+        }
         while let Some((link, bytes)) = self.waiting.pop_front() {
             self.read(link, &bytes);
         }
@@ -655,6 +665,10 @@ impl World {
             .submit(requests, admitted, now + self.timeout, now);
         if self.random.u8(..100) == 0 && !self.is_calm {
             self.is_blocked = true;
+            if self.random.u8(..4) == 0 {
+                self.is_full = true;
+                self.core.set_reading(false, now);
+            }
             let delay = Duration::from_millis(self.random.u64(1..3000));
             self.after(delay, Event::LoopIsFree);
         }
@@ -951,8 +965,7 @@ impl World {
         for server in &mut self.servers {
             server.denies_asking = false;
         }
-        self.is_blocked = false;
-        self.read_waiting();
+        self.free_loop();
     }
 
     /// Long enough for the store to find that everything is well.
