@@ -86,6 +86,13 @@ export const GROUPS = [
     limitSeconds: 300,
   },
   {
+    name: "targets",
+    tier: "all",
+    covers: "linux-x64-musl, built and run; binaries of other systems, read",
+    topics: ["targets"],
+    limitSeconds: 900,
+  },
+  {
     name: "install",
     tier: "all",
     covers: "the tarballs by npm, pnpm, yarn and bundlers",

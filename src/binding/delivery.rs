@@ -159,12 +159,14 @@ impl Delivery {
 
     /// Says that answers which come from now on need no call, and whether that was not so before:
     /// then it is for the caller to see to those that [`Self::is_waited_for`].
+    #[cfg(unix)]
     pub fn announce(&self) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         !std::mem::replace(&mut waiting.announced, true)
     }
 
     /// Whether there is something to be fetched; if not, what comes is announced again.
+    #[cfg(unix)]
     pub fn is_waited_for(&self) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.announced = !waiting.items.is_empty() || !waiting.watches.is_empty();
@@ -172,6 +174,7 @@ impl Delivery {
     }
 
     /// The connections that are to be watched.
+    #[cfg(unix)]
     pub fn watches(&self) -> Vec<Watch> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut waiting.watches)
