@@ -1,13 +1,17 @@
 // What is published, installed into empty projects by every package manager.
 import assert from "node:assert/strict"
-import { cpSync, existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { cpSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join, relative } from "node:path"
+import { createInterface } from "node:readline"
 import { after, before, describe, test } from "node:test"
 
 import * as esbuild from "esbuild"
 
 import { root } from "../testing/project.mjs"
+import { blocks } from "./support/markdown.mjs"
 import {
   NAME,
   addon,
@@ -24,6 +28,7 @@ import {
   project,
   readPacked,
   release,
+  server,
   skip,
   tool,
   writeJson,
@@ -204,12 +209,67 @@ describe("an Express app on the tarballs", () => {
   }
 })
 
-test("npm run try: ten lines from an empty folder, a session survives a restart", { skip }, async () => {
+test("npm run try: the quick start from an empty folder, a session survives a restart", { skip }, async () => {
   const printed = await must(root, process.execPath, "scripts/try.mjs", "--tarballs", join(base, "release"))
   const said = ["first start: visit 1", "first start: visit 2", "after a restart: visit 3", "after a restart: visit 4"]
   assert.ok(printed.endsWith(`${said.join("\n")}\n`), printed)
-  const lines = readFileSync(join(root, "examples/ten-lines/app.mjs"), "utf8")
-  assert.ok(readFileSync(join(root, "README.md"), "utf8").includes(`\`\`\`js\n${lines}\`\`\`\n`))
+})
+
+describe("the quick starts of README and getting-started.md, pasted into an empty folder", () => {
+  const PAGES = ["README.md", "docs/getting-started.md"]
+  const isWhole = ({ language, code }) => ["js", "ts"].includes(language) && code.includes(".listen(")
+  const kindOf = ({ language, code }) => (language === "ts" ? "mts" : code.includes("require(") ? "cjs" : "mjs")
+  let folder
+  before(async () => {
+    if (skip) return
+    folder = project()
+    // The commands of getting-started.md, but the package is the tarballs.
+    await npm(folder, "install", release.main, release.platforms[here.target], "express", "express-session")
+    const types = ["typescript@5", "@types/express", "@types/express-session", "@types/node"]
+    await npm(folder, "install", "--save-dev", ...types)
+  })
+
+  /** Starts `file`, visits the address that it prints twice with one cookie, and stops it. */
+  async function visits(file) {
+    const child = spawn(process.execPath, [file], {
+      cwd: folder,
+      env: { ...process.env, REDIS_URL: server.url, PORT: "0", NODE_OPTIONS: "" },
+      stdio: ["ignore", "pipe", "inherit"],
+    })
+    const ended = once(child, "exit")
+    try {
+      const [line] = await Promise.race([once(createInterface(child.stdout), "line"), ended.then(() => ["it ended"])])
+      const url = /^Open (http:\S+)$/.exec(line)?.[1]
+      assert.ok(url, line)
+      const first = await fetch(url)
+      const cookie = first.headers.get("set-cookie").split(";")[0]
+      return [await first.text(), await (await fetch(url, { headers: { cookie } })).text()]
+    } finally {
+      child.kill()
+      await ended
+    }
+  }
+
+  for (const page of PAGES) {
+    for (const block of blocks(join(root, page)).filter(isWhole)) {
+      const kind = kindOf(block)
+      row(`${page}: app.${kind}`, async () => {
+        const file = `app.${kind}`
+        writeFileSync(join(folder, file), `${block.code}\n`)
+        if (kind === "mts") {
+          const options = ["--module", "nodenext", "--target", "es2022", "--strict", "--skipLibCheck"]
+          await must(folder, process.execPath, "node_modules/typescript/bin/tsc", file, ...options)
+        }
+        assert.deepEqual(await visits(file.replace("mts", "mjs")), ["visit 1", "visit 2"])
+      })
+    }
+  }
+
+  test("are one in ES modules, CommonJS and TypeScript on each page", () => {
+    for (const page of PAGES) {
+      assert.deepEqual(blocks(join(root, page)).filter(isWhole).map(kindOf), ["mjs", "cjs", "mts"], page)
+    }
+  })
 })
 
 describe("TypeScript, strict", () => {

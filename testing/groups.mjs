@@ -36,7 +36,7 @@ export const GROUPS = [
     topics: ["races", "lifetimes"],
   },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
-  { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs"] },
+  { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },
   {
     name: "types",
     tier: "quick",
