@@ -24,6 +24,12 @@ const PATTERNS = [
     good: "It uses the values in the URL.",
   },
   {
+    pattern: /\bsays? (what|who|whom|why|how|where|whether)\b/i,
+    advice: "name the contents",
+    bad: "The error says what was tried.",
+    good: "The error names the attempts.",
+  },
+  {
     pattern: new RegExp(`${START}(What|Whether|Who|Nor)\\b(?=[^.?!]*[.!,])(?! happens)`),
     advice: "begin with the subject",
     bad: "Whether it was loaded, the field shows.",
