@@ -21,7 +21,7 @@ const contents = (tarball) => listed(tarball).map((name) => name.replace("packag
 const readPacked = (tarball, file) => output("tar", ["xzOf", tarball, `package/${file}`])
 
 test("the loader knows the package of every target, and so does the release workflow", () => {
-  const loader = readFileSync(join(root, "lib/load.js"), "utf8")
+  const loader = readFileSync(join(root, "lib/native/load.js"), "utf8")
   const workflow = readFileSync(join(root, ".github/workflows/release.yml"), "utf8")
   for (const name of targets(manifest)) {
     assert.ok(loader.includes(`require("connect-redis-native-${name}")`), name)

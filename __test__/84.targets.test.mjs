@@ -12,7 +12,7 @@ import { smokeTarget, withTarballs } from "../scripts/smoke-target.mjs"
 import { findTarget, TARGETS } from "../scripts/targets.mjs"
 import { root } from "../testing/project.mjs"
 
-const { system } = createRequire(import.meta.url)("../lib/load.js")
+const { system } = createRequire(import.meta.url)("../lib/native/load.js")
 const here = system()
 const BUILD_MS = 15 * 60_000
 const SMOKE_CHECKS = 13

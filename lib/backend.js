@@ -1,10 +1,11 @@
 "use strict"
 
-const { recognise } = require("./adopt.js")
-const { Batch } = require("./batch.js")
-const { Delegate } = require("./delegate.js")
+const { recognise } = require("./clients/adopt.js")
+const { Delegate } = require("./clients/delegate.js")
+const { hasPttl } = require("./clients/dialects.js")
 const { optionError } = require("./errors.js")
-const { readSettings } = require("./settings.js")
+const { NativeBackend } = require("./native/backend.js")
+const { readSettings } = require("./options/settings.js")
 
 let warned = false
 
@@ -16,12 +17,12 @@ function openBackend(options, listener) {
   limits.swaps = needsSwaps(options) !== undefined
   if (client === undefined) {
     const settings = readSettings(options)
-    return new Batch(() => settings, limits, listener)
+    return new NativeBackend(undefined, () => settings, limits, listener)
   }
   const { settings, dialect } = recognise(client)
   if (settings === undefined) return delegate(options, dialect, limits, listener)
   try {
-    return new Batch(settings, limits, listener)
+    return new NativeBackend(client, settings, limits, listener)
   } catch (error) {
     const fallback = delegate(options, dialect, limits, listener, error)
     warnOfFallback(error)
@@ -35,7 +36,7 @@ function delegate(options, dialect, limits, listener, cause) {
     const why = cause?.message ?? "The settings of this client cannot be read, and so its own commands are used."
     throw optionError(`Option "${name}" needs a native connection. ${why} Pass {url}, or leave the option out.`)
   }
-  if (options.freshExpires && !Delegate.hasPttl(options.client)) {
+  if (options.freshExpires && !hasPttl(options.client)) {
     throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
   }
   return new Delegate(options.client, dialect, limits, listener)

@@ -13,7 +13,7 @@ import { findTarget } from "./targets.mjs"
 
 const require = createRequire(import.meta.url)
 const { name: NAME } = require("../package.json")
-const { GLIBC_FLOOR } = require("../lib/load.js")
+const { GLIBC_FLOOR } = require("../lib/native/load.js")
 
 /** `triple` is the Rust target, and `zig` the target for zig where that links. */
 function recipe({ triple, platform, arch, libc }) {

@@ -8,7 +8,7 @@ import { root } from "../testing/project.mjs"
 import { output } from "../testing/run.mjs"
 import { findTarget } from "./targets.mjs"
 
-const { GLIBC_FLOOR } = createRequire(import.meta.url)("../lib/load.js")
+const { GLIBC_FLOOR } = createRequire(import.meta.url)("../lib/native/load.js")
 /** The oldest macOS that Node 20 runs on, by processor. */
 const MACOS_FLOOR = { x64: "10.15", arm64: "11.0" }
 const FORMATS = { linux: "ELF", win32: "PE", darwin: "Mach-O" }

@@ -27,7 +27,7 @@ import { findTarget } from "./targets.mjs"
 
 const require = createRequire(import.meta.url)
 const { name: NAME } = require("../package.json")
-const { system } = require("../lib/load.js")
+const { system } = require("../lib/native/load.js")
 const NODE = "24.19.0"
 /** Wine 8 does not have the reservations of memory that Node 24 wants. */
 const NODE_FOR_WINE = "22.20.0"

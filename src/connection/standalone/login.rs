@@ -71,10 +71,15 @@ impl Connection {
             kill.arg("ID").arg(id).arg("ADDR").arg(address);
         }
         question.cmd("PING");
-        let mut replies = self.ask(&question).await?.into_iter();
+        let secrets: Vec<&[u8]> = [username, password]
+            .into_iter()
+            .flatten()
+            .map(String::as_bytes)
+            .collect();
+        let mut replies = self.ask_with(&question, &secrets).await?.into_iter();
         let refusal = match (password, replies.as_slice().first()) {
             (Some(_), Some(Value::ServerError(error))) => {
-                Some(Error::login(&self.endpoint, "AUTH", error))
+                Some(Error::login(&self.endpoint, "AUTH", error, &secrets))
             }
             _ => None,
         };
@@ -93,14 +98,14 @@ impl Connection {
         if login.database != 0
             && let Some(Value::ServerError(error)) = replies.next()
         {
-            return Err(Error::login(&self.endpoint, "SELECT", &error));
+            return Err(Error::login(&self.endpoint, "SELECT", &error, &secrets));
         }
         let (id, info) = (replies.next(), replies.next());
         if login.swaps {
             self.compares = replies.nth(1).is_some_and(|info| compares(&info));
         }
         match replies.next_back() {
-            Some(Value::ServerError(error)) => self.tolerate(&error)?,
+            Some(Value::ServerError(error)) => self.tolerate(&error, &secrets)?,
             Some(Value::SimpleString(_)) => {}
             _ => return Err(Error::not_redis(&self.endpoint)),
         }
@@ -112,9 +117,11 @@ impl Connection {
 
     /// An error is as good a sign of life as a reply, be it that the ACL denies us PING or that a
     /// script is running; but not one that says that it will answer nothing.
-    fn tolerate(&self, error: &ServerError) -> Result<(), Error> {
+    fn tolerate(&self, error: &ServerError, secrets: &[&[u8]]) -> Result<(), Error> {
         match error.code() {
-            "NOAUTH" | "LOADING" | "MASTERDOWN" => Err(Error::login(&self.endpoint, "PING", error)),
+            "NOAUTH" | "LOADING" | "MASTERDOWN" => {
+                Err(Error::login(&self.endpoint, "PING", error, secrets))
+            }
             _ => Ok(()),
         }
     }

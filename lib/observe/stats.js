@@ -1,17 +1,26 @@
 "use strict"
 
-/** Commands of Redis, in the order of their kinds in src/command.rs. */
-const COMMANDS = ["get", "set", "eval", "evalsha", "pttl", "pexpire", "del", "mget", "unlink", "scan", "ping"]
-
-/** Upper bounds of the classes of latency, as in src/engine/stats.rs. */
+/**
+ * Upper bounds of the classes of latency of a store that delegates, which may have no binding to ask; a
+ * test holds them to the binding's.
+ */
 const BOUNDS_MS = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000]
 
 /** What JavaScript has counted: all of a store that delegates; of others, what never reached Rust. */
 class Counts {
+  #protocol
+  #boundsMs
   /** By command, then by outcome. */
   #commands = {}
-  #latency = [...BOUNDS_MS, Infinity].map(() => 0)
+  #latency
   #sumMs = 0
+
+  /** Without `protocol` of a store that delegates. */
+  constructor(protocol) {
+    this.#protocol = protocol
+    this.#boundsMs = protocol?.latencyBoundsMs ?? BOUNDS_MS
+    this.#latency = [...this.#boundsMs, Infinity].map(() => 0)
+  }
 
   /** A command has come to its end, with an error or null. */
   ended(command, error) {
@@ -22,13 +31,13 @@ class Counts {
 
   /** A command was answered, or ran into its deadline, after so many milliseconds. */
   took(ms) {
-    const at = BOUNDS_MS.findIndex((bound) => ms <= bound)
-    this.#latency[at === -1 ? BOUNDS_MS.length : at]++
+    const at = this.#boundsMs.findIndex((bound) => ms <= bound)
+    this.#latency[at === -1 ? this.#boundsMs.length : at]++
     this.#sumMs += ms
   }
 
-  /** What store.stats() returns: these counts and, if given, those of src/engine/stats.rs, whose errors have `codes`. */
-  read({ pending, batches }, numbers, codes) {
+  /** What store.stats() returns: these counts and, if given, those of src/engine/stats.rs. */
+  read({ pending, batches, sharedBy }, numbers) {
     const commands = {}
     for (const [command, outcomes] of Object.entries(this.#commands)) {
       for (const [outcome, count] of Object.entries(outcomes)) add(commands, command, outcome, count)
@@ -36,15 +45,17 @@ class Counts {
     const counts = [...this.#latency]
     const [bytesSent, bytesReceived, reconnects, sumMs, ...more] = numbers ?? [0, 0, 0, 0]
     for (const [at, count] of more.splice(0, counts.length).entries()) counts[at] += count
-    const outcomes = numbers === undefined ? [] : ["ok", "spared", ...codes]
     for (const [at, count] of more.entries()) {
-      if (count > 0) add(commands, COMMANDS[Math.floor(at / outcomes.length)], outcomes[at % outcomes.length], count)
+      const { countedCommands, outcomes } = this.#protocol
+      const command = countedCommands[Math.floor(at / outcomes.length)]
+      if (count > 0) add(commands, command, outcomes[at % outcomes.length], count)
     }
     return {
       commands,
-      latency: { boundsMs: [...BOUNDS_MS], counts, sumMs: this.#sumMs + sumMs },
+      latency: { boundsMs: [...this.#boundsMs], counts, sumMs: this.#sumMs + sumMs },
       pending,
       batches,
+      sharedBy,
       reconnects,
       bytesSent,
       bytesReceived,
@@ -57,4 +68,4 @@ function add(commands, command, outcome, count) {
   commands[command][outcome] = (commands[command][outcome] ?? 0) + count
 }
 
-module.exports = { Counts }
+module.exports = { BOUNDS_MS, Counts }

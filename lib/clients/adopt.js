@@ -1,9 +1,10 @@
 "use strict"
 
-const { dialectOf } = require("./delegate.js")
-const { readNodes } = require("./settings.js")
-const { readTls } = require("./tls.js")
-const { DEFAULT_PORT, readUrl } = require("./url.js")
+const { readNodes } = require("../options/settings.js")
+const { readTls } = require("../options/tls.js")
+const { DEFAULT_PORT, readUrl } = require("../options/url.js")
+const { inTime } = require("../timers.js")
+const { dialectOf } = require("./dialects.js")
 
 /**
  * How each kind of client is recognised and where it keeps its settings. `settings` is read when
@@ -121,7 +122,7 @@ const ASK_MS = 500
 
 /**
  * What is known of a client: `settings()`, unless it cannot be adopted, and the `dialect` of its
- * commands. A TypeError if it lacks one.
+ * commands.
  */
 function recognise(client) {
   const kind = KINDS.find(({ matches }) => holds(matches, client))
@@ -220,9 +221,9 @@ function nodeRedis(client) {
 }
 
 async function withLiveDatabase(client, settings) {
-  const late = new Promise((resolve) => setTimeout(resolve, ASK_MS).unref())
   const target = client.options?.legacyMode ? client.v4 : client
-  const info = await Promise.race([target.sendCommand(["CLIENT", "INFO"]).catch(() => undefined), late])
+  const asked = target.sendCommand(["CLIENT", "INFO"])
+  const info = await inTime(asked, ASK_MS, () => new Error("no answer")).catch(() => undefined)
   const found = / db=(\d+)/.exec(String(info))
   return found === null ? settings : { ...settings, database: Number(found[1]) }
 }
