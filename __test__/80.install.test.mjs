@@ -2,7 +2,7 @@
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { cpSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { cpSync, existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join, relative } from "node:path"
 import { createInterface } from "node:readline"
@@ -217,6 +217,38 @@ test("npm run try: the quick start from an empty folder, a session survives a re
   assert.ok(printed.endsWith(`${said.join("\n")}\n`), printed)
 })
 
+/** Runs a command that starts an app, and visits the address that it prints twice with the same cookies. */
+async function visitTwice(folder, ...[command, ...args]) {
+  const child = spawn(command, args, {
+    cwd: folder,
+    // npm starts the app in a process of its own: both are in one group.
+    detached: true,
+    env: { ...process.env, REDIS_URL: server.url, PORT: "0", NODE_OPTIONS: "" },
+    stdio: ["ignore", "pipe", "inherit"],
+  })
+  const ended = once(child, "exit")
+  try {
+    let printed = ""
+    const address = (async () => {
+      for await (const line of createInterface(child.stdout)) {
+        printed += `${line}\n`
+        const [, url] = /^Open (http:\S+)$/.exec(line) ?? []
+        if (url) return url
+      }
+      return undefined
+    })()
+    const url = await Promise.race([address, ended.then(() => undefined)])
+    assert.ok(url, printed)
+    const first = await fetch(url)
+    assert.equal(first.status, 200)
+    const cookies = first.headers.getSetCookie().map((cookie) => cookie.split(";")[0])
+    return [await first.text(), await (await fetch(url, { headers: { cookie: cookies.join("; ") } })).text()]
+  } finally {
+    process.kill(-child.pid, "SIGTERM")
+    await ended
+  }
+}
+
 describe("the quick starts of README and getting-started.md, pasted into an empty folder", () => {
   const PAGES = ["README.md", "docs/getting-started.md"]
   const isWhole = ({ language, code }) => ["js", "ts"].includes(language) && code.includes(".listen(")
@@ -231,27 +263,6 @@ describe("the quick starts of README and getting-started.md, pasted into an empt
     await npm(folder, "install", "--save-dev", ...types)
   })
 
-  /** Starts `file`, visits the address that it prints twice with one cookie, and stops it. */
-  async function visits(file) {
-    const child = spawn(process.execPath, [file], {
-      cwd: folder,
-      env: { ...process.env, REDIS_URL: server.url, PORT: "0", NODE_OPTIONS: "" },
-      stdio: ["ignore", "pipe", "inherit"],
-    })
-    const ended = once(child, "exit")
-    try {
-      const [line] = await Promise.race([once(createInterface(child.stdout), "line"), ended.then(() => ["it ended"])])
-      const url = /^Open (http:\S+)$/.exec(line)?.[1]
-      assert.ok(url, line)
-      const first = await fetch(url)
-      const cookie = first.headers.get("set-cookie").split(";")[0]
-      return [await first.text(), await (await fetch(url, { headers: { cookie } })).text()]
-    } finally {
-      child.kill()
-      await ended
-    }
-  }
-
   for (const page of PAGES) {
     for (const block of blocks(join(root, page)).filter(isWhole)) {
       const kind = kindOf(block)
@@ -262,7 +273,7 @@ describe("the quick starts of README and getting-started.md, pasted into an empt
           const options = ["--module", "nodenext", "--target", "es2022", "--strict", "--skipLibCheck"]
           await must(folder, process.execPath, "node_modules/typescript/bin/tsc", file, ...options)
         }
-        assert.deepEqual(await visits(file.replace("mts", "mjs")), ["visit 1", "visit 2"])
+        assert.deepEqual(await visitTwice(folder, process.execPath, file.replace("mts", "mjs")), ["visit 1", "visit 2"])
       })
     }
   }
@@ -271,6 +282,38 @@ describe("the quick starts of README and getting-started.md, pasted into an empt
     for (const page of PAGES) {
       assert.deepEqual(blocks(join(root, page)).filter(isWhole).map(kindOf), ["mjs", "cjs", "mts"], page)
     }
+  })
+})
+
+describe("npm install && npm start, in each example", () => {
+  const twice = (text) => [text(1), text(2)]
+  const json = (visits) => JSON.stringify({ visits, user: null })
+  const cart = JSON.stringify({ user: null, cart: [] })
+  const page = readFileSync(join(root, "examples/socket.io/page.html"), "utf8")
+  const ANSWERS = {
+    fastify: twice(json),
+    koa: twice(json),
+    nestjs: twice(json),
+    passport: [cart, cart],
+    "quick-start": twice((visits) => `visit ${visits}`),
+    "socket.io": [page, page],
+  }
+  for (const [name, expected] of Object.entries(ANSWERS)) {
+    row(`examples/${name}`, async () => {
+      const folder = project()
+      cpSync(join(root, "examples", name), folder, { recursive: true })
+      await npm(folder, "install")
+      assert.deepEqual(await visitTwice(folder, "npm", "start"), expected)
+    })
+  }
+
+  row("examples/express", async () => {
+    const folder = project()
+    cpSync(join(root, "examples/express"), folder, { recursive: true })
+    await npm(folder, "install")
+    const [first, second] = await visitTwice(folder, "npm", "start")
+    assert.match(first, /Store: connect-redis-native \(native\)/)
+    assert.match(second, /<b>2<\/b> times/)
   })
 })
 
