@@ -15,13 +15,19 @@ export const GROUPS = [
     covers: "every method, by url, redis 6 and ioredis 6, native and delegated",
     topics: ["contract", "delegation"],
   },
-  { name: "options", tier: "quick", covers: "every option and its wrong values", topics: ["options"] },
+  { name: "options", tier: "quick", covers: "every option and its wrong values", topics: ["options", "names"] },
+  {
+    name: "parity",
+    tier: "quick",
+    covers: "what works with connect-redis 10 works here; callbacks",
+    topics: ["parity", "callbacks"],
+  },
   { name: "bugs", tier: "quick", covers: "connect-redis's bugs that are not copied", topics: ["bugs"] },
   {
     name: "connection",
     tier: "quick",
     covers: "connecting, limits, errors, the circuit, retries, secrets",
-    topics: ["connection", "limits", "errors", "circuit", "retries", "secrets"],
+    topics: ["connection", "limits", "errors", "circuit", "retries", "secrets", "liveness"],
   },
   {
     name: "context",
@@ -41,7 +47,7 @@ export const GROUPS = [
     name: "types",
     tier: "quick",
     covers: "index.d.ts in TypeScript 5.9 and 7",
-    command: [process.execPath, "scripts/check-types.mjs"],
+    command: [process.execPath, "scripts/check-types.mjs", "--quick"],
   },
   {
     name: "clients",

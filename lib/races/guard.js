@@ -8,41 +8,47 @@ const { Lifetime } = require("./lifetime.js")
 
 const LATE_TOUCH = "Redis did not answer"
 
-/**
- * What a store has read: beside an object and not in it, as nothing of the application sees private
- * members. A WeakMap does the same at the price of half a JSON.parse for each session.
- */
-class Mark extends class {
+/** Its constructor returns the object it was given, so that private members of a subclass stand on that. */
+class Carrier {
   constructor(data) {
     return data
   }
-} {
-  #mark
+}
 
-  constructor(data, mark) {
-    super(data)
-    this.#mark = mark
-  }
+/**
+ * Makes what one store knows of objects that it has read: their key or, where the text matters, also that.
+ * It stands beside an object and not in it, as nothing of the application sees private members. A WeakMap
+ * does the same at the price of half a JSON.parse for each session.
+ */
+function createMarks() {
+  const unmarkable = new WeakMap()
+  return class Mark extends Carrier {
+    #mark
 
-  static put(data, mark) {
-    if (#mark in data) {
-      data.#mark = mark
-      return data
+    constructor(data, mark) {
+      super(data)
+      this.#mark = mark
     }
-    try {
-      return new Mark(data, mark)
-    } catch {
-      // An engine may keep private members off objects that are not extensible.
-      return unmarkable.set(data, mark)
-    }
-  }
 
-  static of(data) {
-    if (typeof data !== "object" || data === null) return undefined
-    return #mark in data ? data.#mark : unmarkable.get(data)
+    static put(data, mark) {
+      if (#mark in data) {
+        data.#mark = mark
+        return data
+      }
+      try {
+        return new Mark(data, mark)
+      } catch {
+        // An engine may keep private members off objects that are not extensible.
+        return unmarkable.set(data, mark)
+      }
+    }
+
+    static of(data) {
+      if (typeof data !== "object" || data === null) return undefined
+      return #mark in data ? data.#mark : unmarkable.get(data)
+    }
   }
 }
-const unmarkable = new WeakMap()
 
 /**
  * What a store knows of the sessions that requests work on, for as long as they live: which it has
@@ -58,8 +64,11 @@ class Guard {
   #commandTimeoutMs
   #done
   #conflicts
+  /** Whether the text that a session was read as matters later. */
+  #keepsText
   /** What is known of sessions. */
   #known = new WeakMap()
+  #marks = createMarks()
 
   /** `done(request, reply)` ends a save that was written. */
   constructor(store, backend, { onConflict, resurrect, maxLifetime, commandTimeoutMs }, serialize, done) {
@@ -68,6 +77,7 @@ class Guard {
     this.#onConflict = onConflict
     this.#resurrect = resurrect
     this.#lifetime = new Lifetime(store, maxLifetime)
+    this.#keepsText = onConflict !== "overwrite" || this.#lifetime.isLimited
     this.#commandTimeoutMs = commandTimeoutMs
     this.#done = done
     this.#conflicts = new Conflicts({
@@ -81,27 +91,23 @@ class Guard {
     })
   }
 
-  get #keepsText() {
-    return this.#onConflict !== "overwrite" || this.#lifetime.isLimited
-  }
-
   /** `data` was read under `key` as `text`. False: it has outlived its lifetime. */
   read(data, key, text) {
     if (!this.#keepsText) {
-      Mark.put(data, { by: this, key, read: undefined })
+      this.#marks.put(data, key)
       return true
     }
     const created = this.#lifetime.take(data)
-    Mark.put(data, { by: this, key, read: { text, created } })
+    this.#marks.put(data, { key, text, created })
     return !this.#lifetime.hasEnded(created)
   }
 
   /** express-session has made `session` of `data`: it counts as loaded if this store has read that under this key. */
   loaded(session, key, data) {
     if (session === null || typeof session !== "object") return
-    const mark = Mark.of(data)
-    if (mark === undefined || mark.by !== this || mark.key !== key) return
-    this.#known.set(session, { key, base: mark.read?.text, created: mark.read?.created })
+    const mark = this.#marks.of(data)
+    if (mark === undefined || (mark.key ?? mark) !== key) return
+    this.#known.set(session, { key, base: mark.text, created: mark.created })
   }
 
   #knownOf(key, session) {

@@ -1,11 +1,11 @@
 //! The one place that knows how Redis is run: what a connection is opened to, and how that is
-//! found. Everything above sees a [`Connection`] to one server.
+//! found. Everything above sees an open [`Stream`] to one server.
 
 pub mod cluster;
 pub mod reader;
 mod sentinel;
 mod standalone;
-mod stream;
+pub mod stream;
 mod tls;
 
 use std::{fmt, sync::Arc};
@@ -16,15 +16,16 @@ use crate::{
     config::{Config, Endpoint, Servers},
     error::{Error, ErrorCode},
 };
-use standalone::Login;
-pub use standalone::{Connection, Identity, Moved, Traffic};
+use standalone::{Connection, Login};
+pub use standalone::{Identity, Opened, Traffic};
+use stream::Stream;
 
 /// What a connection is opened to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// This server.
     Server(Endpoint),
-    /// Whoever the sentinels say is the master.
+    /// The master that the sentinels name.
     Master,
 }
 
@@ -38,6 +39,15 @@ impl Target {
     }
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(endpoint) => endpoint.fmt(f),
+            Self::Master => f.write_str("the master"),
+        }
+    }
+}
+
 /// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the connection
 /// before this one: commands of it that the server has not read yet must not run after the first of
 /// ours, so it is killed first.
@@ -45,7 +55,7 @@ pub async fn open(
     config: Arc<Config>,
     target: Target,
     predecessor: Option<Identity>,
-) -> Result<Connection, Error> {
+) -> Result<(Stream, Opened), Error> {
     let opening = async {
         let opened = match (&target, &config.servers) {
             (Target::Server(endpoint), _) => {
@@ -57,11 +67,12 @@ pub async fn open(
             }
             (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
         }?;
+        let (mut stream, opened) = opened.into_parts()?;
         if config.watched {
-            opened.watched()
-        } else {
-            Ok(opened)
+            let watched = stream.watch();
+            watched.map_err(|error| Error::io(&Named(&target, &config).to_string(), &error))?;
         }
+        Ok((stream, opened))
     };
     match timeout(config.connect_timeout, opening).await {
         Ok(opened) => opened,

@@ -10,8 +10,8 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// Asks every sentinel at once, so that dead ones cost no time, and opens the first master that
-/// says it is one.
+/// Asks every sentinel at once, so that dead ones cost no time, and opens the first one that
+/// confirms to be a master.
 pub(super) async fn open_master(
     sentinel: &Sentinel,
     config: &Config,
@@ -69,18 +69,11 @@ async fn master_of(
             ),
         )
     };
-    let Some(Value::Array(parts)) = reply else {
+    let reply = reply.map(redis::from_redis_value::<(String, u16)>);
+    let Some(Ok((host, port))) = reply else {
         return Err(unknown());
     };
-    match parts.as_slice() {
-        [Value::BulkString(host), Value::BulkString(port)] => Ok(Endpoint::Tcp {
-            host: String::from_utf8_lossy(host).into_owned(),
-            port: String::from_utf8_lossy(port)
-                .parse()
-                .map_err(|_| unknown())?,
-        }),
-        _ => Err(unknown()),
-    }
+    Ok(Endpoint::Tcp { host, port })
 }
 
 async fn verified(
