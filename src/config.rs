@@ -29,9 +29,9 @@ pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
 /// The longest delay before a connection is tried again: a server that is back is noticed within a
 /// second.
 pub const RECONNECT_MAX: Duration = Duration::from_millis(800);
-/// A connection that keeps silent for a deadline is replaced. If so many requests ran into theirs
-/// meanwhile, the circuit opens.
-pub const TIMEOUTS_IN_A_ROW: u32 = 3;
+/// A connection that was silent for a deadline is replaced. The circuit opens if that takes longer than
+/// this: one lost reply is no failed server.
+pub const SILENCE_GRACE: Duration = Duration::from_millis(250);
 /// No more is read from one connection before others have their turn.
 pub const TURN_BYTES: usize = 256 << 10;
 /// Before deadlines are looked at, so much of what has come is read first: it counts.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     command::{Command, SwapBy},
-    config::{
-        Config, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, TIMEOUTS_IN_A_ROW, WRITE_AHEAD_BYTES,
-    },
+    config::{Config, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, SILENCE_GRACE, WRITE_AHEAD_BYTES},
     connection::{
         Identity, Named, Opened, Target, Traffic,
         reader::{Frame, Reader},
@@ -52,8 +50,6 @@ pub(super) struct Node {
     identity: Option<Identity>,
     /// The server has `SET … IFEQ`.
     compares: bool,
-    /// Requests that ran into their deadline since the last reply.
-    timeouts: u32,
     /// It has had a connection.
     pub(super) was_up: bool,
     pub(super) traffic: Traffic,
@@ -89,7 +85,6 @@ impl Node {
             predecessor: None,
             identity: None,
             compares: false,
-            timeouts: 0,
             was_up: false,
             traffic: Traffic::default(),
         }
@@ -175,7 +170,6 @@ impl Node {
         self.sent = 0;
         let written = std::mem::take(&mut self.written);
         self.encoded = 0;
-        self.timeouts = 0;
         self.sort_out(written)
     }
 
@@ -322,26 +316,24 @@ impl Node {
             let Some((job, asking_error)) = self.flight.pop() else {
                 return Err(not_redis(self));
             };
-            self.timeouts = 0;
             self.backoff.reset();
             return Ok(Some((job, frame, asking_error)));
         }
         Ok(None)
     }
 
-    /// Requests of this node ran into their deadline, and the connection is given up for it. Opens the
-    /// circuit if they were several.
+    /// The connection was silent for `command_timeout` and is given up for it. The circuit opens unless
+    /// another one is open soon: requests that are made now would wait as long.
     pub(super) fn silent(
         &mut self,
         error: Error,
+        command_timeout: Duration,
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Vec<Job> {
-        let opens = self.timeouts >= TIMEOUTS_IN_A_ROW;
         let refused = self.lose(error, now, random);
-        if opens {
-            self.breaker.open();
-        }
+        let already = command_timeout.saturating_sub(SILENCE_GRACE);
+        self.breaker.failed_for(already, now);
         refused
     }
 
@@ -349,7 +341,6 @@ impl Node {
     pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Expired>) {
         for job in self.flight.jobs_mut() {
             if job.deadline <= now && !job.is_expired() {
-                self.timeouts += 1;
                 expired.push(job.expire());
             } else if is_active(Mutation::ExpiryStopsAtTheFirstWaiting) {
                 break;
