@@ -1,6 +1,7 @@
 "use strict"
 
 const { argumentError, decodeError, encodeError, kindOf, timeoutError } = require("./errors.js")
+const { untagged } = require("./races/tag.js")
 const { nextTick, now, withDeadline } = require("./timers.js")
 
 const MAX_SID_BYTES = 4096
@@ -24,7 +25,8 @@ function textOf(sid) {
 function serialize(store, session, maxBytes) {
   let value
   try {
-    value = store.serializer.stringify(session)
+    const { serializer } = store
+    value = serializer === JSON ? serializer.stringify(session) : untagged(session, (it) => serializer.stringify(it))
   } catch (error) {
     throw encodeError("The session could not be serialized; the one stored before is untouched.", error)
   }
@@ -76,11 +78,11 @@ function parse(request, text, guard, commandTimeoutMs, done) {
   )
 }
 
-function deliver({ store, sid, key }, text, session, guard, done) {
+function deliver({ store, sid, key, sentAt }, text, session, guard, done) {
   let lives
   try {
     if (typeof session !== "object") throw undefined
-    lives = session === null || guard.read(session, key, text)
+    lives = session === null || guard.read(session, key, text, sentAt)
   } catch (error) {
     return done(decodeError(sid, error), null)
   }

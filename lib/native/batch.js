@@ -3,7 +3,7 @@
 const { RedisStoreError } = require("../errors.js")
 const { debug, isDebugged } = require("../observe/diagnostics.js")
 const { ask } = require("../request.js")
-const { clearImmediate, nextTick, setImmediate } = require("../timers.js")
+const { clearImmediate, nextTick, now, setImmediate } = require("../timers.js")
 const { takeAnswers } = require("./answers.js")
 const { Outbox } = require("./outbox.js")
 const { loadProtocol } = require("./protocol.js")
@@ -38,6 +38,8 @@ class Batch {
   #pendingBytes = 0
   #outbox = new Outbox(this.#protocol.requestColumns)
   #flushing = false
+  /** When the batch was begun. */
+  #openedAt = 0
   #count = 0
   /** Messages of this batch's requests, where there are subscribers. */
   #traces = []
@@ -143,6 +145,31 @@ class Batch {
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
+  /** DEL of `key`, which starts with `prefix`, behind a marker. */
+  destroy(key, prefix, request) {
+    if (!this.#admits(request, key.length + prefix.length)) return
+    this.#add(this.#open(request), "destroy", this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
+  }
+
+  /**
+   * SET of `value` unless a marker has more than `known` milliseconds left: true, else that number. Null if
+   * it cannot be known.
+   */
+  restore(key, prefix, value, ttl, known, request) {
+    this.#restore("restore", key, prefix, value, ttl, known, request)
+  }
+
+  /** The same if there is no value; else that. */
+  add(key, prefix, value, ttl, known, request) {
+    this.#restore("add", key, prefix, value, ttl, known, request)
+  }
+
+  #restore(operation, key, prefix, value, ttl, known, request) {
+    if (!this.#admits(request, key.length + prefix.length + value.length)) return
+    this.#add(this.#open(request), operation, this.#keyPrefix + key, this.#keyPrefix + prefix, ttl)
+    this.#outbox.row(0, 0, value, "", known)
+  }
+
   /** The values of `keys`, at least one. */
   mget(keys, request) {
     this.#add(this.#open(request), "mget", "", "", keys.length)
@@ -180,8 +207,13 @@ class Batch {
 
   #add(id, operation, key, value, number) {
     this.#outbox.add(id, this.#protocol.operations[operation], key, value, number)
-    if (this.#flushing) return
+    if (!this.#flushing) this.#startsFlush()
+    this.#requests[id].sentAt = this.#openedAt
+  }
+
+  #startsFlush() {
     this.#flushing = true
+    this.#openedAt = now()
     // With nothing else pending, nothing is won by waiting for the end of the turn.
     if (this.#unanswered === 1) nextTick(flush, this)
     else setImmediate(flush, this)
@@ -234,6 +266,7 @@ class Batch {
     if (this.#next === this.#answered.length) return
     const meanwhile = setImmediate(goOn, this)
     this.#flushing = true
+    this.#openedAt = now()
     try {
       while (this.#next < this.#answered.length) {
         const at = this.#next

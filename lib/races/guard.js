@@ -3,75 +3,40 @@
 const { sidHash, timeoutError } = require("../errors.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
+const { Gone } = require("./gone.js")
 const { Lifetime } = require("./lifetime.js")
+const { Mark } = require("./mark.js")
+const { Tag } = require("./tag.js")
 
 const LATE_TOUCH = "Redis did not answer"
 
 /**
- * What a store has read: beside an object and not in it, as nothing of the application sees private
- * members. A WeakMap does the same at the price of half a JSON.parse for each session.
- */
-class Mark extends class {
-  constructor(data) {
-    return data
-  }
-} {
-  #by
-  #key
-  #read
-
-  constructor(data, by, key, read) {
-    super(data)
-    this.#by = by
-    this.#key = key
-    this.#read = read
-  }
-
-  static put(data, by, key, read) {
-    if (#by in data) {
-      data.#by = by
-      data.#key = key
-      data.#read = read
-      return data
-    }
-    try {
-      return new Mark(data, by, key, read)
-    } catch {
-      // An engine may keep private members off objects that are not extensible.
-      return unmarkable.set(data, { by, key, read })
-    }
-  }
-
-  static of(data) {
-    if (typeof data !== "object" || data === null) return undefined
-    return #by in data ? { by: data.#by, key: data.#key, read: data.#read } : unmarkable.get(data)
-  }
-}
-const unmarkable = new WeakMap()
-
-/**
  * What a store knows of the sessions that requests work on, for as long as they live: which it has
- * loaded or saved, under which key, as what text, and when each was created. From that follows how one
- * is saved: a session that was stored is written only over what was stored.
+ * loaded or saved, when, under which key, as what text, and when each was created. From that follows how
+ * one is saved: a session that was stored is written only over what was stored.
  */
 class Guard {
   #store
   #backend
   #onConflict
-  #resurrect
+  #onDestroyed
+  #tagSessions
   #lifetime
   #commandTimeoutMs
   #done
   #conflicts
+  #gone
   /** What is known of sessions. */
   #known = new WeakMap()
 
   /** `done(request, reply)` ends a save that was written. */
-  constructor(store, backend, { onConflict, resurrect, maxLifetime, commandTimeoutMs }, serialize, done) {
+  constructor(store, backend, options, serialize, done) {
+    const { onConflict, onDestroyed, tagSessions, maxLifetime, commandTimeoutMs } = options
     this.#store = store
     this.#backend = backend
     this.#onConflict = onConflict
-    this.#resurrect = resurrect
+    this.#onDestroyed = onDestroyed
+    this.#tagSessions = tagSessions
     this.#lifetime = new Lifetime(store, maxLifetime)
     this.#commandTimeoutMs = commandTimeoutMs
     this.#done = done
@@ -84,34 +49,61 @@ class Guard {
       serialize,
       tell: (kind, sid, paths) => this.#tell(kind, sid, paths),
     })
+    this.#gone = new Gone(
+      options,
+      (request, send, then) => this.#follow(request, LATE_SAVE, send, then),
+      (request) => this.#tell("destroyed", request.sid),
+    )
   }
 
   get #keepsText() {
     return this.#onConflict !== "overwrite" || this.#lifetime.isLimited
   }
 
-  /** `data` was read under `key` as `text`. False: it has outlived its lifetime. */
-  read(data, key, text) {
-    if (!this.#keepsText) {
-      Mark.put(data, this, key, undefined)
-      return true
-    }
-    const created = this.#lifetime.take(data)
-    Mark.put(data, this, key, { text, created })
+  /** `data` was read under `key` as `text`, and asked for at `at`. False: it has outlived its lifetime. */
+  read(data, key, text, at) {
+    const created = this.#keepsText ? this.#lifetime.take(data) : undefined
+    if (this.#tagSessions) this.#tag(data, { key, at, base: this.#keepsText ? text : undefined, created })
+    else Mark.put(data, this, key, at, this.#keepsText ? { text, created } : undefined)
     return !this.#lifetime.hasEnded(created)
+  }
+
+  /** For hosts without `createSession`: the session may come back itself, or copied, or in another object. */
+  #tag(data, known) {
+    for (const value of Object.values(data)) {
+      if (typeof value === "object" && value !== null) this.#known.set(value, known)
+    }
+    this.#known.set(data, known)
+    Tag.put(data, this, known)
   }
 
   /** express-session has made `session` of `data`: it counts as loaded if this store has read that under this key. */
   loaded(session, key, data) {
     if (session === null || typeof session !== "object") return
+    if (this.#tagSessions) {
+      const known = this.#knownOf(key, data)
+      if (known !== undefined) this.#known.set(session, { ...known })
+      return
+    }
     const mark = Mark.of(data)
     if (mark === undefined || mark.by !== this || mark.key !== key) return
-    this.#known.set(session, { key, base: mark.read?.text, created: mark.read?.created })
+    this.#known.set(session, { key, at: mark.at, base: mark.read?.text, created: mark.read?.created })
   }
 
   #knownOf(key, session) {
-    const known = session !== null && typeof session === "object" ? this.#known.get(session) : undefined
+    if (session === null || typeof session !== "object") return undefined
+    const known = this.#known.get(session) ?? (this.#tagSessions ? this.#knownByTag(session) : undefined)
     return known?.key === key ? known : undefined
+  }
+
+  #knownByTag(session) {
+    const known = Tag.of(session, this)
+    if (known !== undefined) return known
+    for (const value of Object.values(session)) {
+      const within = typeof value === "object" && value !== null ? this.#known.get(value) : undefined
+      if (within !== undefined) return within
+    }
+    return undefined
   }
 
   /** `ttl`, so that the session does not outlive its lifetime. */
@@ -123,10 +115,10 @@ class Guard {
   /** Saves `session`, serialized as `text`; `make(receive)` makes the request. */
   save(make, key, session, text, ttl) {
     const known = this.#knownOf(key, session)
-    const created = known?.created ?? Date.now()
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
+    if (known === undefined) return this.#saveUnknown(make, key, session, text, ttl)
+    const created = known.created ?? Date.now()
     const value = this.#lifetime.stamped(text, created)
-    if (known === undefined) return this.#saveUnknown(make, key, session, value, ttl, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
@@ -134,22 +126,48 @@ class Guard {
     }
     const request = make((own, error, reply) => {
       if (error !== null) own.finish(error, null)
-      else if (reply === null) this.#gone(own, value, ttl)
-      else this.#done(own, reply)
+      else if (reply === null) this.#restore(own, known, value, ttl)
+      else this.#written(own, known, reply)
     })
-    this.#backend.send(this.#resurrect ? "set" : "replace", key, value, ttl, request)
+    this.#backend.send(this.#onDestroyed === "save" ? "set" : "replace", key, value, ttl, request)
+  }
+
+  /** It is known that the session was there when that was asked for. */
+  #written(request, known, reply) {
+    known.at = request.sentAt
+    this.#done(request, reply)
   }
 
   /** Only a session of a request is known from then on: any other object is written whenever it is set. */
-  #saveUnknown(make, key, session, value, ttl, created) {
+  #saveUnknown(make, key, session, text, ttl) {
     // Before it is sent: a getter may throw, and nothing of the application is looked at when the reply comes.
-    const isOfRequest = typeof session?.req === "object"
-    const request = make((own, error, reply) => {
+    const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
+    const save = (created) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
-      if (isOfRequest) this.#stored(session, key, value, created)
+      if (isOfRequest) this.#stored(session, key, this.#lifetime.stamped(text, created), created, own.sentAt)
       this.#done(own, reply)
+    }
+    const created = Date.now()
+    const value = this.#lifetime.stamped(text, created)
+    if (!this.#lifetime.isLimited || typeof session?.req === "object") {
+      return this.#backend.send("set", key, value, ttl, make(save(created)))
+    }
+    this.#saveRebuilt(make, key, text, ttl, save)
+  }
+
+  /** A host may have rebuilt a stored session, through JSON perhaps: when it was created is asked of Redis. */
+  #saveRebuilt(make, key, text, ttl, save) {
+    const request = make((own, error, stored) => {
+      if (error !== null) return own.finish(error, null)
+      const created = this.#lifetime.createdOf(stored) ?? Date.now()
+      const bound = this.#lifetime.bound(ttl, created)
+      const then = (failure, reply) => save(created)(own, failure, reply)
+      const value = this.#lifetime.stamped(text, created)
+      if (bound > 0) return this.#follow(own, LATE_SAVE, this.#sending("set", key, value, bound), then)
+      const { prefix } = this.#store
+      this.#follow(own, LATE_SAVE, (next) => this.#backend.destroy(key, prefix, next), then)
     })
-    this.#backend.send("set", key, value, ttl, request)
+    this.#backend.send("get", key, "", 0, request)
   }
 
   #swap(make, key, known, { base, value, ttl, created }) {
@@ -158,17 +176,25 @@ class Guard {
       if (error.code === "ERR_REDIS_STORE_CONFLICT") this.#tell("refused", own.sid)
       own.finish(error, null)
     }
-    const gone = (own) => this.#gone(own, value, ttl)
-    const request = make((own, error, reply) => {
-      if (error !== null) return failed(own, error)
-      if (reply === null) return gone(own)
-      if (typeof reply !== "string") return this.#done(own, reply)
+    const gone = (own) => {
+      this.#restore(own, known, value, ttl, {
+        found: (theirs) => found(own, theirs),
+        failed: (error) => failed(own, error),
+      })
+    }
+    const found = (own, theirs) => {
       if (this.#onConflict === "error") return failed(own, conflictError("it was not saved"))
       const done = (paths) => {
         this.#tell("merged", own.sid, paths)
-        this.#done(own, true)
+        this.#written(own, known, true)
       }
-      this.#conflicts.settle({ request: own, key, base, value, ttl, created, theirs: reply, failed, gone, done })
+      this.#conflicts.settle({ request: own, key, base, value, ttl, created, theirs, failed, gone, done })
+    }
+    const request = make((own, error, reply) => {
+      if (error !== null) return failed(own, error)
+      if (reply === null) return gone(own)
+      if (typeof reply === "string") return found(own, reply)
+      this.#written(own, known, reply)
     })
     request.startedAt = now()
     // At once: another save of this session that does not wait for this one goes on from it.
@@ -178,8 +204,9 @@ class Guard {
 
   /** Lets a session live on; `receive(request, error, reply)` ends it. One that does not say when it was created is told so now. */
   touch(make, key, session, ttl, receive) {
+    if (!this.#lifetime.isLimited || ttl <= 0) return this.#backend.send("expire", key, "", ttl, make(receive))
     const known = this.#knownOf(key, session)
-    if (!this.#lifetime.isLimited || known?.base === undefined || known.created !== undefined || ttl <= 0) {
+    if (known?.base === undefined || known.created !== undefined) {
       return this.#backend.send("expire", key, "", ttl, make(receive))
     }
     const created = Date.now()
@@ -187,37 +214,52 @@ class Guard {
     const request = make((own, error, reply) => {
       // Another request that has written it meanwhile has said when.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
-        return this.#follow(own, LATE_TOUCH, "expire", "", ttl, (failure, count) => receive(own, failure, count))
+        const expire = this.#sending("expire", key, "", ttl)
+        return this.#follow(own, LATE_TOUCH, expire, (failure, count) => receive(own, failure, count))
       }
-      if (error === null && reply !== null) this.#stored(session, key, value, created)
+      if (error === null && reply !== null) this.#stored(session, key, value, created, own.sentAt)
       receive(own, error, reply === null ? 0 : 1)
     })
     request.startedAt = now()
     this.#backend.swap(key, known.base, value, ttl, request)
   }
 
-  #stored(session, key, value, created) {
-    this.#known.set(session, { key, base: this.#keepsText ? value : undefined, created })
+  #stored(session, key, value, created, at) {
+    this.#known.set(session, { key, at, base: this.#keepsText ? value : undefined, created })
   }
 
-  /** What was to be written over is not there any more: a logout stays a logout. */
-  #gone(request, value, ttl) {
-    if (this.#resurrect) {
-      return this.#follow(request, LATE_SAVE, "set", value, ttl, (error, reply) => {
-        if (error === null) this.#done(request, reply)
-        else request.finish(error, null)
-      })
+  /**
+   * What was to be written over is not there any more. Where others may have written it meanwhile, and that
+   * matters, `found(theirs)` goes on.
+   */
+  #restore(request, known, value, ttl, { found, failed = (error) => request.finish(error, null) } = {}) {
+    const { key } = request
+    const at = now()
+    const written = () => {
+      known.at = at
+      this.#done(request, true)
     }
-    this.#tell("destroyed", request.sid)
-    this.#done(request, null)
+    if (this.#onDestroyed === "save") {
+      const done = (error) => (error === null ? written() : failed(error))
+      return this.#follow(request, LATE_SAVE, this.#sending("set", key, value, ttl), done)
+    }
+    const prefix = key.slice(0, key.length - String(request.sid).length)
+    const operation = found === undefined ? "restore" : "add"
+    const send = (left, next) => this.#backend.restore(operation, key, prefix, value, ttl, left, next)
+    this.#gone.settle(request, { at: known.at, send, written, found, failed })
+  }
+
+  #sending(operation, key, value, ttl) {
+    return (next) => this.#backend.send(operation, key, value, ttl, next)
   }
 
   /** Another command of `request`, within what is left of its time. `done(error, reply)` goes on. */
-  #follow(request, what, operation, value, ttl, done) {
+  #follow(request, what, send, done) {
+    const startedAt = request.startedAt === 0 ? request.sentAt : request.startedAt
     const late = () => timeoutError(what, this.#commandTimeoutMs)
-    const left = Math.floor(request.startedAt + this.#commandTimeoutMs - now())
+    const left = Math.floor(startedAt + this.#commandTimeoutMs - now())
     const settle = withDeadline(left, late, (error, reply) => request.runInAsyncScope(done, null, error, reply))
-    this.#backend.send(operation, request.key, value, ttl, request.follow(settle))
+    send(request.follow(settle))
   }
 
   #tell(kind, sid, paths) {
@@ -227,6 +269,12 @@ class Guard {
     // By nextTick: what a listener throws is nothing to the request.
     nextTick(() => store.emit("conflict", event))
   }
+}
+
+function isInstance(session) {
+  if (typeof session !== "object" || session === null) return false
+  const prototype = Object.getPrototypeOf(session)
+  return prototype !== null && Object.getPrototypeOf(prototype) !== null
 }
 
 module.exports = { Guard }

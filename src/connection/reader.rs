@@ -421,7 +421,12 @@ mod tests {
         reader.feed(format!("*{count}\r\n").as_bytes());
         for _ in 0..count {
             reader.feed(b":1\r\n");
-            assert!(reader.arrays.iter().all(|(elements, _)| elements.is_empty()));
+            assert!(
+                reader
+                    .arrays
+                    .iter()
+                    .all(|(elements, _)| elements.is_empty())
+            );
             match reader.next_frame() {
                 Ok(None) => {}
                 frame => assert_eq!(frame, Ok(Some(Frame::TooLarge))),

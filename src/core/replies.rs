@@ -268,6 +268,7 @@ impl Core {
             Command::Expire { expire_ms, .. } => u64::try_from(*expire_ms).ok()?,
             Command::Set { expiry, .. } => expiry.milliseconds()?,
             Command::Swap(swap) => swap.expiry.milliseconds()?,
+            Command::Restore(restore) => restore.expiry.milliseconds()?,
             _ => return None,
         };
         let asked = job.deadline.checked_sub(self.config.command_timeout)?;
