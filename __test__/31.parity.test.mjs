@@ -7,7 +7,7 @@ import { after, describe, test } from "node:test"
 import { RedisStore, RedisStoreError } from "../index.mjs"
 import { script } from "./support/script.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
-import { called, until } from "./support/until.mjs"
+import { called, until } from "../testing/until.mjs"
 
 const require = createRequire(import.meta.url)
 const server = ownServer()

@@ -7,7 +7,7 @@ import connectRedis, { RedisStore } from "../index.mjs"
 import { startFakeServer } from "./support/fake-server.mjs"
 import { script } from "./support/script.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
+import { until } from "../testing/until.mjs"
 
 const require = createRequire(import.meta.url)
 const server = ownServer()

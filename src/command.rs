@@ -431,18 +431,10 @@ impl Command {
     }
 
     fn page(&self, parts: Vec<Value>) -> Result<Reply, Error> {
-        let Ok([Value::BulkString(cursor), Value::Array(keys)]) = <[Value; 2]>::try_from(parts)
-        else {
-            return Err(self.unexpected());
-        };
-        let keys = keys
-            .into_iter()
-            .map(|key| match key {
-                Value::BulkString(key) => Ok(key),
-                _ => Err(self.unexpected()),
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Reply::Page { cursor, keys })
+        match redis::from_redis_value::<(Vec<u8>, Vec<Vec<u8>>)>(Value::Array(parts)) {
+            Ok((cursor, keys)) => Ok(Reply::Page { cursor, keys }),
+            Err(_) => Err(self.unexpected()),
+        }
     }
 
     fn unexpected(&self) -> Error {

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// Writes of one session that are tried before its writers are told to stop.
+/// How often a merge is tried before it is given up.
 const TRIES: usize = 5;
 /// Belongs to whichever writer's expires later: <https://github.com/expressjs/session#cookie>.
 const COOKIE: &str = "cookie";

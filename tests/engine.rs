@@ -264,7 +264,7 @@ fn a_server_that_is_not_there_is_a_connect_error_by_the_deadline() {
     let mut store = Store::open(1, |config| {
         config.command_timeout = Duration::from_millis(200);
     });
-    let error = store.ask(get("key")).expect_err("nobody answers");
+    let error = store.ask(get("key")).expect_err("no server");
     assert_eq!(error.code, ErrorCode::Connect);
     assert_eq!(error.cause_code(), Some("ECONNREFUSED"));
 }
@@ -304,11 +304,11 @@ fn the_circuit_opens_when_nothing_answers_and_closes_when_the_server_is_back() {
     store.expect(&Notice::Circuit(Circuit::Open));
     // With the circuit open this is refused whatever its deadline is.
     store.command_timeout = Duration::from_secs(3600);
-    let error = store.ask(get("key")).expect_err("nobody is there");
+    let error = store.ask(get("key")).expect_err("no server");
     assert_eq!(error.code, ErrorCode::Connect);
     assert!(error.message.contains("refused until"), "{error}");
     // A port that is open and silent: the attempt takes long enough to be seen.
-    let silent = TcpListener::bind(("127.0.0.1", port)).expect("nobody listens there");
+    let silent = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     store.expect(&Notice::Circuit(Circuit::HalfOpen));
     drop(silent);
     let _server = Server::start_on(port);
@@ -342,7 +342,7 @@ fn what_a_lost_connection_leaves_is_repeated_in_its_order() {
         get("key"),
         set("other", "1"),
     ]);
-    // The server must have been sent all of it before it dies: nothing tells but the socket.
+    // The server must have been sent all of it before it dies: only the socket shows it.
     std::thread::sleep(Duration::from_millis(100));
     drop(server);
     let _second = Server::start_on(port);
@@ -367,7 +367,7 @@ fn close_answers_what_is_pending() {
 
 #[cfg(unix)]
 #[test]
-fn whoever_watches_a_connection_reads_its_replies_and_learns_of_its_end() {
+fn a_watched_connection_is_read_from_outside_and_its_end_is_seen() {
     let server = Server::start();
     let mut store = Store::open(server.port, |config| config.watched = true);
     let watch = store.watches.recv_timeout(PATIENCE).expect("a connection");

@@ -1,11 +1,12 @@
 "use strict"
 
 const { sidHash, timeoutError } = require("../errors.js")
+const { Request } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
 const { Gone } = require("./gone.js")
 const { Lifetime } = require("./lifetime.js")
-const { Mark } = require("./mark.js")
+const { createMarks } = require("./mark.js")
 const { Tag } = require("./tag.js")
 
 const LATE_TOUCH = "Redis did not answer"
@@ -26,8 +27,11 @@ class Guard {
   #done
   #conflicts
   #gone
+  /** Whether the text that a session was read as matters later. */
+  #keepsText
   /** What is known of sessions. */
   #known = new WeakMap()
+  #marks = createMarks()
 
   /** `done(request, reply)` ends a save that was written. */
   constructor(store, backend, options, serialize, done) {
@@ -38,6 +42,7 @@ class Guard {
     this.#onDestroyed = onDestroyed
     this.#tagSessions = tagSessions
     this.#lifetime = new Lifetime(store, maxLifetime)
+    this.#keepsText = onConflict !== "overwrite" || this.#lifetime.isLimited
     this.#commandTimeoutMs = commandTimeoutMs
     this.#done = done
     this.#conflicts = new Conflicts({
@@ -56,15 +61,11 @@ class Guard {
     )
   }
 
-  get #keepsText() {
-    return this.#onConflict !== "overwrite" || this.#lifetime.isLimited
-  }
-
   /** `data` was read under `key` as `text`, and asked for at `at`. False: it has outlived its lifetime. */
   read(data, key, text, at) {
     const created = this.#keepsText ? this.#lifetime.take(data) : undefined
     if (this.#tagSessions) this.#tag(data, { key, at, base: this.#keepsText ? text : undefined, created })
-    else Mark.put(data, this, key, at, this.#keepsText ? { text, created } : undefined)
+    else this.#marks.put(data, this.#keepsText ? { key, text, created } : key, at)
     return !this.#lifetime.hasEnded(created)
   }
 
@@ -85,9 +86,9 @@ class Guard {
       if (known !== undefined) this.#known.set(session, { ...known })
       return
     }
-    const mark = Mark.of(data)
-    if (mark === undefined || mark.by !== this || mark.key !== key) return
-    this.#known.set(session, { key, at: mark.at, base: mark.read?.text, created: mark.read?.created })
+    const { mark, at } = this.#marks.of(data)
+    if (mark === undefined || (mark.key ?? mark) !== key) return
+    this.#known.set(session, { key, at, base: mark.text, created: mark.created })
   }
 
   #knownOf(key, session) {
@@ -112,24 +113,29 @@ class Guard {
     return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
   }
 
-  /** Saves `session`, serialized as `text`; `make(receive)` makes the request. */
-  save(make, key, session, text, ttl) {
+  /** Saves `session`, serialized as `text`, for a call that `callback` ends. */
+  save(callback, sid, key, session, text, ttl) {
     const known = this.#knownOf(key, session)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
-    if (known === undefined) return this.#saveUnknown(make, key, session, text, ttl)
+    if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl)
     const created = known.created ?? Date.now()
     const value = this.#lifetime.stamped(text, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
-      return this.#swap(make, key, known, { base, value, ttl, created })
+      return this.#swap(callback, sid, key, known, { base, value, ttl, created })
     }
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       if (error !== null) own.finish(error, null)
       else if (reply === null) this.#restore(own, known, value, ttl)
       else this.#written(own, known, reply)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     this.#backend.send(this.#onDestroyed === "save" ? "set" : "replace", key, value, ttl, request)
+  }
+
+  #request(receive, callback, sid, key) {
+    return new Request(receive, callback, this.#store, sid, key)
   }
 
   /** It is known that the session was there when that was asked for. */
@@ -139,7 +145,7 @@ class Guard {
   }
 
   /** Only a session of a request is known from then on: any other object is written whenever it is set. */
-  #saveUnknown(make, key, session, text, ttl) {
+  #saveUnknown(callback, sid, key, session, text, ttl) {
     // Before it is sent: a getter may throw, and nothing of the application is looked at when the reply comes.
     const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
     const save = (created) => (own, error, reply) => {
@@ -150,14 +156,14 @@ class Guard {
     const created = Date.now()
     const value = this.#lifetime.stamped(text, created)
     if (!this.#lifetime.isLimited || typeof session?.req === "object") {
-      return this.#backend.send("set", key, value, ttl, make(save(created)))
+      return this.#backend.send("set", key, value, ttl, this.#request(save(created), callback, sid, key))
     }
-    this.#saveRebuilt(make, key, text, ttl, save)
+    this.#saveRebuilt(callback, sid, key, text, ttl, save)
   }
 
   /** A host may have rebuilt a stored session, through JSON perhaps: when it was created is asked of Redis. */
-  #saveRebuilt(make, key, text, ttl, save) {
-    const request = make((own, error, stored) => {
+  #saveRebuilt(callback, sid, key, text, ttl, save) {
+    const received = (own, error, stored) => {
       if (error !== null) return own.finish(error, null)
       const created = this.#lifetime.createdOf(stored) ?? Date.now()
       const bound = this.#lifetime.bound(ttl, created)
@@ -166,11 +172,12 @@ class Guard {
       if (bound > 0) return this.#follow(own, LATE_SAVE, this.#sending("set", key, value, bound), then)
       const { prefix } = this.#store
       this.#follow(own, LATE_SAVE, (next) => this.#backend.destroy(key, prefix, next), then)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     this.#backend.send("get", key, "", 0, request)
   }
 
-  #swap(make, key, known, { base, value, ttl, created }) {
+  #swap(callback, sid, key, known, { base, value, ttl, created }) {
     const failed = (own, error) => {
       if (known.base === value) known.base = base
       if (error.code === "ERR_REDIS_STORE_CONFLICT") this.#tell("refused", own.sid)
@@ -190,12 +197,13 @@ class Guard {
       }
       this.#conflicts.settle({ request: own, key, base, value, ttl, created, theirs, failed, gone, done })
     }
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       if (error !== null) return failed(own, error)
       if (reply === null) return gone(own)
       if (typeof reply === "string") return found(own, reply)
       this.#written(own, known, reply)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
     // At once: another save of this session that does not wait for this one goes on from it.
     known.base = value
@@ -203,15 +211,14 @@ class Guard {
   }
 
   /** Lets a session live on; `receive(request, error, reply)` ends it. One that does not say when it was created is told so now. */
-  touch(make, key, session, ttl, receive) {
-    if (!this.#lifetime.isLimited || ttl <= 0) return this.#backend.send("expire", key, "", ttl, make(receive))
-    const known = this.#knownOf(key, session)
+  touch(callback, sid, key, session, ttl, receive) {
+    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
     if (known?.base === undefined || known.created !== undefined) {
-      return this.#backend.send("expire", key, "", ttl, make(receive))
+      return this.#backend.send("expire", key, "", ttl, this.#request(receive, callback, sid, key))
     }
     const created = Date.now()
     const value = this.#lifetime.stamped(known.base, created)
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       // Another request that has written it meanwhile has said when.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
         const expire = this.#sending("expire", key, "", ttl)
@@ -219,7 +226,8 @@ class Guard {
       }
       if (error === null && reply !== null) this.#stored(session, key, value, created, own.sentAt)
       receive(own, error, reply === null ? 0 : 1)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
     this.#backend.swap(key, known.base, value, ttl, request)
   }

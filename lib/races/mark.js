@@ -1,49 +1,51 @@
 "use strict"
 
-/**
- * What a store has read: beside an object and not in it, as nothing of the application sees private
- * members. A WeakMap does the same at the price of half a JSON.parse for each session.
- */
-class Mark extends class {
+/** Its constructor returns the object it was given, so that private members of a subclass stand on that. */
+class Carrier {
   constructor(data) {
     return data
   }
-} {
-  #by
-  #key
-  #at
-  #read
+}
 
-  constructor(data, by, key, at, read) {
-    super(data)
-    this.#by = by
-    this.#key = key
-    this.#at = at
-    this.#read = read
-  }
+const NONE = {}
 
-  /** `at` is when it was asked for, by the clock of timers.js; `read` is its text and when it was created. */
-  static put(data, by, key, at, read) {
-    if (#by in data) {
-      data.#by = by
-      data.#key = key
-      data.#at = at
-      data.#read = read
-      return data
+/**
+ * Makes what one store knows of objects that it has read: their key or, where the text matters, also that;
+ * and when they were asked for, by the clock of timers.js. It stands beside an object and not in it, as
+ * nothing of the application sees private members. A WeakMap does the same at the price of half a JSON.parse
+ * for each session.
+ */
+function createMarks() {
+  const unmarkable = new WeakMap()
+  return class Mark extends Carrier {
+    #mark
+    #at
+
+    constructor(data, mark, at) {
+      super(data)
+      this.#mark = mark
+      this.#at = at
     }
-    try {
-      return new Mark(data, by, key, at, read)
-    } catch {
-      // An engine may keep private members off objects that are not extensible.
-      return unmarkable.set(data, { by, key, at, read })
-    }
-  }
 
-  static of(data) {
-    if (typeof data !== "object" || data === null) return undefined
-    return #by in data ? { by: data.#by, key: data.#key, at: data.#at, read: data.#read } : unmarkable.get(data)
+    static put(data, mark, at) {
+      if (#mark in data) {
+        data.#mark = mark
+        data.#at = at
+        return data
+      }
+      try {
+        return new Mark(data, mark, at)
+      } catch {
+        // An engine may keep private members off objects that are not extensible.
+        return unmarkable.set(data, { mark, at })
+      }
+    }
+
+    static of(data) {
+      if (typeof data !== "object" || data === null) return NONE
+      return #mark in data ? { mark: data.#mark, at: data.#at } : (unmarkable.get(data) ?? NONE)
+    }
   }
 }
-const unmarkable = new WeakMap()
 
-module.exports = { Mark }
+module.exports = { createMarks }

@@ -42,7 +42,7 @@ struct Uv {
     get_data: unsafe extern "C" fn(Handle) -> *mut c_void,
 }
 
-/// None where the program has no libuv for us; then replies are waited for on the I/O thread.
+/// None if the program exports no libuv: then the I/O thread waits for replies.
 fn uv() -> Option<&'static Uv> {
     static UV: OnceLock<Option<Uv>> = OnceLock::new();
     UV.get_or_init(|| {
@@ -147,8 +147,8 @@ struct Watcher {
     hook: sys::napi_async_cleanup_hook_handle,
 }
 
-/// Calls `wake` by `caller` whenever replies have come on `watch`, until the connection ends, the
-/// store is gone or the environment is. A connection that cannot be watched is ended.
+/// Calls `wake` by `caller` whenever replies have come on `watch`, until the connection, the store or the
+/// environment ends. A connection that cannot be polled is ended.
 pub fn start(caller: &Rc<Caller>, delivery: &Arc<Delivery>, store: &Arc<Store>, watch: &Watch) {
     if open(caller, delivery, store, watch.clone()).is_err() {
         let _ = watch.socket.shutdown(Shutdown::Both);
@@ -219,7 +219,7 @@ unsafe extern "C" fn on_readable(handle: Handle, status: c_int, _events: c_int) 
         if reading == Reading::Ended {
             (uv.close)(handle, closed);
         } else if status < 0 {
-            // libuv stops at an error, and nobody has read it yet.
+            // libuv stops at an error, which was not read yet.
             (uv.poll_start)(handle, READABLE, on_readable);
         }
         if let Some(caller) = caller {

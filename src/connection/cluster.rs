@@ -1,4 +1,4 @@
-//! Who serves which slot of a cluster:
+//! Which node serves which slot of a cluster:
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>.
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ const CRC16: [u16; 256] = {
     table
 };
 
-/// Asks the nodes at once who serves what, and takes the first answer.
+/// Asks all of `nodes` for the map at once, and takes the first answer.
 pub async fn discover(config: Arc<Config>, nodes: Vec<Endpoint>) -> Result<Vec<Range>, Error> {
     let mut answers: FuturesUnordered<_> = nodes
         .iter()

@@ -7,7 +7,7 @@ use std::fmt;
 use redis::Value;
 
 /// A reply of more bytes than this is thrown away as it comes: no JavaScript string could hold much
-/// more, and nobody's memory should.
+/// more.
 pub const REPLY_MAX_BYTES: usize = 256 << 20;
 
 /// No reply's first line is longer, but for an error that quotes us.
@@ -104,7 +104,7 @@ impl Reader {
         self.end += count;
     }
 
-    /// Whether bytes are left of which no reply was made.
+    /// Whether every byte belonged to a reply that was taken.
     pub fn is_empty(&self) -> bool {
         self.at == self.end && self.arrays.is_empty() && self.discard.is_none()
     }

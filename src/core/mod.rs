@@ -1,4 +1,4 @@
-//! The store as a state machine: it has no sockets, no clock and no threads. A driver tells it what
+//! The store as a state machine: it has no sockets, no clock and no threads. A driver reports what
 //! happened (the methods that take `now`), ends each turn by [`Core::end_turn`], and then does what the
 //! turn asks for:
 //!
@@ -19,15 +19,17 @@
 //! 3. Redirections of one request are counted, with a pause once they repeat.
 //! 4. A turn's work is bounded in bytes and steps, if the driver bounds what it reads.
 //! 5. New connections are bounded per second and node.
-//! 6. A retry is spent only on a request all of which was written.
+//! 6. A retry is spent only on a request that was written as a whole.
 //! 7. A reply is matched to exactly one request.
 //! 8. The requests of one session are executed in order.
 
 mod backoff;
 mod breaker;
+mod circuit;
 mod discovery;
 mod expiry;
 mod in_flight;
+mod map;
 
 mod node;
 mod nodes;
@@ -39,13 +41,14 @@ mod slots;
 mod stats;
 mod tasks;
 mod touches;
+mod turn;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use crate::{
     command::{Command, Reply},
     config::Config,
-    connection::{Identity, Named, Opened, Target},
+    connection::{Named, Opened},
     error::{Error, ErrorCode},
     mutation::{Mutation, is_active},
 };
@@ -57,53 +60,7 @@ use router::Router;
 pub use stats::Stats;
 use tasks::Tasks;
 use touches::Touches;
-
-/// One attempt at a connection, and the connection that comes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Connection {
-    node: NodeId,
-    /// No two have the same.
-    id: u64,
-}
-
-impl Connection {
-    /// Where a driver may keep what belongs to it: no two that live at the same time have the same.
-    pub fn place(&self) -> usize {
-        self.node.index as usize
-    }
-}
-
-/// What the driver is to do.
-pub enum Action {
-    /// Open a connection, then call [`Core::on_open`].
-    Open {
-        /// Which.
-        connection: Connection,
-        /// To what.
-        target: Target,
-        /// The connection to kill before this one serves: the server may still run commands of it.
-        predecessor: Option<Identity>,
-    },
-    /// Close a connection, or give up opening it.
-    Close(Connection),
-    /// Ask the configured nodes for the map of the cluster, then call [`Core::on_discovered`].
-    Discover,
-}
-
-/// What one turn asks the driver to do; taken out by it.
-#[derive(Default)]
-pub struct Turn {
-    /// In this order.
-    pub actions: Vec<Action>,
-    /// Connections that have [`Core::output`].
-    pub writes: Vec<Connection>,
-    /// Answers to requests.
-    pub completions: Vec<Completion>,
-    /// Events of the store.
-    pub notices: Vec<Notice>,
-    /// The store is closed: nothing more will come.
-    pub ended: bool,
-}
+pub use turn::{Action, Connection, Turn};
 
 /// The state of one store.
 pub struct Core {
@@ -114,7 +71,7 @@ pub struct Core {
     tasks: Tasks,
     /// Replies to the parts of tasks, to be looked at in this turn.
     parts: VecDeque<(u32, u32, Result<Reply, Error>)>,
-    /// A connected node did not tell the map.
+    /// Why a connected node did not answer with the map.
     failed_map: Option<Error>,
     touches: Touches,
     stats: Stats,
@@ -128,7 +85,7 @@ pub struct Core {
     /// Whether replies may be read, and since when: not while too many answers wait to be fetched.
     reading_since: Option<Instant>,
     wake: Option<Instant>,
-    /// That time has come: it is found anew at the end of the turn.
+    /// That time has come: the next one is found at the end of the turn.
     is_overdue: bool,
     /// What listeners know.
     circuit: Circuit,
@@ -181,7 +138,7 @@ impl Core {
         admitted
     }
 
-    /// Takes requests, the first `admitted` of which were [admitted](Self::admit); the others are refused.
+    /// Takes requests, the first `admitted` were [admitted](Self::admit); the others are refused.
     pub fn submit(
         &mut self,
         requests: Vec<Request>,
@@ -318,7 +275,7 @@ impl Core {
         }
     }
 
-    /// What [`Self::on_lost`] is to be told when `connection` ended, by an `error` or by the server.
+    /// The error for [`Self::on_lost`] when `connection` ended, by an `error` or by the server.
     pub fn lost_error(&self, connection: Connection, error: Option<&std::io::Error>) -> Error {
         let node = self.nodes.get(connection.node);
         let name = node.map(|node| Named(&node.target, &self.config).to_string());

@@ -81,8 +81,8 @@ impl Parked {
         (order, Vec::new())
     }
 
-    /// Takes out the slots whose pause is over and of which nothing is on the wire, with their requests
-    /// in order.
+    /// Takes out the slots whose pause is over and that have nothing on the wire, with their requests in
+    /// order.
     pub(super) fn release<'a>(
         &mut self,
         now: Instant,

@@ -248,7 +248,7 @@ impl Core {
         self.turn.completions.push(Completion { id, outcome });
     }
 
-    /// Answers work of which no command was sent.
+    /// Answers a request that sent no command.
     pub(super) fn answer_work(&mut self, id: u32, work: &Work, outcome: Result<Reply, Error>) {
         let kind = match work {
             Work::Command(command) => Some(command.kind()),

@@ -80,7 +80,7 @@ pub(super) struct Job {
     pub(super) asking: bool,
     /// The one retry after a lost connection is spent.
     pub(super) retried: bool,
-    /// Replies that sent it elsewhere or told it to wait.
+    /// Replies that redirected it or made it wait.
     pub(super) refusals: u8,
     /// The last of them.
     pub(super) refusal: Option<Box<Error>>,
@@ -143,7 +143,7 @@ pub(super) struct Expired {
     pub(super) kind: Kind,
     pub(super) deadline: Instant,
     pub(super) reply_to: ReplyTo,
-    /// The last reply that sent it elsewhere or told it to wait.
+    /// The last reply that redirected it or made it wait.
     pub(super) refusal: Option<Box<Error>>,
 }
 

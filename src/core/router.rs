@@ -3,18 +3,17 @@
 use std::time::Instant;
 
 use super::{
-    Action, Circuit, Connection, Core, NodeId,
-    discovery::{Asked, Discovery},
+    Action, Connection, Core, NodeId,
+    discovery::Discovery,
     node::Node,
-    request::{Job, ReplyTo, take},
+    request::{Job, take},
     slots::SlotTable,
 };
 use crate::{
-    command::Command,
     config::{CLUSTER_NODES_MAX, CLUSTER_RETRY, Config, Endpoint, RECONNECT_MAX, Servers},
     connection::{
         Target,
-        cluster::{self, Range, SLOTS},
+        cluster::{self, SLOTS},
     },
     error::{Error, ErrorCode},
     mutation::{Mutation, is_active},
@@ -35,7 +34,7 @@ pub(super) struct Cluster {
     /// Requests on slots without an owner.
     pub(super) unrouted: Vec<Job>,
     /// The table has changed in this turn: requests may wait at the wrong node.
-    moved: bool,
+    pub(super) moved: bool,
 }
 
 impl Router {
@@ -233,8 +232,8 @@ impl Core {
         jobs.into_iter().for_each(|job| self.place(job));
     }
 
-    /// Moves what waits at a node that does not own its slot, and parks the slots of which something is on
-    /// the wire there.
+    /// Moves requests that wait at a node that does not own their slot, and parks slots that such a node
+    /// still has requests of on the wire.
     fn resettle(&mut self, now: Instant) {
         let Router::Cluster(cluster) = &mut self.router else {
             return;
@@ -283,163 +282,6 @@ impl Core {
         Some(id)
     }
 
-    /// Asks the cluster for its map soon.
-    pub(super) fn request_map(&mut self, is_urgent: bool, now: Instant) {
-        if let Router::Cluster(cluster) = &mut self.router {
-            cluster.discovery.request(now, is_urgent);
-            if let Some(due) = cluster.discovery.due() {
-                self.schedule(due);
-            }
-        }
-    }
-
-    /// Asks for the map if it is due.
-    pub(super) fn discover(&mut self, now: Instant) {
-        let Router::Cluster(cluster) = &mut self.router else {
-            return;
-        };
-        if !cluster.unrouted.is_empty() && !cluster.discovery.is_running() {
-            self.request_map(true, now);
-        }
-        let Router::Cluster(cluster) = &mut self.router else {
-            return;
-        };
-        if !cluster.discovery.is_due(now) {
-            return;
-        }
-        self.changed = true;
-        let open: Vec<_> = self
-            .nodes
-            .iter()
-            .filter_map(|(_, node)| node.connection())
-            .collect();
-        let attempts = cluster.discovery.attempts;
-        // Now and then the configured nodes, should those that are connected all be wrong.
-        if open.is_empty() || attempts % 4 == 3 {
-            cluster.discovery.begin(Asked::Seeds, now);
-            self.turn.actions.push(Action::Discover);
-            return;
-        }
-        let asked = open[attempts % open.len()];
-        cluster.discovery.begin(Asked::Node, now);
-        let deadline = now + self.config.command_timeout;
-        let mut job = Job::new(Command::ClusterSlots, ReplyTo::Discovery, deadline);
-        job.pinned = Some(asked.node);
-        job.seq = self.next_seq;
-        self.next_seq += 1;
-        self.schedule(deadline);
-        self.place(job);
-    }
-
-    /// The configured nodes have told the map, or none has.
-    pub fn on_discovered(&mut self, answer: Result<Vec<Range>, Error>, now: Instant) {
-        if let Some(cluster) = self.router.cluster_mut()
-            && cluster.discovery.end_at_seeds()
-        {
-            self.discovered(answer, now);
-        }
-    }
-
-    /// A connected node has told the map, or has not.
-    pub(super) fn node_discovered(&mut self, answer: Result<Vec<Range>, Error>, now: Instant) {
-        if let Some(cluster) = self.router.cluster_mut()
-            && cluster.discovery.end_at_node()
-        {
-            self.discovered(answer, now);
-        }
-    }
-
-    fn discovered(&mut self, answer: Result<Vec<Range>, Error>, now: Instant) {
-        self.changed = true;
-        if let Err(error) = answer.and_then(|ranges| self.adopt(&ranges, now)) {
-            self.turn.notices.push(super::Notice::Failed(error.clone()));
-            let is_missed = !self.is_whole() || !self.is_ready();
-            if let Some(cluster) = self.router.cluster_mut() {
-                cluster.discovery.failed(error, is_missed, now);
-            }
-            self.request_map(is_missed, now);
-        }
-        if let Some(cluster) = self.router.cluster() {
-            let opens_at = cluster
-                .discovery
-                .breaker
-                .opens_at(self.config.command_timeout);
-            let times = [opens_at, cluster.discovery.due()];
-            times.into_iter().flatten().for_each(|at| self.schedule(at));
-        }
-        self.waiting_for_map(now);
-    }
-
-    /// Takes a map over.
-    fn adopt(&mut self, ranges: &[Range], now: Instant) -> Result<(), Error> {
-        let mut masters: Vec<&Endpoint> = Vec::new();
-        for (_, _, endpoint) in ranges {
-            if !masters.contains(&endpoint) {
-                masters.push(endpoint);
-            }
-            if masters.len() > CLUSTER_NODES_MAX {
-                return Err(too_many_nodes());
-            }
-        }
-        let mut owners = vec![None; SLOTS.into()];
-        let wanted: Vec<Target> = masters
-            .iter()
-            .map(|&it| Target::Server(it.clone()))
-            .collect();
-        self.drop_nodes(|node| !wanted.contains(&node.target));
-        for (first, last, endpoint) in ranges {
-            let node = self.node_at(endpoint.clone(), now);
-            owners[usize::from(*first)..=usize::from(*last)].fill(node);
-        }
-        let Router::Cluster(cluster) = &mut self.router else {
-            return Ok(());
-        };
-        for (owner, slot) in owners.into_iter().zip(0..) {
-            if cluster.table.owner(slot) != owner {
-                cluster.table.assign(slot, owner);
-                cluster.moved = true;
-            }
-        }
-        cluster.moved |= !cluster.unrouted.is_empty();
-        let is_complete = cluster.table.is_complete();
-        cluster.discovery.succeeded(is_complete, now);
-        let masters: Vec<_> = cluster.table.masters().collect();
-        self.drop_nodes(|_| true);
-        // A master that cannot be reached may be about to be replaced.
-        let is_away = |id: &NodeId| self.nodes.get(*id).is_none_or(|node| node.error.is_some());
-        if !is_complete || masters.iter().any(is_away) {
-            self.request_map(true, now);
-        }
-        Ok(())
-    }
-
-    /// Drops the nodes that own no slots and have nothing to do, if they `match`.
-    fn drop_nodes(&mut self, matches: impl Fn(&Node) -> bool) {
-        let Router::Cluster(cluster) = &self.router else {
-            return;
-        };
-        if is_active(Mutation::NodesThatLeftAreKept) {
-            return;
-        }
-        let idle: Vec<_> = self
-            .nodes
-            .iter()
-            .filter(|(id, node)| {
-                !cluster.table.is_master(*id)
-                    && node.queue.is_empty()
-                    && node.flight.len() == 0
-                    && matches(node)
-            })
-            .map(|(id, _)| id)
-            .collect();
-        for id in idle {
-            if let Some(node) = self.nodes.remove(id) {
-                self.stats.traffic += node.traffic;
-                self.turn.actions.extend(node.attempt().map(Action::Close));
-            }
-        }
-    }
-
     /// The nodes that hold keys; none while a cluster is unknown.
     pub(super) fn masters(&self) -> Vec<NodeId> {
         match &self.router {
@@ -449,7 +291,7 @@ impl Core {
     }
 
     /// Whether every key has a node.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.router
             .cluster()
             .is_none_or(|cluster| cluster.table.is_complete())
@@ -461,99 +303,11 @@ impl Core {
         let is_up = |id: &NodeId| self.nodes.get(*id).is_some_and(Node::is_up);
         !masters.is_empty() && masters.iter().all(is_up)
     }
-
-    /// The circuit of the store: open as soon as that of one server is.
-    pub(super) fn current_circuit(&self) -> Circuit {
-        let masters = self.masters();
-        let nodes = masters.iter().filter_map(|id| self.nodes.get(*id));
-        let discovery = self
-            .router
-            .cluster()
-            .map(|cluster| cluster.discovery.circuit());
-        let circuits: Vec<_> = nodes.map(Node::circuit).chain(discovery).collect();
-        for state in [Circuit::Open, Circuit::HalfOpen] {
-            if circuits.contains(&state) {
-                return state;
-            }
-        }
-        Circuit::Closed
-    }
-
-    /// Answers what waits behind an open circuit.
-    pub(super) fn refuse_waiting(&mut self, now: Instant) {
-        let timeout = self.config.command_timeout;
-        let mut refused: Vec<(Job, Error)> = Vec::new();
-        for (_, node) in self.nodes.iter_mut() {
-            if !node.is_up() && node.breaker.check(now, timeout) {
-                let error = node.refusal(&self.config);
-                refused.extend(node.queue.drain(..).map(|job| (job, error.clone())));
-            }
-        }
-        if let Router::Cluster(cluster) = &mut self.router
-            && cluster.discovery.breaker.check(now, timeout)
-        {
-            let error = self.unrouted_refusal();
-            if let Router::Cluster(cluster) = &mut self.router {
-                let unrouted = cluster.unrouted.drain(..);
-                refused.extend(unrouted.map(|job| (job, error.clone())));
-            }
-            self.refuse_waiting_for_map(&error);
-        }
-        for (job, error) in refused {
-            self.finish(&job, Err(error));
-        }
-    }
-
-    /// Why no node is known for a key, once requests do not wait for one.
-    fn unrouted_refusal(&self) -> Error {
-        match self.router.cluster() {
-            Some(cluster) if !cluster.table.is_empty() && cluster.discovery.error().is_none() => {
-                self.unserved()
-            }
-            cluster => {
-                let last = cluster.and_then(|cluster| cluster.discovery.error());
-                Error::refused(&self.config.servers.to_string(), last)
-            }
-        }
-    }
-
-    /// Why a request on a slot without an owner ran into its deadline.
-    pub(super) fn unrouted_error(&self) -> Error {
-        match self.router.cluster() {
-            Some(cluster) if !cluster.table.is_empty() && cluster.discovery.error().is_none() => {
-                self.unserved()
-            }
-            cluster => {
-                let last = cluster.and_then(|cluster| cluster.discovery.error());
-                let servers = self.config.servers.to_string();
-                Error::no_connection(&servers, self.config.command_timeout, last)
-            }
-        }
-    }
-
-    fn unserved(&self) -> Error {
-        Error::new(
-            ErrorCode::Connect,
-            format!(
-                "No node of {} serves the slot of this key; assign it to a node (redis-cli --cluster fix).",
-                self.config.servers
-            ),
-        )
-    }
 }
 
 fn node_left() -> Error {
     Error::new(
         ErrorCode::Connect,
         "The node that was asked has left the cluster; repeat the request.",
-    )
-}
-
-fn too_many_nodes() -> Error {
-    Error::new(
-        ErrorCode::Connect,
-        format!(
-            "The map of the cluster names more than {CLUSTER_NODES_MAX} masters; check that the address is that of a Redis cluster."
-        ),
     )
 }

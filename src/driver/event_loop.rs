@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Batch, Inbox, Machine, Reading, Shared, Store, Watch};
+use super::{
+    Batch, Reading, Shared, Store, Watch,
+    machine::{Inbox, Machine},
+};
 use crate::config::{BUSY_LOOP, SEND_THROUGH_MAX, SEND_THROUGH_MAX_BYTES};
 
 impl Store {

@@ -11,7 +11,10 @@ use std::{
 
 use ::tokio::time::{Sleep, sleep_until};
 
-use super::{Inbox, Machine, Shared};
+use super::{
+    Shared,
+    machine::{Inbox, Machine},
+};
 use crate::config::{BUSY_LOOP, OVERDUE_BYTES};
 
 /// Turns before other tasks of this thread have theirs.

@@ -1,4 +1,4 @@
-//! Fake servers: they keep data, know slots, and misbehave as they are told.
+//! Fake servers: they keep data, know slots, and misbehave on demand.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ pub struct Stored {
 #[derive(Clone, Default)]
 pub struct Data(pub BTreeMap<Vec<u8>, Stored>);
 
-/// Who serves what in a cluster.
+/// The owners of slots.
 pub struct Slots {
     pub owner: Vec<Option<usize>>,
     /// The slot that moves: its slot, and where to.
@@ -47,12 +47,12 @@ pub struct Server {
     /// Its replies are an array without end, or garbage.
     pub is_endless: bool,
     pub is_garbled: bool,
-    /// It tells this map instead of the true one.
+    /// It answers with this map instead of the true one.
     pub stale_map: Option<Vec<Option<usize>>>,
     pub knows_ifeq: bool,
 }
 
-/// What one connection has told its server.
+/// What a server knows of one connection.
 #[derive(Default)]
 pub struct Session {
     pub input: Vec<u8>,

@@ -85,6 +85,9 @@ pub struct World {
     pub is_quiet: bool,
     /// Servers have sent requests to each other.
     has_ping_pong: bool,
+    /// ASKINGs that a server has refused, and requests that got that as their answer.
+    refused_askings: u32,
+    told_askings: u32,
     pub is_a_strange_proxy: bool,
     pub has_ended: bool,
     /// How often commands on each key came, and were asked for.
@@ -182,6 +185,8 @@ impl World {
             is_calm: false,
             is_quiet: false,
             has_ping_pong: false,
+            refused_askings: 0,
+            told_askings: 0,
             is_a_strange_proxy,
             has_ended: false,
             sends: BTreeMap::new(),
@@ -557,6 +562,7 @@ impl World {
         let server = &mut self.servers[index];
         if words[0] == b"ASKING" {
             if server.denies_asking {
+                self.refused_askings += 1;
                 return b"-NOPERM this user has no permissions to run the 'asking' command\r\n"
                     .to_vec();
             }
@@ -654,7 +660,12 @@ impl World {
         let key = key_name(number);
         let expiry = Expiry::After(60_000);
         let mut within = self.timeout;
-        let (asked, work) = match self.random.u8(..100) {
+        // Where touches are left out, most requests are touches.
+        let kind = match self.random.u8(..100) {
+            kind @ 42..85 if !self.touch_after.is_zero() && kind % 8 > 0 => 90,
+            kind => kind,
+        };
+        let (asked, work) = match kind {
             0..40 => (Asked::Get, Work::Command(Command::Get { key })),
             40..70 => {
                 let value = value_of(number, id);
@@ -733,11 +744,14 @@ impl World {
 
     /// A node that refuses ASKING says why; it is not asked again and again.
     fn check_redirections(
-        &self,
+        &mut self,
         id: u32,
         outcome: &Result<connect_redis_native::command::Reply, Error>,
     ) {
         let record = &self.model.records[&id];
+        if let Err(error) = outcome {
+            self.told_askings += u32::from(error.cause_code() == Some("NOPERM"));
+        }
         if let Err(error) = outcome
             && !self.has_ping_pong
             && self.now < record.submitted + self.timeout
@@ -753,6 +767,11 @@ impl World {
     /// The store has found that everything is well.
     pub fn check_calm(&self) {
         assert!(
+            self.refused_askings < 10 || self.told_askings > 0,
+            "{} ASKINGs were refused, and no request got that as its answer",
+            self.refused_askings
+        );
+        assert!(
             self.opens.is_empty(),
             "connections are opened, though all is well"
         );
@@ -761,16 +780,15 @@ impl World {
     fn fault(&mut self) {
         let at = self.random.usize(..self.servers.len());
         let length = Duration::from_millis(self.random.u64(1..3 * self.timeout.as_millis() as u64));
-        self.older = if self.random.bool() {
+        self.older = if self.random.u8(..4) == 0 {
             self.data.clone()
         } else {
             std::mem::take(&mut self.older)
         };
         let server = &mut self.servers[at];
         match self.random.u8(..20) {
-            0 | 1 => self.cut(at),
-            2 => {
-                server.is_down = true;
+            fault @ 0..3 => {
+                server.is_down = fault == 0;
                 self.cut(at);
                 if self.topology == Topology::Single && self.random.bool() {
                     // It comes back with older data.
@@ -959,10 +977,7 @@ impl World {
         }
         let (now, count) = (self.instant(), requests.len());
         let admitted = self.core.admit(count);
-        assert_eq!(
-            admitted, count,
-            "requests are pending that nobody asked for"
-        );
+        assert_eq!(admitted, count, "requests are pending that were not made");
         self.core
             .submit(requests, admitted, now + self.timeout, now);
     }
