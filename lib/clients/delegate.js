@@ -140,6 +140,7 @@ class Delegate {
       return nextTick(end, this.#closed ? closedError() : fullError(maxPending), null)
     }
     const startedAt = now()
+    request.sentAt = startedAt
     const late = () => timeoutError("The client did not answer", commandTimeoutMs)
     const settle = withDeadline(commandTimeoutMs, late, (error, reply) => {
       this.#counts.took(now() - startedAt)
