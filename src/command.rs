@@ -299,8 +299,8 @@ impl Command {
                 SwapBy::EvalSha => Kind::EvalSha,
                 SwapBy::Eval => Kind::Eval,
             },
-            Self::Destroy(destroy) if destroy.keys.len() == 1 => Kind::Del,
-            Self::Destroy(_) => Kind::Unlink,
+            Self::Destroy(destroy) if destroy.unlinks => Kind::Unlink,
+            Self::Destroy(_) => Kind::Del,
             Self::Restore(restore) => match restore.by {
                 By::Hash => Kind::EvalSha,
                 By::Text => Kind::Eval,
@@ -331,10 +331,8 @@ impl Command {
             | Self::Del { key } => Some(key),
             Self::Swap(swap) => Some(&swap.key),
             Self::Restore(restore) => Some(&restore.key),
-            Self::Destroy(destroy) => match destroy.keys.as_slice() {
-                [key] => Some(key),
-                _ => None,
-            },
+            Self::Destroy(destroy) if destroy.unlinks => None,
+            Self::Destroy(destroy) => destroy.keys.first().map(Vec::as_slice),
             Self::MGet { .. }
             | Self::Unlink { .. }
             | Self::Scan { .. }

@@ -91,6 +91,8 @@ pub struct Destroy {
     pub keys: Vec<Vec<u8>>,
     /// The marker.
     pub marker: Vec<u8>,
+    /// By UNLINK: some of all keys.
+    pub unlinks: bool,
     /// How the script is sent.
     pub by: By,
 }
@@ -99,27 +101,31 @@ impl Destroy {
     /// Removes the session `key`.
     pub fn session(prefix: &[u8], key: Vec<u8>) -> Command {
         let marker = marker_of(prefix, &key);
-        Self::of(vec![key], marker)
+        Self::of(vec![key], marker, false)
     }
 
     /// Removes `keys`, some of all that start with `prefix`.
     pub fn some_of_all(prefix: &[u8], keys: Vec<Vec<u8>>) -> Command {
-        Self::of(keys, marker_of(prefix, prefix))
+        Self::of(keys, marker_of(prefix, prefix), true)
     }
 
-    fn of(keys: Vec<Vec<u8>>, marker: Vec<u8>) -> Command {
-        let by = By::Hash;
-        Command::Destroy(Box::new(Self { keys, marker, by }))
+    fn of(keys: Vec<Vec<u8>>, marker: Vec<u8>, unlinks: bool) -> Command {
+        Command::Destroy(Box::new(Self {
+            keys,
+            marker,
+            unlinks,
+            by: By::Hash,
+        }))
     }
 
     /// The same without a marker.
     pub fn unmarked(&mut self) -> Command {
         let mut keys = std::mem::take(&mut self.keys);
-        match keys.len() {
-            1 => Command::Del {
-                key: keys.remove(0),
-            },
-            _ => Command::Unlink { keys },
+        if self.unlinks {
+            return Command::Unlink { keys };
+        }
+        Command::Del {
+            key: keys.swap_remove(0),
         }
     }
 

@@ -6,6 +6,9 @@ const { readTls } = require("./tls.js")
 const DEFAULT_PORT = 6379
 const SHAPE = "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database"
 
+/** Beginnings that a message may show; another one may be a password. */
+const SCHEMES = new Set(["http", "https", "localhost", "redis-cluster", "redis-sentinel", "tcp", "valkey", "valkeys"])
+
 /** The connection settings that a Redis URL means. No part of it is in a message: it may hold a password. */
 function readUrl(url) {
   let parsed
@@ -35,7 +38,7 @@ function readUrl(url) {
   }
   if (protocol !== "redis" && protocol !== "rediss") {
     throw optionError(
-      `Option "url" must begin as in ${SHAPE}, got ${/^\w+:\/\//.test(String(url)) ? `"${protocol}://"` : "one without"}.`,
+      `Option "url" must begin as in ${SHAPE}, got ${SCHEMES.has(protocol) ? `"${protocol}:"` : "something else"}.`,
     )
   }
   allowParameters(parsed, [])
