@@ -302,7 +302,7 @@ impl Command {
             Self::Destroy(destroy) if destroy.unlinks => Kind::Unlink,
             Self::Destroy(_) => Kind::Del,
             Self::Restore(restore) => match restore.by {
-                By::Hash => Kind::EvalSha,
+                By::Pair | By::Hash => Kind::EvalSha,
                 By::Text => Kind::Eval,
             },
             Self::Pttl { .. } => Kind::Pttl,
@@ -371,7 +371,9 @@ impl Command {
             }
             // A session is destroyed whether a marker may be written or not; also where memory is full.
             (command, Some("ERR" | "NOPERM" | "OOM" | "CROSSSLOT" | "NOSCRIPT")) => match command {
-                Self::Destroy(destroy) => *command = destroy.unmarked(),
+                Self::Destroy(destroy) if destroy.by != By::Pair => {
+                    *command = destroy.unmarked();
+                }
                 Self::Restore(restore) => return restore.try_another_way(error),
                 _ => return false,
             },

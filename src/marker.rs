@@ -38,9 +38,12 @@ pub const RESTORE: &str = "local known = tonumber(ARGV[4]) \
     if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1]) end \
     return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])";
 
-/// How a script is sent.
+/// How what is more than one command is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
+    /// As two commands, of which the first one's reply is skipped: SET of the marker, then DEL. At a third
+    /// of a script's price, where no slot moves between the two.
+    Pair,
     /// By its hash: <https://redis.io/docs/latest/commands/evalsha/>
     Hash,
     /// As text, which Redis keeps: <https://redis.io/docs/latest/commands/eval/>
@@ -51,6 +54,7 @@ impl By {
     /// The command.
     pub fn command(self) -> &'static str {
         match self {
+            Self::Pair => "DEL",
             Self::Hash => "EVALSHA",
             Self::Text => "EVAL",
         }
@@ -101,20 +105,20 @@ impl Destroy {
     /// Removes the session `key`.
     pub fn session(prefix: &[u8], key: Vec<u8>) -> Command {
         let marker = marker_of(prefix, &key);
-        Self::of(vec![key], marker, false)
+        Self::of(vec![key], marker, By::Pair)
     }
 
     /// Removes `keys`, some of all that start with `prefix`.
     pub fn some_of_all(prefix: &[u8], keys: Vec<Vec<u8>>) -> Command {
-        Self::of(keys, marker_of(prefix, prefix), true)
+        Self::of(keys, marker_of(prefix, prefix), By::Hash)
     }
 
-    fn of(keys: Vec<Vec<u8>>, marker: Vec<u8>, unlinks: bool) -> Command {
+    fn of(keys: Vec<Vec<u8>>, marker: Vec<u8>, by: By) -> Command {
         Command::Destroy(Box::new(Self {
             keys,
             marker,
-            unlinks,
-            by: By::Hash,
+            unlinks: by != By::Pair,
+            by,
         }))
     }
 
@@ -129,8 +133,12 @@ impl Destroy {
         }
     }
 
-    /// The marker is in the slot of the key.
-    pub fn fits_slot(&self) -> bool {
+    /// The keys are in a cluster, whose slots may move: one script writes the marker and removes. Returns
+    /// whether the marker is in the slot of the key.
+    pub fn fit_slot(&mut self) -> bool {
+        if self.by == By::Pair {
+            self.by = By::Hash;
+        }
         let slot = slot_of(&self.marker);
         self.keys.iter().all(|key| slot_of(key) == slot)
     }
@@ -228,10 +236,10 @@ mod tests {
             ("sess:", "sess:a{b}c", false),
         ] {
             let command = Destroy::session(prefix.as_bytes(), key.as_bytes().to_vec());
-            let Command::Destroy(destroy) = command else {
+            let Command::Destroy(mut destroy) = command else {
                 panic!("another command");
             };
-            assert_eq!(destroy.fits_slot(), fits, "{key}");
+            assert_eq!(destroy.fit_slot(), fits, "{key}");
         }
     }
 }

@@ -7,6 +7,18 @@ use crate::{
 };
 
 impl Command {
+    /// Appends the command that goes before this one, if one does; its reply is skipped.
+    pub fn encode_first(&self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Destroy(destroy) if destroy.by == By::Pair => {
+                let expiry = Expiry::After(marker::life_ms());
+                set(out, &destroy.marker, b"", expiry, &[]);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Appends the command's wire form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -42,6 +54,12 @@ impl Command {
                     Expiry::After(expire_ms) => number(out, &expire_ms),
                     Expiry::Keep => bulk(out, b"KEEPTTL"),
                     Expiry::Never => bulk(out, b""),
+                }
+            }
+            Self::Destroy(destroy) if destroy.by == By::Pair => {
+                head(out, 1 + destroy.keys.len(), self.name());
+                for key in &destroy.keys {
+                    bulk(out, key);
                 }
             }
             Self::Destroy(destroy) => {
@@ -108,7 +126,7 @@ fn script<'a>(
     head(out, 3 + count + arguments, by.command());
     let script = match by {
         By::Hash => hash,
-        By::Text => text,
+        By::Pair | By::Text => text,
     };
     bulk(out, script.as_bytes());
     number(out, &count);

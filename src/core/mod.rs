@@ -201,8 +201,10 @@ impl Core {
     fn enter(&mut self, mut job: Job) {
         if self.router.is_cluster() {
             match &mut job.command {
-                Command::Destroy(destroy) if !destroy.fits_slot() => {
-                    job.command = destroy.unmarked();
+                Command::Destroy(destroy) => {
+                    if !destroy.fit_slot() {
+                        job.command = destroy.unmarked();
+                    }
                 }
                 Command::Restore(restore) => {
                     if !restore.fit_slot() {

@@ -76,6 +76,7 @@ impl Core {
         };
         let outcome = job.command.reply(value);
         if let (Some(error), Err(_)) = (asking_error, &outcome)
+            && job.asking
             && !is_active(Mutation::AskingErrorsAreIgnored)
         {
             return self.replied(&job, Err(error), now);
