@@ -174,11 +174,20 @@ declare namespace connectRedis {
      */
     maxSessionBytes?: number | null | undefined
     /**
-     * Write a session even if it was deleted after it was loaded, as connect-redis does. A slow request
-     * can then undo a logout.
+     * The rule for the save of a session that was destroyed after it was loaded. A session that expired or
+     * was evicted is always saved.
+     * - "skip": it is not saved, and the save succeeds.
+     * - "error": the save fails with `ERR_REDIS_STORE_DESTROYED`.
+     * - "save": it is saved, as with connect-redis. A slow request can then undo a logout.
+     * @default "skip"
+     */
+    onDestroyed?: "skip" | "error" | "save" | null | undefined
+    /**
+     * Add a property `~loaded` to each session that `get` returns, which JSON leaves out: for frameworks
+     * other than express-session. Without express-session installed it is always added.
      * @default false
      */
-    resurrect?: boolean | null | undefined
+    tagSessions?: boolean | null | undefined
     /**
      * The rule for a session that another request has saved since it was loaded.
      * - "overwrite": the last save wins, as with connect-redis.
@@ -384,7 +393,8 @@ declare namespace connectRedis {
      * Stores a session until `cookie.expires` or for `ttl`, exact to the millisecond. Destroys it if it
      * has expired already. A session that was loaded by this store and has been destroyed since is not
      * stored. Result: null. Error: `ERR_REDIS_STORE_ENCODE` if the session cannot be serialized or is
-     * larger than `maxSessionBytes`; `ERR_REDIS_STORE_CONFLICT` by `onConflict: "error"`.
+     * larger than `maxSessionBytes`; `ERR_REDIS_STORE_CONFLICT` by `onConflict: "error"`;
+     * `ERR_REDIS_STORE_DESTROYED` by `onDestroyed: "error"`.
      */
     set(sid: string, session: RedisStoreSession<Session>, callback?: RedisStoreCallback): Promise<any>
 
@@ -538,6 +548,8 @@ declare namespace connectRedis {
     | "ERR_REDIS_STORE_CONFLICT"
     /** The session cannot be serialized, or is larger than `maxSessionBytes`. */
     | "ERR_REDIS_STORE_ENCODE"
+    /** The session was destroyed after it was loaded. */
+    | "ERR_REDIS_STORE_DESTROYED"
 }
 
 export = connectRedis

@@ -62,7 +62,7 @@ describe("what connect-redis takes is read as connect-redis reads it", () => {
     assert.equal(open(new Options()).prefix, "class:")
     const { printed, errors } = await script(`
       Object.assign(Object.prototype, { prefix: "evil:", ttl: 1, tls: true, username: "evil", password: "evil", path: "/evil",
-        sentinel: { name: "evil", nodes: ["evil"] }, keyPrefix: "evil:", credentials: () => { throw new Error("evil") }, resurrect: true, host: "evil", database: 3 })
+        sentinel: { name: "evil", nodes: ["evil"] }, keyPrefix: "evil:", credentials: () => { throw new Error("evil") }, tagSessions: true, host: "evil", database: 3 })
       const store = new RedisStore({ url: "${server.url}" })
       await store.set("polluted", { cookie: {} })
       console.log(store.prefix, store.ttl)
@@ -221,7 +221,12 @@ test("a cause has the code of the server's error, natively and delegating", asyn
 
 test("the latency bounds of a store that delegates are the binding's", () => {
   const { BOUNDS_MS } = require("../lib/observe/stats.js")
-  assert.deepEqual(BOUNDS_MS, require("../lib/native/protocol.js").loadProtocol().latencyBoundsMs)
+  const protocol = require("../lib/native/protocol.js").loadProtocol()
+  assert.deepEqual(BOUNDS_MS, protocol.latencyBoundsMs)
+  const marker = require("../lib/races/marker.js")
+  const words = (script) => script.split(/\s+/).join(" ")
+  assert.equal(marker.MARKER_LIFE_MS, protocol.markerLifeMs)
+  assert.equal(words(marker.RESTORE_SCRIPT), words(protocol.restoreScript))
 })
 
 test("a copy of the package whose stores are closed is collected, and leaves no handle", async () => {

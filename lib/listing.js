@@ -4,7 +4,7 @@ const { promised } = require("./callbacks.js")
 const { decodeError } = require("./errors.js")
 const { ask } = require("./request.js")
 const { parse } = require("./sessions.js")
-const { nextTurn } = require("./timers.js")
+const { nextTurn, now } = require("./timers.js")
 
 /** Sessions of the first page of all(), and the most of any. */
 const PAGE_FIRST = 16
@@ -43,6 +43,7 @@ async function all(store, inside) {
   let size = PAGE_FIRST
   for (let at = 0; at < found.length;) {
     const some = found.slice(at, at + size)
+    const sentAt = now()
     const texts = await page(store, inside, some)
     if (texts === undefined) {
       size = Math.ceil(some.length / 2)
@@ -53,7 +54,7 @@ async function all(store, inside) {
     for (const [n, text] of texts.entries()) {
       if (text === null || text === "") continue
       units += text.length
-      const session = await parsed(store, inside, some[n], text, corrupt)
+      const session = await parsed(store, inside, { sid: some[n], text, sentAt }, corrupt)
       if (session !== null) sessions.push(session)
     }
     const fitting = Math.floor((PAGE_UNITS * some.length) / Math.max(units, 1))
@@ -75,8 +76,8 @@ async function page(store, { backend }, some) {
 }
 
 /** One session of all(), with its id unless it has an `id` of its own; null if there is none, which `corrupt` gets. */
-async function parsed(store, { guard, commandTimeoutMs }, sid, text, corrupt) {
-  const call = { store, sid, key: store.prefix + sid, startedAt: 0, runInAsyncScope: (run) => run() }
+async function parsed(store, { guard, commandTimeoutMs }, { sid, text, sentAt }, corrupt) {
+  const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
   try {
     if (text.trim() === "null") throw decodeError(sid)
     const session = await promised((done) => {

@@ -31,6 +31,8 @@ const LEGACY_RESULTS = {
  * connect-redis 3 to 6 gave them: 'OK', numbers of keys, undefined for a miss.
  */
 function createRedisStore(Store, { legacy }) {
+  /** Only express-session's Store makes sessions of what is read. */
+  const isHostUnknown = typeof Store.prototype.createSession !== "function"
   const results = legacy ? LEGACY_RESULTS : RESULTS
   const untouched = legacy ? undefined : null
 
@@ -47,7 +49,14 @@ function createRedisStore(Store, { legacy }) {
       this.disableTouch = read.disableTouch
       const backend = openBackend(read, connectionListener(this, read.emitConnectionEvents))
       const written = (request, reply) => request.finish(null, results.written(reply))
-      const guard = new Guard(this, backend, read, (session, sid) => prepared(this, sid, session), written)
+      const tagSessions = read.tagSessions || isHostUnknown
+      const guard = new Guard(
+        this,
+        backend,
+        { ...read, tagSessions },
+        (session, sid) => prepared(this, sid, session),
+        written,
+      )
       const { freshExpires, maxSessionBytes, commandTimeoutMs } = read
       // To be written, so that a Proxy may show another value.
       Object.defineProperty(this, INSIDE, {
@@ -92,7 +101,7 @@ function createRedisStore(Store, { legacy }) {
           const key = keyOf(this, sid)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
-            backend.send("del", key, "", 0, new Request(receiveWritten, done, this, sid, key))
+            backend.destroy(key, this.prefix, new Request(receiveWritten, done, this, sid, key))
           } else guard.save(done, sid, key, session, serialize(this, session, maxSessionBytes), ttl)
         } catch (error) {
           fail(done, error)
@@ -120,7 +129,7 @@ function createRedisStore(Store, { legacy }) {
     destroy(sid, callback) {
       return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveWritten, done)
-        if (request !== undefined) this[INSIDE].backend.send("del", request.key, "", 0, request)
+        if (request !== undefined) this[INSIDE].backend.destroy(request.key, this.prefix, request)
       })
     }
 
@@ -171,6 +180,7 @@ function createRedisStore(Store, { legacy }) {
 
   /** GET and PTTL in one batch: a session that was only touched says in its cookie when it expires. */
   function getFresh(backend, request) {
+    request.sentAt = now()
     let waiting = 2
     let text
     let livesMs

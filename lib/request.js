@@ -29,6 +29,8 @@ class Request extends AsyncResource {
     this.owner = undefined
     /** By the clock of timers.js, where another command may follow. */
     this.startedAt = 0
+    /** By the same clock, no later than it was sent. */
+    this.sentAt = 0
     /** It follows another one of the same call: asked even while the store is closing. */
     this.follows = false
     /** What it is asked as, and the message of that, if somebody listens. */

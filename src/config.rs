@@ -57,6 +57,9 @@ pub const TOUCHES_MAX: usize = 1 << 16;
 pub const IDS_PAGE: usize = 10_000;
 /// Keys of one UNLINK, however many a SCAN returned: more would stall other clients.
 pub const UNLINK_KEYS: usize = 1000;
+/// How long it is known that a session was destroyed: saves of sessions that were loaded longer ago do not
+/// bring back what is gone.
+pub const MARKER_TTL: Duration = Duration::from_secs(60);
 /// How long to wait before a cluster node that does not serve now is asked again, or its cluster.
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(50);
 /// The longest time between two questions to a cluster that is not whole.

@@ -38,8 +38,8 @@ export const GROUPS = [
   {
     name: "races",
     tier: "quick",
-    covers: "a logout stays a logout, conflicts, lifetimes",
-    topics: ["races", "lifetimes"],
+    covers: "a logout stays a logout, what expired is saved, conflicts, lifetimes",
+    topics: ["races", "markers", "lifetimes"],
   },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
   { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },
@@ -53,7 +53,7 @@ export const GROUPS = [
     name: "clients",
     tier: "all",
     covers: "every other client, native and delegated",
-    topics: ["clients", "delegated-clients"],
+    topics: ["clients", "delegated-clients", "delegated-markers"],
   },
   {
     name: "topologies",
@@ -78,8 +78,8 @@ export const GROUPS = [
   {
     name: "neighbours",
     tier: "all",
-    covers: "the apps of examples/, connect, csrf-sync, subclasses, no express-session",
-    topics: ["neighbours", "examples", "without-express-session"],
+    covers: "the apps of examples/, every host by HTTP, connect, csrf-sync, subclasses, no express-session",
+    topics: ["neighbours", "examples", "without-express-session", "hosts"],
   },
   { name: "demo", tier: "all", covers: "the demo's page in Chromium", topics: ["demo"], limitSeconds: 120 },
   { name: "upstream", tier: "all", covers: "the own tests of connect-redis 4 to 10", topics: ["upstream"] },

@@ -4,7 +4,8 @@ const { RedisStoreError, argumentError, closedError, timeoutError } = require(".
 const { Counts } = require("../observe/stats.js")
 const { ask } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
-const { hasMget } = require("./dialects.js")
+const { MARKER_LIFE_MS, RESTORE_SCRIPT, isMarker, markerOf } = require("../races/marker.js")
+const { hasMget, hasScripts, isCluster } = require("./dialects.js")
 
 const SCAN_COUNT_MIN = 1000
 const DELETE_KEYS = 1000
@@ -50,10 +51,46 @@ class Delegate {
       this.#keyed(key, request, (done) => pttl(client, key, done), Number)
     } else if (operation === "expire" && number > 0) {
       this.#keyed(key, request, (done) => expire(client, key, number, done), Number)
-    } else if (operation === "del" || operation === "expire") {
+    } else if (operation === "expire") {
       this.#keyed(key, request, (done) => del(client, key, done), Number)
     } else if (operation === "ping") this.#settle(request, this.#ping())
     else this.#answer(operation, key, number, request)
+  }
+
+  /** DEL of `key`, which starts with `prefix`, behind a marker. */
+  destroy(key, prefix, request) {
+    const { del, unordered } = this.#dialect
+    request.begin("del")
+    const marker = markerOf(prefix, key, keyPrefixOf(this.#client))
+    const remove = (done) => {
+      const marked = this.#mark(marker)
+      return unordered ? marked.then(() => del(this.#client, key, done)) : del(this.#client, key, done)
+    }
+    this.#keyed(key, request, remove, Number)
+  }
+
+  /** Writes a marker. A session is destroyed whether that can be done or not. */
+  async #mark(marker) {
+    try {
+      await this.#ask("set", (done) => this.#dialect.set(this.#client, marker, "", MARKER_LIFE_MS, done), isDone)
+    } catch {}
+  }
+
+  /**
+   * SET of `value` unless a marker has more than `known` milliseconds left: true, else that number. Null if
+   * it cannot be known.
+   */
+  restore(_operation, key, prefix, value, ttl, known, request) {
+    const client = this.#client
+    request.begin("eval")
+    if (!hasScripts(client)) return nextTick(settleNow, request, null, null)
+    const own = keyPrefixOf(client)
+    const keys = [key, markerOf(prefix, key, own)]
+    // That of all keys is in another slot.
+    if (!isCluster(client)) keys.push(markerOf(prefix, prefix, own))
+    const args = [value, ttl < 0 ? "" : String(ttl), "", String(known), String(MARKER_LIFE_MS)]
+    const run = (done) => this.#dialect.script(client, RESTORE_SCRIPT, keys, args, done)
+    this.#keyed(key, request, run, restored)
   }
 
   /** Runs a command about one key, after those before it on the same key. */
@@ -103,6 +140,7 @@ class Delegate {
       return nextTick(end, this.#closed ? closedError() : fullError(maxPending), null)
     }
     const startedAt = now()
+    request.sentAt = startedAt
     const late = () => timeoutError("The client did not answer", commandTimeoutMs)
     const settle = withDeadline(commandTimeoutMs, late, (error, reply) => {
       this.#counts.took(now() - startedAt)
@@ -145,11 +183,11 @@ class Delegate {
 
   /** The questions about all keys. */
   #answer(operation, prefix, count, request) {
-    const keys = this.#keys(prefix, count)
+    const keys = this.#keys(prefix, count, operation === "clear")
     if (operation === "clear")
       this.#settle(
         request,
-        keys.then((found) => this.#remove(found)),
+        keys.then((found) => this.#remove(prefix, found)),
       )
     else if (operation === "length")
       this.#settle(
@@ -162,15 +200,18 @@ class Delegate {
     }
   }
 
-  async #keys(prefix, count) {
+  async #keys(prefix, count, clears) {
     // Clients put their own prefix before keys, but not before patterns, and leave it on what SCAN finds.
     const own = keyPrefixOf(this.#client)
     const begin = own + prefix
     const pattern = `${begin.replace(/[*?[\]\\]/g, "\\$&")}*`
     const size = Math.max(count, SCAN_COUNT_MIN)
     const found = new Set()
+    if (clears) await this.#mark(markerOf(prefix, prefix, own))
     const add = (keys) => {
-      for (const key of keys) if (key.startsWith(begin)) found.add(key.slice(own.length))
+      for (const key of keys) {
+        if (key.startsWith(begin) && !isMarker(begin, key)) found.add(key.slice(own.length))
+      }
     }
     for (const master of await this.#masters()) {
       if (this.#dialect.iterate !== undefined) {
@@ -205,12 +246,19 @@ class Delegate {
     }
   }
 
-  async #remove(keys) {
+  /** Sessions that were loaded before they are removed do not come back. */
+  async #remove(prefix, keys) {
+    const own = keyPrefixOf(this.#client)
     let removed = 0
     for (let at = 0; at < keys.length; at += DELETE_KEYS) {
       const some = keys.slice(at, at + DELETE_KEYS)
+      const marked = isCluster(this.#client) ? some : [prefix]
+      const marking = Promise.all(marked.map((key) => this.#mark(markerOf(prefix, key, own))))
+      if (this.#dialect.unordered) await marking
       removed += await this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
     }
+    // Of those that were loaded between two commands.
+    if (removed > 0) await this.#mark(markerOf(prefix, prefix, own))
     return removed
   }
 
@@ -255,6 +303,13 @@ function* pagesOf(ids) {
 
 const same = (reply) => reply
 const isDone = () => true
+/** What the script of markers answers. */
+function restored(reply) {
+  if (reply === null) return null
+  const left = Number(reply)
+  return Number.isNaN(left) ? true : left
+}
+
 /** Null where there was nothing to replace. */
 const isReplaced = (reply) => (reply === null ? null : true)
 

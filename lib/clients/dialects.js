@@ -24,6 +24,7 @@ const DIALECTS = {
     },
     del: (client, keys, done) => method(client, "del")(keys, done),
     mget: (client, keys, done) => method(client, "mget", "mGet")(keys, done),
+    script: (client, text, keys, args, done) => client.eval(text, keys.length, ...keys, ...args, done),
     scan: (client, cursor, match, count, done) => method(client, "scan")(cursor, "MATCH", match, "COUNT", count, done),
     ping: (client, done) => method(client, "ping")(done),
   },
@@ -37,6 +38,7 @@ const DIALECTS = {
     expire: (client, key, ms) => method(client, "pExpire")(key, ms),
     del: (client, keys) => method(client, "del")(keys),
     mget: (client, keys) => method(client, "mGet")(keys),
+    script: (client, text, keys, args) => client.eval(text, { keys, arguments: args }),
     scan: (client, cursor, match, count) => method(client, "scan")(cursor, { MATCH: match, COUNT: count }),
     ping: (client) => method(client, "ping")(),
   },
@@ -52,6 +54,7 @@ const DIALECTS = {
       has(client, "expire") ? client.expire(key, seconds(ms)) : method(client, "expire", "pExpire")(key, ms),
     del: (client, keys) => method(client, "del")([keys].flat()),
     mget: (client, keys) => method(client, "mGet", "mget")(keys),
+    script: (client, text, keys, args) => client.eval(text, { keys, arguments: args }),
     iterate: (client, match, count) => method(client, "scanIterator")({ MATCH: match, COUNT: count }),
     ping: (client) => method(client, "ping")(),
   },
@@ -70,6 +73,7 @@ const DIALECTS = {
     expire: (client, key, ms) => method(client, "pexpire")(key, ms).then(Number),
     del: (client, keys) => method(client, "del")([keys].flat()),
     mget: (client, keys) => method(client, "mget")(keys),
+    script: (client, text, keys, args) => client.customCommand(["EVAL", text, String(keys.length), ...keys, ...args]),
     scan: (client, cursor, match, count) => method(client, "scan")(cursor, { match, count }),
     ping: (client) => method(client, "ping")(),
   },
@@ -84,6 +88,7 @@ const DIALECTS = {
     expire: (client, key, ms) => method(client, "pexpire")(key, ms),
     del: (client, keys) => method(client, "del")(...[keys].flat()),
     mget: (client, keys) => method(client, "mget")(...keys),
+    script: (client, text, keys, args) => client.eval(text, keys, args),
     scan: (client, cursor, match, count) => method(client, "scan")(cursor, { match, count }),
     ping: (client) => method(client, "ping")(),
   },
@@ -134,6 +139,15 @@ function has(client, name) {
   return typeof client[name] === "function"
 }
 
+function hasScripts(client) {
+  return has(client, "eval") || has(client, "customCommand")
+}
+
+/** A cluster client sends each command to the node of its keys, which must be of one slot. */
+function isCluster(client) {
+  return client.isCluster === true || "masters" in client || "startupNodes" in client
+}
+
 function hasPttl(client) {
   return has(client, "pttl") || has(client, "pTTL")
 }
@@ -150,4 +164,4 @@ function expiration(ms) {
   return { type: "EX", value: seconds(ms) }
 }
 
-module.exports = { dialectOf, hasMget, hasPttl }
+module.exports = { dialectOf, hasMget, hasPttl, hasScripts, isCluster }

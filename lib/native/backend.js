@@ -89,6 +89,15 @@ class NativeBackend {
     this.#ask("merge", args)
   }
 
+  destroy(...args) {
+    this.#ask("destroy", args)
+  }
+
+  /** `operation` is "restore" or "add". */
+  restore(operation, ...args) {
+    this.#ask(operation, args)
+  }
+
   mget(...args) {
     this.#ask("mget", args)
   }

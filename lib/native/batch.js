@@ -3,7 +3,7 @@
 const { RedisStoreError } = require("../errors.js")
 const { debug, isDebugged } = require("../observe/diagnostics.js")
 const { ask } = require("../request.js")
-const { clearImmediate, nextTick, setImmediate } = require("../timers.js")
+const { clearImmediate, nextTick, now, setImmediate } = require("../timers.js")
 const { takeAnswers } = require("./answers.js")
 const { Outbox } = require("./outbox.js")
 const { Pending } = require("./pending.js")
@@ -38,6 +38,8 @@ class Batch {
   #pending = new Pending()
   #outbox = new Outbox(this.#protocol.requestColumns)
   #flushing = false
+  /** When the batch was begun. */
+  #openedAt = 0
   #count = 0
   /** Messages of this batch's requests, where there are subscribers. */
   #traces = []
@@ -136,6 +138,31 @@ class Batch {
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
+  /** DEL of `key`, which starts with `prefix`, behind a marker. */
+  destroy(key, prefix, request) {
+    if (!this.#admits(request, key.length + prefix.length)) return
+    this.#add(this.#open(request), "destroy", this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
+  }
+
+  /**
+   * SET of `value` unless a marker has more than `known` milliseconds left: true, else that number. Null if
+   * it cannot be known.
+   */
+  restore(key, prefix, value, ttl, known, request) {
+    this.#restore("restore", key, prefix, value, ttl, known, request)
+  }
+
+  /** The same if there is no value; else that. */
+  add(key, prefix, value, ttl, known, request) {
+    this.#restore("add", key, prefix, value, ttl, known, request)
+  }
+
+  #restore(operation, key, prefix, value, ttl, known, request) {
+    if (!this.#admits(request, key.length + prefix.length + value.length)) return
+    this.#add(this.#open(request), operation, this.#keyPrefix + key, this.#keyPrefix + prefix, ttl)
+    this.#outbox.row(0, 0, value, "", known)
+  }
+
   /** The values of `keys`, at least one. */
   mget(keys, request) {
     this.#add(this.#open(request), "mget", "", "", keys.length)
@@ -161,6 +188,8 @@ class Batch {
 
   #open(request) {
     const id = this.#pending.open(request)
+    if (!this.#flushing) this.#openedAt = now()
+    request.sentAt = this.#openedAt
     request.owner.keep()
     if (request.trace !== undefined) {
       if (this.#server !== undefined) request.trace.server = this.#server
@@ -212,6 +241,7 @@ class Batch {
     if (pending.next === pending.answered.length) return
     const meanwhile = setImmediate(goOn, this)
     this.#flushing = true
+    this.#openedAt = now()
     try {
       while (pending.next < pending.answered.length) {
         const request = pending.answered[pending.next++]

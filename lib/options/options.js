@@ -81,7 +81,12 @@ const OPTIONS = {
     must: "be an integer from 1 to 268435456, in bytes",
     test: integer(1, 2 ** 28),
   },
-  resurrect: { initial: false, must: "be true or false", test: boolean },
+  onDestroyed: {
+    initial: "skip",
+    must: 'be "skip", "error" or "save"',
+    test: (value) => ["skip", "error", "save"].includes(value),
+  },
+  tagSessions: { initial: false, must: "be true or false", test: boolean },
   onConflict: {
     initial: "overwrite",
     must: 'be "overwrite", "merge", "error", or a function (base, mine, theirs) that returns a session',

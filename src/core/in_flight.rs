@@ -7,7 +7,7 @@ use crate::error::Error;
 
 /// One command on the wire.
 struct Sent {
-    /// None is an ASKING.
+    /// None is an ASKING, or a marker before its DEL: neither is answered to a caller.
     job: Option<Job>,
     /// When it was encoded.
     at: Instant,
@@ -32,7 +32,7 @@ impl InFlight {
         self.sent.push_back(Sent { job, at, end });
     }
 
-    /// Whether the oldest command is an ASKING.
+    /// Whether the oldest command is an ASKING or a marker.
     pub(super) fn expects_asking(&self) -> bool {
         self.sent.front().is_some_and(|sent| sent.job.is_none())
     }

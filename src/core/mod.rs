@@ -199,6 +199,22 @@ impl Core {
 
     /// Queues a new command, unless it is a touch that may be left out.
     fn enter(&mut self, mut job: Job) {
+        if self.router.is_cluster() {
+            match &mut job.command {
+                Command::Destroy(destroy) => {
+                    if !destroy.fit_slot() {
+                        job.command = destroy.unmarked();
+                    }
+                }
+                Command::Restore(restore) => {
+                    if !restore.fit_slot() {
+                        // Whether it was destroyed cannot be known.
+                        return self.reply(job.reply_to, Ok(Reply::Nil));
+                    }
+                }
+                _ => {}
+            }
+        }
         if !self.config.touch_after.is_zero() {
             if let Command::Expire { key, .. } = &job.command {
                 if let Some(expires) = self.expires(&job)

@@ -255,6 +255,10 @@ impl Node {
                 swap.by = SwapBy::EvalSha;
             }
             let before = self.out.len();
+            if job.command.encode_first(&mut self.out) {
+                let first = (self.out.len() - before) as u64;
+                self.flight.push(None, now, self.encoded + first);
+            }
             job.command.encode(&mut self.out);
             self.encoded += (self.out.len() - before) as u64;
             self.flight.push(Some(job), now, self.encoded);

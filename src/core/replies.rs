@@ -76,6 +76,7 @@ impl Core {
         };
         let outcome = job.command.reply(value);
         if let (Some(error), Err(_)) = (asking_error, &outcome)
+            && job.asking
             && !is_active(Mutation::AskingErrorsAreIgnored)
         {
             return self.replied(&job, Err(error), now);
@@ -268,6 +269,7 @@ impl Core {
             Command::Expire { expire_ms, .. } => u64::try_from(*expire_ms).ok()?,
             Command::Set { expiry, .. } => expiry.milliseconds()?,
             Command::Swap(swap) => swap.expiry.milliseconds()?,
+            Command::Restore(restore) => restore.expiry.milliseconds()?,
             _ => return None,
         };
         let asked = job.deadline.checked_sub(self.config.command_timeout)?;

@@ -13,6 +13,7 @@ use connect_redis_native::{
     core::{Action, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
+    marker::{By, Destroy, Restore, marker_of},
 };
 
 use super::{
@@ -26,6 +27,8 @@ pub enum Topology {
     Sentinels,
     Cluster,
 }
+
+const PREFIX: &[u8] = b"s:";
 
 /// Where sends of commands without a key are counted.
 const NO_KEY: usize = usize::MAX;
@@ -624,6 +627,13 @@ impl World {
         {
             slots.moved.insert(key.clone());
         }
+        // A marker that is not there when its session goes was refused.
+        if words[0] == b"DEL"
+            && let Some(number) = key.as_deref().and_then(key_number)
+            && !self.data.has(&marker_of(PREFIX, &words[1]), self.now)
+        {
+            self.model.unmarked.push((number, self.now));
+        }
         self.data.run(server, words, self.now)
     }
 
@@ -709,7 +719,21 @@ impl World {
                 let asked = Asked::Touch(self.now + Duration::from_millis(expire_ms as u64));
                 (asked, Work::Command(Command::Expire { key, expire_ms }))
             }
-            94..98 => (Asked::Delete, Work::Command(Command::Del { key })),
+            94..96 => (Asked::Delete, Work::Command(Destroy::session(PREFIX, key))),
+            96..98 => {
+                let restore = Restore {
+                    markers: vec![marker_of(PREFIX, &key), marker_of(PREFIX, PREFIX)],
+                    key,
+                    value: value_of(number, id),
+                    expiry,
+                    known_left: -1,
+                    adds: false,
+                    by: By::Hash,
+                    repeated: false,
+                };
+                let command = Command::Restore(Box::new(restore));
+                (Asked::Restore, Work::Command(command))
+            }
             98 => (Asked::Other, Work::Command(Command::Ping)),
             _ => {
                 within = self.timeout * 40;

@@ -22,7 +22,7 @@ export const all: RedisStoreOptions[] = [
   { url, credentials: async () => ({ username: undefined, password: "secret" }) },
   { url, prefix: null, ttl: null, disableTTL: null, disableTouch: null, serializer: null, scanCount: null },
   { url, connectTimeoutMs: null, commandTimeoutMs: null, maxPending: null, maxPendingBytes: undefined },
-  { url, maxSessionBytes: 5, resurrect: true, onConflict: "merge", touchAfter: 60, freshExpires: true },
+  { url, maxSessionBytes: 5, onDestroyed: "save", tagSessions: true, onConflict: "merge", touchAfter: 60, freshExpires: true },
   { url, onConflict: (base, mine, theirs) => ({ ...base, ...theirs, ...mine }), maxLifetime: 3600 },
   { url, onConflict: async (_base, mine: SessionData) => mine, emitConnectionEvents: true, serializer },
   { url, ttl: (session) => (session.cookie.expires ? 60 : 3600) },
