@@ -6,6 +6,7 @@ const { load: loadBinding } = require("./load.js")
 const { COMMAND, OPERATION } = require("./operations.js")
 const { Outbox } = require("./outbox.js")
 const { ask } = require("./request.js")
+const { giveRoots } = require("./native/roots.js")
 const { Counts } = require("./stats.js")
 
 /** The numbers that src/binding/delivery.rs gives to answers. */
@@ -115,6 +116,7 @@ class Batch {
     const batch = new WeakRef(this)
     const wake = () => batch.deref()?.wake()
     const ask = credentials && ((number) => batch.deref()?.#answer(number, credentials))
+    giveRoots(binding, settings)
     try {
       this.#store = new binding.RedisStore(
         { cluster: false, ...settings, ...this.#limits, watched: IS_NODE },

@@ -14,7 +14,7 @@ use std::{
 
 use connect_redis_native::{
     command::{Command, Expiry, Reply, Swap},
-    config::{Config, Credentials, Endpoint, Servers},
+    config::{Addresses, Config, Credentials, Endpoint, Servers},
     engine::{Circuit, Completion, Engine, Notice, Reading, Request, Sink, Watch, Work},
     error::{Error, ErrorCode},
     guard::Conflict,
@@ -104,6 +104,8 @@ impl Store {
                 port,
             }),
             tls: None,
+            addresses: Addresses::default(),
+            bare_login: false,
             credentials: Credentials::default(),
             credentials_source: None,
             database: 0,

@@ -5,6 +5,7 @@ mod credentials;
 mod delivery;
 mod options;
 mod panics;
+pub mod roots;
 pub mod submission;
 #[cfg(unix)]
 mod watcher;

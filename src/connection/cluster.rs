@@ -166,7 +166,10 @@ pub fn redirection(reply: &Value, asked: Option<&Endpoint>) -> Option<Redirectio
         let (host, port) = error.details()?.rsplit_once(' ')?.1.rsplit_once(':')?;
         let own = asked.map_or(LOCAL, host_of);
         Some(Endpoint::Tcp {
-            host: if host.is_empty() { own } else { host }.to_owned(),
+            host: match host {
+                "" | "?" => own.to_owned(),
+                host => host.to_owned(),
+            },
             port: port.parse().ok()?,
         })
     };
