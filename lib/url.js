@@ -5,6 +5,8 @@ const { readTls } = require("./tls.js")
 
 const DEFAULT_PORT = 6379
 const SHAPE = "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database"
+/** Whether a protocol is TLS. */
+const PROTOCOLS = { redis: false, rediss: true, valkey: false, valkeys: true }
 
 /** The connection settings that a Redis URL means. No part of it is in a message: it may hold a password. */
 function readUrl(url) {
@@ -33,10 +35,11 @@ function readUrl(url) {
       database: database(parsed.searchParams.get("db") ?? ""),
     }
   }
-  if (protocol !== "redis" && protocol !== "rediss") {
+  if (!Object.hasOwn(PROTOCOLS, protocol)) {
     throw optionError(`Option "url" must begin as in ${SHAPE}, got ${shown(`${protocol}:`)}.`)
   }
-  allowParameters(parsed, [])
+  allowParameters(parsed, ["family"])
+  const path = parsed.pathname.replace(/^\/|\/$/g, "")
   return {
     nodes: [
       {
@@ -45,8 +48,9 @@ function readUrl(url) {
       },
     ],
     ...credentials,
-    database: database(parsed.pathname.slice(1)),
-    tls: protocol === "rediss" ? readTls({}) : undefined,
+    database: database(path),
+    family: family(parsed.searchParams.get("family")),
+    tls: PROTOCOLS[protocol] ? readTls({}) : undefined,
   }
 }
 
@@ -65,6 +69,12 @@ function database(text) {
     throw optionError(`Option "url" must end in a database number, got something else.`)
   }
   return number
+}
+
+function family(text) {
+  if (text === null || text === "" || text === "0") return undefined
+  if (text !== "4" && text !== "6") throw optionError('Option "url" must have the family 4, 6 or 0, got another one.')
+  return Number(text)
 }
 
 function allowParameters(parsed, allowed) {
