@@ -13,5 +13,6 @@ export {
   type SentinelOptions,
   type Serializer,
   type Stats,
+  type StoreStatus,
   type TlsOptions,
 } from "./index.js"

@@ -67,8 +67,9 @@ declare namespace connectRedis {
   }
 
   /**
-   * One of `client`, `url`, `nodes` and `sentinel` says where Redis is. A wrong or unknown option
-   * throws a TypeError with code `ERR_REDIS_STORE_OPTIONS` that names it.
+   * One of `client`, `url`, `nodes` and `sentinel` says where Redis is. A value that cannot mean
+   * anything throws a TypeError with code `ERR_REDIS_STORE_OPTIONS` that names the option; an unknown
+   * option is ignored, with one process warning.
    */
   export interface RedisStoreOptions {
     /**
@@ -138,7 +139,7 @@ declare namespace connectRedis {
     maxPendingBytes?: number
     /**
      * What one serialized session may amount to, in bytes. A larger one fails with
-     * `ERR_REDIS_STORE_OPTIONS`, and the one stored before is untouched. @default 8388608
+     * `ERR_REDIS_STORE_ENCODE`, and the one stored before is untouched. @default 8388608
      */
     maxSessionBytes?: number
     /**
@@ -182,8 +183,8 @@ declare namespace connectRedis {
 
   /**
    * A session store for express-session, in Redis. Every method takes a callback or, without one,
-   * returns a promise; with a callback it returns undefined. A session id is a string of at most
-   * 4096 bytes.
+   * returns a promise; with a callback it returns undefined. A session id is at most 4096 bytes;
+   * a number is taken as its text.
    */
   export class RedisStore extends Store {
     constructor(options: RedisStoreOptions)
@@ -201,13 +202,13 @@ declare namespace connectRedis {
     /** Whether this store has a native connection of its own; false if it uses the client's commands. */
     readonly native: boolean
     /**
-     * Of the circuit breaker. "closed": requests are sent or, while a connection is missing for less
-     * than `commandTimeoutMs`, wait for it. "open": Redis has not answered for so long that requests
-     * are refused at once. "half-open": the same, and a new connection is being tried. "end": the
-     * store was closed. Of a cluster, the worst of its masters counts; requests on the others are
-     * served. A store that delegates is "closed" until its end.
+     * "connecting": no connection yet, or one was lost for less than `commandTimeoutMs`; requests wait
+     * for it. "ready": connected. "down": Redis has not answered for so long that requests are refused
+     * at once, while the store goes on trying. "closed": by `close()`. Of a cluster, the worst of its
+     * masters counts; requests on the others are served. A store that delegates is "ready" until it is
+     * closed. What a connection that was not used lately is worth, `ping()` tells.
      */
-    readonly state: "closed" | "open" | "half-open" | "end"
+    readonly status: StoreStatus
 
     /** Every server that holds sessions is connected. */
     on(event: "ready", listener: () => void): this
@@ -288,7 +289,12 @@ declare namespace connectRedis {
      */
     close(callback: (error?: any) => void): void
     close(): Promise<null>
+    /** `close()`, for `await using`. */
+    [Symbol.asyncDispose](): Promise<void>
   }
+
+  /** What a store knows of its connection. */
+  export type StoreStatus = "connecting" | "ready" | "down" | "closed"
 
   /** What `stats()` returns: numbers in an object of its own, which JSON can hold. */
   export interface Stats {
@@ -304,8 +310,10 @@ declare namespace connectRedis {
      * milliseconds, the last one of `counts` more than any of them. `sumMs` is all of it together.
      */
     latency: { boundsMs: number[]; counts: number[]; sumMs: number }
-    /** Requests that wait for their answer now. */
+    /** Requests of this store that wait for their answer now. */
     pending: number
+    /** How many stores over one client share the connection whose numbers these are; `pending` is each one's own. */
+    sharedBy: number
     /** Batches that were handed to the native half. 0 of a store that delegates, as all that follow. */
     batches: number
     /** Connections that took the place of one before. */
@@ -335,10 +343,10 @@ declare namespace connectRedis {
 
   /** A message of the channel "connect-redis-native:connection". */
   export interface ConnectionMessage {
-    /** An event of the store; or "circuit": its `state` has changed. */
-    event: "ready" | "reconnecting" | "end" | "error" | "circuit"
+    /** An event of the store; or "status": Redis went down or came back. */
+    event: "ready" | "reconnecting" | "end" | "error" | "status"
     /** The store's, by now. */
-    state: "closed" | "open" | "half-open" | "end"
+    status: StoreStatus
     /** With "error". */
     error?: RedisStoreError
   }
@@ -381,6 +389,8 @@ declare namespace connectRedis {
     | "ERR_REDIS_STORE_DECODE"
     /** Another request has written the session since it was loaded. */
     | "ERR_REDIS_STORE_CONFLICT"
+    /** The session cannot be serialized, or is larger than `maxSessionBytes`. */
+    | "ERR_REDIS_STORE_ENCODE"
 }
 
 export = connectRedis

@@ -133,7 +133,7 @@ test("disableTTL never deletes", async () => {
   assert.equal((await store.get("sid")).n, 1)
 })
 
-test("all() leaves a corrupt value out, with a warning that hides its id, and gives the others", async () => {
+test("all() leaves corrupt values out, with one warning that hides their ids, and gives the others", async () => {
   const store = open()
   const warnings = []
   const listen = (warning) => warnings.push(warning)
@@ -144,13 +144,13 @@ test("all() leaves a corrupt value out, with a warning that hides its id, and gi
   for (const [sid, value] of Object.entries(corrupt)) await server.client.set(store.prefix + sid, value)
   const all = await store.all()
   assert.deepEqual(all.map(({ id }) => id).toSorted(), ["good", "its own"])
-  await until("four warnings", () => warnings.length === 4)
+  await until("the warning", () => warnings.length > 0)
   process.off("warning", listen)
-  for (const warning of warnings) {
-    assert.equal(warning.code, "CONNECT_REDIS_NATIVE_CORRUPT_SESSION")
-    assert.match(warning.message, /session [0-9a-f]{8} \(hash of its id\)/)
-    assert.doesNotMatch(warning.message, /corrupt-|secret/)
-  }
+  assert.equal(warnings.length, 1)
+  const [warning] = warnings
+  assert.equal(warning.code, "CONNECT_REDIS_NATIVE_CORRUPT_SESSION")
+  assert.match(warning.message, /skips 4 sessions, .*session [0-9a-f]{8} \(hash of its id\)/)
+  assert.doesNotMatch(warning.message, /corrupt-|secret/)
   assert.equal(await store.length(), 6)
 })
 

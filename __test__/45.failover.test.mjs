@@ -122,10 +122,10 @@ describe("a cluster under load", () => {
     await cluster.command(from.port, "CLUSTER", "SETSLOT", slot, "MIGRATING", toId)
     for (const { port } of [to, from]) await cluster.command(port, "CLUSTER", "SETSLOT", slot, "NODE", toId)
     assert.equal(await own.get(sid), null)
-    await until("the circuit to open", () => own.state !== "closed")
+    await until("the circuit to open", () => own.status === "down")
     assert.equal(await own.get(sid), null)
     await demand("")
-    await until("the circuit to close", () => own.state === "closed")
+    await until("the circuit to close", () => own.status === "ready")
     assert.deepEqual(said, ["connect", "disconnect", "connect"])
     await own.close()
   })
@@ -168,7 +168,7 @@ describe("a cluster of which nothing is asked", () => {
 
   test("opens its circuit if it is not there", async () => {
     const store = new RedisStore({ nodes: [{ port: await freePort() }], commandTimeoutMs: 300 })
-    await until("the circuit to open", () => store.state !== "closed")
+    await until("the circuit to open", () => store.status === "down")
     await assert.rejects(store.length(), { code: "ERR_REDIS_STORE_CONNECT" })
     await store.close()
   })

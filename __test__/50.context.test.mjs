@@ -60,7 +60,7 @@ test("every callback runs in its caller's AsyncLocalStorage context", async () =
   await Promise.all(stores.map((store) => store.close()))
 })
 
-test("a callback that throws is called once, surfaces as an uncaught exception, and harms no other", async () => {
+test("a callback that throws twice, or that throws at an error, is uncaught and harms no other", async () => {
   const { exitCode, printed } = await opening(`
     const store = open()
     const cookie = { originalMaxAge: null }
@@ -75,19 +75,17 @@ test("a callback that throws is called once, surfaces as an uncaught exception, 
     store.get("sid", thrower("get"))
     store.set("sid", { cookie }, thrower("set"))
     store.touch("sid", { cookie }, thrower("touch"))
-    store.get(5, thrower("invalid"))
+    store.get({}, thrower("invalid"))
     store.length(thrower("length"))
     store.all(thrower("all"))
     const others = await Promise.all([store.get("sid"), store.get("sid"), store.length()])
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    while (uncaught.length < 6) await new Promise((resolve) => setTimeout(resolve, 5))
     console.log(JSON.stringify({ calls, uncaught: uncaught.sort(), others: others.length }))
   `)
   assert.equal(exitCode, 0)
-  const names = ["all", "get", "invalid", "length", "set", "touch"]
   const { calls, uncaught, others } = JSON.parse(printed)
-  assert.deepEqual(calls, Object.fromEntries(Object.keys(calls).map((name) => [name, 1])))
-  assert.deepEqual(Object.keys(calls).toSorted(), names)
-  assert.deepEqual(uncaught, names)
+  assert.deepEqual(calls, { all: 2, get: 2, invalid: 1, length: 2, set: 2, touch: 2 })
+  assert.deepEqual(uncaught, ["all", "get", "invalid", "length", "set", "touch"])
   assert.equal(others, 3)
 })
 

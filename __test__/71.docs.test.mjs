@@ -17,8 +17,8 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 const given = pathToFileURL(join(root, "__test__", "support", "given.mjs")).href
 const ts = require("typescript-5")
-const { OPTIONS } = require("../lib/options.js")
-const { errorCodes } = require("../lib/load.js").load()
+const { OPTIONS } = require("../lib/options/options.js")
+const { errorCodes } = require("../lib/native/protocol.js").loadProtocol()
 
 const FILES = [
   ...["README.md", "bench/README.md"],
@@ -291,9 +291,9 @@ test("an app that stops as deployment.md says ends by itself", async () => {
   try {
     const file = join(folder, "block.mjs")
     const ready = 'await store.length()\nprocess.kill(process.pid, "SIGTERM")\n'
-    writeFileSync(file, `${await placed(code)}\n${ready}process.on("exit", () => console.log(store.state))\n`)
+    writeFileSync(file, `${await placed(code)}\n${ready}process.on("exit", () => console.log(store.status))\n`)
     const { exitCode, printed, errors } = await run(["--import", given, file], folder)
-    assert.deepEqual([exitCode, printed], [0, "end\n"], errors)
+    assert.deepEqual([exitCode, printed], [0, "closed\n"], errors)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -319,10 +319,11 @@ describe("docs say all there is", () => {
   })
 
   test("errors.md has exactly the codes, and every code of a warning", () => {
-    assert.deepEqual(headings("errors.md").slice(0, errorCodes().length), errorCodes())
-    const sources = readdirSync(join(root, "lib")).map((name) => readFileSync(join(root, "lib", name), "utf8"))
+    assert.deepEqual(headings("errors.md").slice(0, errorCodes.length), errorCodes)
+    const names = readdirSync(join(root, "lib"), { recursive: true }).filter((name) => name.endsWith(".js"))
+    const sources = names.map((name) => readFileSync(join(root, "lib", name), "utf8"))
     const warnings = new Set(sources.join("").match(/CONNECT_REDIS_NATIVE_\w+/g))
-    assert.deepEqual(headings("errors.md").slice(errorCodes().length).toSorted(), [...warnings].toSorted())
+    assert.deepEqual(headings("errors.md").slice(errorCodes.length).toSorted(), [...warnings].toSorted())
   })
 
   test("every link leads to a file and a heading that exist", () => {

@@ -110,7 +110,9 @@ const node = (folder, name) => serves(folder, process.execPath, name)
 describe("the tarballs", () => {
   test("hold what is needed, and nothing else", () => {
     const sources = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".rs"))
-    const library = readdirSync(join(root, "lib")).map((name) => `lib/${name}`)
+    const library = readdirSync(join(root, "lib"), { recursive: true })
+      .filter((name) => name.endsWith(".js"))
+      .map((name) => `lib/${name}`)
     const under = (folder) =>
       readdirSync(join(root, folder), { recursive: true })
         .filter((name) => statSync(join(root, folder, name)).isFile())

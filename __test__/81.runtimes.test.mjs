@@ -16,7 +16,7 @@ import { registryOfThisMachine } from "./support/registry.mjs"
 import { freePort, ownServer } from "./support/servers.mjs"
 
 const require = createRequire(import.meta.url)
-const { target } = require("../lib/load.js").system()
+const { target } = require("../lib/native/load.js").system()
 const TEST = "__test__/support/runtime.mjs"
 const node = (version) => ({
   name: `Node ${version}`,

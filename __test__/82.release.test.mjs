@@ -15,7 +15,7 @@ import { output } from "../testing/run.mjs"
 
 const require = createRequire(import.meta.url)
 const manifest = require("../package.json")
-const { system } = require("../lib/load.js")
+const { system } = require("../lib/native/load.js")
 const here = system()
 const NAME = manifest.name
 
@@ -24,7 +24,7 @@ const contents = (tarball) => listed(tarball).map((name) => name.replace("packag
 const readPacked = (tarball, file) => output("tar", ["xzOf", tarball, `package/${file}`])
 
 test("the loader knows the package of every target, and so does the release workflow", () => {
-  const loader = readFileSync(join(root, "lib/load.js"), "utf8")
+  const loader = readFileSync(join(root, "lib/native/load.js"), "utf8")
   const workflow = readFileSync(join(root, ".github/workflows/release.yml"), "utf8")
   for (const name of targets(manifest)) {
     assert.ok(loader.includes(`require("connect-redis-native-${name}")`), name)

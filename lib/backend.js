@@ -1,10 +1,12 @@
 "use strict"
 
-const { recognise } = require("./adopt.js")
-const { Batch } = require("./batch.js")
-const { Delegate } = require("./delegate.js")
+const { recognise } = require("./clients/adopt.js")
+const { SafetyNet } = require("./clients/safety-net.js")
+const { Delegate } = require("./clients/delegate.js")
+const { hasPttl } = require("./clients/dialects.js")
 const { optionError } = require("./errors.js")
-const { readSettings } = require("./settings.js")
+const { NativeBackend } = require("./native/backend.js")
+const { readSettings } = require("./options/settings.js")
 
 let warned = false
 
@@ -16,26 +18,30 @@ function openBackend(options, listener) {
   limits.swaps = needsSwaps(options) !== undefined
   if (client === undefined) {
     const settings = readSettings(options)
-    return new Batch(() => settings, limits, listener)
+    return new NativeBackend(undefined, () => settings, limits, listener)
   }
-  const { settings, dialect } = recognise(client)
-  if (settings === undefined) return delegate(options, dialect, limits, listener)
+  const { settings, dialect, why } = recognise(client)
+  if (settings === undefined) return delegate(options, dialect, limits, listener, why)
+  const openNative = (listens) => new NativeBackend(client, settings, limits, listens)
+  const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
+  // The client's commands cannot do what these options ask for.
+  const isAlone = limits.swaps || (options.freshExpires && !hasPttl(client))
   try {
-    return new Batch(settings, limits, listener)
+    return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {
-    const fallback = delegate(options, dialect, limits, listener, error)
+    const fallback = delegate(options, dialect, limits, listener, error.message)
     warnOfFallback(error)
     return fallback
   }
 }
 
-function delegate(options, dialect, limits, listener, cause) {
+function delegate(options, dialect, limits, listener, why) {
   const name = needsSwaps(options)
   if (name !== undefined) {
-    const why = cause?.message ?? "The settings of this client cannot be read, and so its own commands are used."
-    throw optionError(`Option "${name}" needs a native connection. ${why} Pass {url}, or leave the option out.`)
+    const reason = why ?? "The settings of this client cannot be read, and so its own commands are used."
+    throw optionError(`Option "${name}" needs a native connection. ${reason} Pass {url}, or leave the option out.`)
   }
-  if (options.freshExpires && !Delegate.hasPttl(options.client)) {
+  if (options.freshExpires && !hasPttl(options.client)) {
     throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
   }
   return new Delegate(options.client, dialect, limits, listener)

@@ -2,7 +2,7 @@
 
 const { EventEmitter } = require("node:events")
 
-const { RedisStoreError, optionError, shown } = require("./errors.js")
+const { RedisStoreError, kindOf, optionError } = require("./errors.js")
 const { createRedisStore } = require("./redis-store.js")
 
 const legacyStores = new WeakMap()
@@ -35,7 +35,7 @@ function connectRedis(expressSession) {
   const Store = expressSession?.Store
   if (typeof Store !== "function") {
     throw optionError(
-      `connect-redis-native was called as a function with ${shown(expressSession)}; write new RedisStore({client}), or pass express-session as connect-redis 3 to 6 did.`,
+      `connect-redis-native was called as a function with ${kindOf(expressSession)}; write new RedisStore({client}), or pass express-session as connect-redis 3 to 6 did.`,
     )
   }
   if (!legacyStores.has(Store)) {

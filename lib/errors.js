@@ -25,15 +25,48 @@ function argumentError(message, cause) {
   return new RedisStoreError("ERR_REDIS_STORE_OPTIONS", message, cause)
 }
 
-/** A wrong value as a message may show it. */
+/** A session that cannot be written. */
+function encodeError(message, cause) {
+  return new RedisStoreError("ERR_REDIS_STORE_ENCODE", message, cause)
+}
+
+/** The option or argument `what` threw, or gave, something. Of no value: it may be anything. */
+function thrownError(what, thrown) {
+  // An error that is falsy would be taken for none.
+  return thrown || argumentError(`${what} threw ${String(thrown)}; throw an Error.`)
+}
+
+function closedError() {
+  return new RedisStoreError("ERR_REDIS_STORE_CLOSED", "The store is closed; make a new RedisStore to go on.")
+}
+
+function timeoutError(what, ms) {
+  return new RedisStoreError("ERR_REDIS_STORE_TIMEOUT", `${what} within ${ms} ms (option "commandTimeoutMs").`)
+}
+
+function callbackError(got) {
+  return optionError(`The callback must be a function, got ${kindOf(got)}.`)
+}
+
+/** A wrong value that can hold no secret, as a message may show it. */
 function shown(value) {
-  if (typeof value === "string") {
-    return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)
-  }
-  if (typeof value === "function") return "a function"
+  if (typeof value !== "string" || /:\/\/|@/.test(value)) return kindOf(value)
+  return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)
+}
+
+/** What a wrong value is, without the value of a text. */
+function kindOf(value) {
   if (Array.isArray(value)) return "an array"
-  if (typeof value === "object" && value !== null) return "an object"
-  return String(value)
+  switch (typeof value) {
+    case "string":
+    case "function":
+    case "symbol":
+      return `a ${typeof value}`
+    case "object":
+      return value === null ? "null" : "an object"
+    default:
+      return String(value)
+  }
 }
 
 /** A session id as a message may show it: enough to find it again, useless to steal it. */
@@ -46,8 +79,21 @@ function decodeError(sid, error) {
   return new RedisStoreError(
     "ERR_REDIS_STORE_DECODE",
     `The stored value of session ${sidHash(sid)} (hash of its id) is not a session that the serializer can parse; destroy it, or set the serializer that wrote it.`,
-    error instanceof SyntaxError ? undefined : error,
+    error?.name === "SyntaxError" ? undefined : error,
   )
 }
 
-module.exports = { RedisStoreError, argumentError, decodeError, optionError, shown, sidHash }
+module.exports = {
+  RedisStoreError,
+  argumentError,
+  callbackError,
+  closedError,
+  decodeError,
+  encodeError,
+  kindOf,
+  optionError,
+  shown,
+  sidHash,
+  thrownError,
+  timeoutError,
+}

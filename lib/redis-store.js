@@ -1,37 +1,37 @@
 "use strict"
 
-const { setImmediate: nextTurn } = require("node:timers/promises")
-
 const { connect, openBackend } = require("./backend.js")
-const { announce } = require("./diagnostics.js")
-const { argumentError, decodeError, optionError, shown } = require("./errors.js")
-const { Guard } = require("./guard.js")
-const { OPERATION } = require("./operations.js")
-const { readOptions } = require("./options.js")
-const { Request, ask, promised } = require("./request.js")
-const { FOR_EVER, ttlMs } = require("./ttl.js")
+const { bridge, bridgeAsync } = require("./callbacks.js")
+const { all, clear, ids, length } = require("./listing.js")
+const { connectionListener } = require("./observe/events.js")
+const { readOptions } = require("./options/options.js")
+const { FOR_EVER, ttlMs } = require("./options/ttl.js")
+const { Guard } = require("./races/guard.js")
+const { Request, step } = require("./request.js")
+const { keyOf, parse, refreshed, serialize } = require("./sessions.js")
+const { nextTick, now, setImmediate } = require("./timers.js")
 
-const MAX_SID_BYTES = 4096
-const MGET_KEYS = 500
+/** What is behind a store: a symbol and no private member, so that a Proxy around a store works. */
+const INSIDE = Symbol("inside")
 
-const BACKEND = Symbol("backend")
-const GUARD = Symbol("guard")
-const FRESH_EXPIRES = Symbol("freshExpires")
-const MAX_SESSION_BYTES = Symbol("maxSessionBytes")
+/** What callbacks get: nothing but null, as from connect-redis 7 on. */
+const RESULTS = { miss: null, written: () => null, touched: () => null, cleared: () => null }
+
+/** What connect-redis 3 to 6 gave. */
+const LEGACY_RESULTS = {
+  miss: undefined,
+  written: (reply) => (reply === true ? "OK" : reply),
+  touched: (count) => (count > 0 ? "OK" : "EXPIRED"),
+  cleared: (count) => count,
+}
 
 /**
  * Makes the class RedisStore over the Store of one express-session. `legacy` gives callbacks what
  * connect-redis 3 to 6 gave them: 'OK', numbers of keys, undefined for a miss.
  */
 function createRedisStore(Store, { legacy }) {
-  // Without a callback those majors told nobody of an error: a promise that nobody awaits must not
-  // end the process.
-  const quiet = (promise) => {
-    if (legacy) promise?.catch(() => {})
-    return promise
-  }
-  const oneCommand = (callback, start) => quiet(either(callback, start))
-  const manyCommands = (callback, start) => quiet(eventually(callback, start))
+  const results = legacy ? LEGACY_RESULTS : RESULTS
+  const untouched = legacy ? undefined : null
 
   class RedisStore extends Store {
     constructor(options) {
@@ -45,325 +45,207 @@ function createRedisStore(Store, { legacy }) {
       this.disableTTL = read.disableTTL
       this.disableTouch = read.disableTouch
       const backend = openBackend(read, connectionListener(this, read.emitConnectionEvents))
-      Object.defineProperty(this, BACKEND, { value: backend })
-      Object.defineProperty(this, GUARD, { value: new Guard(this, backend, read) })
-      Object.defineProperty(this, FRESH_EXPIRES, { value: read.freshExpires })
-      Object.defineProperty(this, MAX_SESSION_BYTES, { value: read.maxSessionBytes })
+      const written = (request, reply) => request.finish(null, results.written(reply))
+      const guard = new Guard(this, backend, read, (session, sid) => prepared(this, sid, session), written)
+      const { freshExpires, maxSessionBytes, commandTimeoutMs } = read
+      // To be written, so that a Proxy may show another value.
+      Object.defineProperty(this, INSIDE, {
+        value: { backend, guard, freshExpires, maxSessionBytes, commandTimeoutMs },
+        configurable: true,
+        writable: true,
+      })
       // Not at once: a client may still be told its database or its credentials in this turn.
       setImmediate(connect, backend)
     }
 
     get native() {
-      return this[BACKEND].native
+      return this[INSIDE].backend.native
     }
 
-    get state() {
-      return this[BACKEND].state
+    get status() {
+      return this[INSIDE].backend.status
     }
 
     get(sid, callback) {
-      return oneCommand(callback, (done) => {
-        const request = new Request(done, decodeSession, this, sid)
-        const key = keyOf(this, sid, request)
-        if (key === undefined) return
-        if (this[FRESH_EXPIRES]) getFresh(this[BACKEND], key, request)
-        else this[BACKEND].send(OPERATION.get, key, "", 0, request)
+      return bridge(callback, legacy, (done) => {
+        const request = begin(this, sid, receiveSession, done)
+        if (request === undefined) return
+        const { backend, freshExpires } = this[INSIDE]
+        // A parse that is async has the rest of the time.
+        if (this.serializer !== JSON) request.startedAt = now()
+        if (freshExpires) getFresh(backend, request)
+        else backend.send("get", request.key, "", 0, request)
       })
     }
 
     createSession(req, data) {
       const session = super.createSession(req, data)
-      this[GUARD].loaded(session, req.sessionID, data)
+      this[INSIDE].guard.loaded(session, this.prefix + req.sessionID, data)
       return session
     }
 
     set(sid, session, callback) {
-      return oneCommand(callback, (done) => {
-        const request = new Request(done, this.#done, this, sid)
-        const key = keyOf(this, sid, request)
-        if (key === undefined) return
-        try {
-          const ttl = lifetimeMs(this, sid, session)
-          if (ttl !== FOR_EVER && ttl <= 0) this[BACKEND].send(OPERATION.del, key, "", 0, request)
-          else this[GUARD].save(request, key, session, serialize(this, session), ttl, this.#done)
-        } catch (error) {
-          fail(request, error)
-        }
+      return bridge(callback, legacy, (done) => {
+        const { backend, guard } = this[INSIDE]
+        attempt(this, sid, done, (key, make) => {
+          const ttl = lifetimeMs(this, key, session)
+          if (ttl !== FOR_EVER && ttl <= 0) return backend.send("del", key, "", 0, make(receiveWritten))
+          guard.save(make, key, session, serialize(this, session, this[INSIDE].maxSessionBytes), ttl)
+        })
       })
     }
 
-    [Guard.SERIALIZE](session, sid) {
-      const ttl = lifetimeMs(this, sid, session)
-      return { text: serialize(this, session), ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
-    }
-
     touch(sid, session, callback) {
-      return oneCommand(callback, (done) => {
+      return bridge(callback, legacy, (done) => {
         if (this.disableTouch || this.disableTTL) {
-          return process.nextTick(done, null, legacy ? undefined : null)
+          return nextTick(finish, new Request(undefined, done), untouched)
         }
-        const request = new Request(done, decodeTouch, this, sid)
-        const key = keyOf(this, sid, request)
-        if (key === undefined) return
-        try {
+        attempt(this, sid, done, (key, make) => {
+          const { guard } = this[INSIDE]
           // Below 0 is not for ever here: a session that has expired is deleted.
           const ttl = Math.max(ttlMs(this, session), 0)
-          this[GUARD].touch(request, key, session, this[GUARD].bound(ttl, sid, session))
-        } catch (error) {
-          fail(request, error)
-        }
+          guard.touch(make, key, session, guard.bound(ttl, key, session), receiveTouched)
+        })
       })
     }
 
     destroy(sid, callback) {
-      return oneCommand(callback, (done) => {
-        const request = new Request(done, this.#done, this, sid)
-        const key = keyOf(this, sid, request)
-        if (key !== undefined) this[BACKEND].send(OPERATION.del, key, "", 0, request)
+      return bridge(callback, legacy, (done) => {
+        const request = begin(this, sid, receiveWritten, done)
+        if (request !== undefined) this[INSIDE].backend.send("del", request.key, "", 0, request)
       })
     }
 
     clear(callback) {
-      return manyCommands(callback, async () => {
-        const count = await about(this, OPERATION.clear)
-        return legacy ? count : null
-      })
+      return bridgeAsync(callback, legacy, async () => results.cleared(await clear(this, this[INSIDE])))
     }
 
     length(callback) {
-      return manyCommands(callback, () => about(this, OPERATION.length))
+      return bridgeAsync(callback, legacy, () => length(this, this[INSIDE]))
     }
 
     ids(callback) {
-      return manyCommands(callback, () => idsOf(this))
+      return bridgeAsync(callback, legacy, () => ids(this, this[INSIDE]))
     }
 
     all(callback) {
-      return manyCommands(callback, () => allOf(this))
+      return bridgeAsync(callback, legacy, () => all(this, this[INSIDE]))
     }
 
     ping(callback) {
-      return oneCommand(callback, (done) => {
-        const pong = (request) => request.callback(null, "PONG")
-        this[BACKEND].send(OPERATION.ping, "", "", 0, new Request(done, pong))
+      return bridge(callback, legacy, (done) => {
+        this[INSIDE].backend.send("ping", "", "", 0, new Request(receivePong, done))
       })
     }
 
     stats() {
-      return this[BACKEND].stats()
+      return this[INSIDE].backend.stats()
     }
 
     close(callback) {
-      return manyCommands(callback, async () => {
-        await this[BACKEND].close()
+      return bridgeAsync(callback, legacy, async () => {
+        await this[INSIDE].backend.close()
         return null
       })
     }
 
-    #done(request, reply) {
-      request.callback(null, legacy ? (reply === true ? "OK" : reply) : null)
+    async [Symbol.asyncDispose]() {
+      await this.close()
     }
   }
 
-  function decodeSession(request, reply) {
-    if (reply === null || reply === "") return request.callback(null, legacy ? undefined : null)
-    parse(request.store, request.sid, reply, request.callback)
+  function receiveSession(request, error, reply) {
+    if (error !== null) return request.finish(error, null)
+    if (reply === null || reply === "") return request.finish(null, results.miss)
+    const { guard, commandTimeoutMs } = request.store[INSIDE]
+    parse(request, reply, guard, commandTimeoutMs, (failure, session) => request.finish(failure, session))
   }
 
-  function decodeTouch(request, reply) {
-    request.callback(null, legacy ? (reply > 0 ? "OK" : "EXPIRED") : null)
+  /** GET and PTTL in one batch: a session that was only touched says in its cookie when it expires. */
+  function getFresh(backend, request) {
+    let waiting = 2
+    let text
+    let livesMs
+    const answered = (error) => {
+      if (waiting <= 0) return
+      waiting = error === null ? waiting - 1 : 0
+      if (error !== null) return request.finish(error, null)
+      if (waiting > 0) return
+      if (text === null || text === "") return request.finish(null, results.miss)
+      const { guard, commandTimeoutMs } = request.store[INSIDE]
+      parse(request, text, guard, commandTimeoutMs, (failure, session) => {
+        const [problem, fresh] = failure === null ? refreshed(request.sid, session, livesMs) : [failure, null]
+        request.finish(problem, fresh)
+      })
+    }
+    backend.send(
+      "get",
+      request.key,
+      "",
+      0,
+      step((error, reply) => answered(error, (text = reply))),
+    )
+    backend.send(
+      "pttl",
+      request.key,
+      "",
+      0,
+      step((error, reply) => answered(error, (livesMs = reply))),
+    )
+  }
+
+  function receiveWritten(request, error, reply) {
+    request.finish(error, error === null ? results.written(reply) : null)
+  }
+
+  function receiveTouched(request, error, count) {
+    request.finish(error, error === null ? results.touched(count) : null)
+  }
+
+  function receivePong(request, error) {
+    request.finish(error, error === null ? "PONG" : null)
+  }
+
+  /** A request about one session; undefined, and failed, if the id cannot be one. */
+  function begin(store, sid, receive, done) {
+    let key
+    try {
+      key = keyOf(store, sid)
+    } catch (error) {
+      new Request(undefined, done).fail(error)
+      return undefined
+    }
+    return new Request(receive, done, store, sid, key)
+  }
+
+  /** Calls `work(key, make)`; what that throws, in code of the application or ours, is the error of the call. */
+  function attempt(store, sid, done, work) {
+    try {
+      const key = keyOf(store, sid)
+      work(key, (receive) => new Request(receive, done, store, sid, key))
+    } catch (error) {
+      new Request(undefined, done).fail(error)
+    }
+  }
+
+  /** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */
+  function lifetimeMs(store, key, session) {
+    const ttl = store.disableTTL ? FOR_EVER : Math.max(ttlMs(store, session), 0)
+    return store[INSIDE].guard.bound(ttl, key, session)
+  }
+
+  /** The text of what a function has decided, and how long it lives. */
+  function prepared(store, sid, session) {
+    const ttl = lifetimeMs(store, keyOf(store, sid), session)
+    const text = serialize(store, session, store[INSIDE].maxSessionBytes)
+    return { text, ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
   }
 
   return RedisStore
 }
 
-/** Turns what happens to the connection into events of the store. */
-function connectionListener(store, emitConnectionEvents) {
-  let told
-  const tell = (event) => {
-    if (!emitConnectionEvents || event === told) return
-    told = event
-    store.emit(event)
-  }
-  return (event, error) => {
-    announce(event === "state" ? "circuit" : event, store.state, error)
-    if (event === "error") {
-      // An 'error' that nobody listens to ends the process.
-      if (store.listenerCount("error") > 0) store.emit("error", error)
-    } else if (event === "state") {
-      if (store.state !== "closed") tell("disconnect")
-      else if (told === "disconnect") tell("connect")
-    } else {
-      store.emit(event)
-      if (event === "ready") tell("connect")
-    }
-  }
-}
-
-/** Calls `start` with the callback or, if there is none, with that of the promise it returns. */
-function either(callback, start) {
-  if (callback == null) return promised(start)
-  if (typeof callback !== "function") throw optionError(`The callback must be a function, got ${shown(callback)}.`)
-  start(callback)
-}
-
-/** The same for what takes many commands, and so begins as a promise. */
-function eventually(callback, start) {
-  const promise = start()
-  if (callback == null) return promise
-  if (typeof callback !== "function") throw optionError(`The callback must be a function, got ${shown(callback)}.`)
-  // By nextTick: what the callback throws is an uncaught exception, not a rejection.
-  promise.then(
-    (value) => process.nextTick(callback, null, value),
-    (error) => process.nextTick(callback, error, null),
-  )
-}
-
-function fail(request, error) {
-  process.nextTick(request.callback, error, null)
-}
-
-/** The key of `sid`; undefined if it cannot be one, which the request is told. */
-function keyOf(store, sid, request) {
-  if (typeof sid !== "string") {
-    fail(request, argumentError(`A session id must be a string, got ${sid === null ? "null" : `a ${typeof sid}`}.`))
-  } else if (sid.length * 3 > MAX_SID_BYTES && Buffer.byteLength(sid) > MAX_SID_BYTES) {
-    fail(
-      request,
-      argumentError(`A session id must be at most ${MAX_SID_BYTES} bytes, got ${Buffer.byteLength(sid)} bytes.`),
-    )
-  } else {
-    return store.prefix + sid
-  }
-}
-
-/** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */
-function lifetimeMs(store, sid, session) {
-  const ttl = store.disableTTL ? FOR_EVER : Math.max(ttlMs(store, session), 0)
-  return store[GUARD].bound(ttl, sid, session)
-}
-
-function serialize(store, session) {
-  let value
-  try {
-    value = store.serializer.stringify(session)
-  } catch (error) {
-    throw argumentError("The session could not be serialized; the one stored before is untouched.", error)
-  }
-  if (typeof value !== "string" || value === "") {
-    throw argumentError(
-      `The serializer must make a text of the session, got ${value === "" ? "an empty one" : `a ${typeof value}`}.`,
-    )
-  }
-  const max = store[MAX_SESSION_BYTES]
-  if (value.length * 3 > max && Buffer.byteLength(value) > max) {
-    throw argumentError(
-      `A serialized session must be at most ${max} bytes (option "maxSessionBytes"), got ${Buffer.byteLength(value)}; the one stored before is untouched.`,
-    )
-  }
-  return value
-}
-
-/** GET and PTTL in one batch: a session that was only touched says in its cookie when it expires. */
-function getFresh(backend, key, request) {
-  const { callback } = request
-  let waiting = 2
-  let text
-  let livesMs
-  const failed = (error) => {
-    if (waiting <= 0) return
-    waiting = 0
-    callback(error, null)
-  }
-  const answered = () => {
-    if (--waiting === 0) request.decode(request, text)
-  }
-  request.callback = (error, session) => {
-    if (livesMs > 0 && session?.cookie?.expires) {
-      const expires = new Date(Date.now() + livesMs)
-      session.cookie.expires = typeof session.cookie.expires === "string" ? expires.toISOString() : expires
-    }
-    callback(error, session)
-  }
-  const first = new Request(failed, (_request, reply) => answered((text = reply)))
-  const second = new Request(failed, (_request, reply) => answered((livesMs = reply)))
-  backend.send(OPERATION.get, key, "", 0, first)
-  backend.send(OPERATION.pttl, key, "", 0, second)
-}
-
-/** Calls back with the session that `text` holds. */
-function parse(store, sid, text, callback) {
-  let session
-  try {
-    session = store.serializer.parse(text)
-  } catch (error) {
-    return callback(decodeError(sid, error), null)
-  }
-  if (typeof session?.then === "function") {
-    session.then(
-      (value) => process.nextTick(deliver, store, sid, text, value, callback),
-      (error) => process.nextTick(callback, decodeError(sid, error), null),
-    )
-    return
-  }
-  deliver(store, sid, text, session, callback)
-}
-
-function deliver(store, sid, text, session, callback) {
-  if (typeof session !== "object") return callback(decodeError(sid), null)
-  if (session === null || store[GUARD].read(session, text)) return callback(null, session)
-  // It has outlived its lifetime, which may have been shortened since it was written. Whether it is
-  // removed or not, it will not be got any more.
-  store.destroy(sid, () => {})
-  callback(null, null)
-}
-
-/** Asks about all keys of the store. */
-function about(store, operation) {
-  return ask((request) => store[BACKEND].send(operation, store.prefix, "", store.scanCount, request))
-}
-
-/** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
-async function idsOf(store) {
-  const ids = []
-  for (const page of await about(store, OPERATION.ids)) {
-    if (ids.length > 0) await nextTurn()
-    for (const sid of JSON.parse(page)) ids.push(sid)
-  }
-  return ids
-}
-
-/** Every session, in steps that let other work of the event loop through. */
-async function allOf(store) {
-  const ids = await idsOf(store)
-  const sessions = []
-  for (let at = 0; at < ids.length; at += MGET_KEYS) {
-    const some = ids.slice(at, at + MGET_KEYS)
-    const keys = some.map((sid) => store.prefix + sid)
-    const texts = await ask((request) => store[BACKEND].mget(keys, request))
-    for (let i = 0; i < some.length; i++) {
-      if (texts[i] === null || texts[i] === "") continue
-      const session = await parsed(store, some[i], texts[i])
-      if (session !== undefined) sessions.push(session)
-    }
-  }
-  return sessions
-}
-
-/** One session of all(), with its id unless it has an `id` of its own; undefined if it is corrupt or none any more. */
-async function parsed(store, sid, text) {
-  try {
-    const session = await promised((callback) => parse(store, sid, text, callback))
-    if (session === null) {
-      if (text.trim() === "null") throw decodeError(sid)
-      // It has outlived its lifetime.
-      return undefined
-    }
-    if (!Object.hasOwn(session, "id")) session.id = sid
-    return session
-  } catch (error) {
-    process.emitWarning(`all() skips a session: ${error.message}`, { code: "CONNECT_REDIS_NATIVE_CORRUPT_SESSION" })
-  }
+function finish(request, value) {
+  request.finish(null, value)
 }
 
 module.exports = { createRedisStore }

@@ -2,23 +2,32 @@
 
 const { AsyncResource } = require("node:async_hooks")
 
-const { begun, ended, isTraced } = require("./diagnostics.js")
+const { callBack, promised } = require("./callbacks.js")
+const { begun, ended, isTraced } = require("./observe/diagnostics.js")
+const { nextTick } = require("./timers.js")
+
+const MANUAL = { requireManualDestroy: true }
 
 /**
- * One call of a store's method, from the call to the callback. An AsyncResource, so that the
- * callback runs in its caller's AsyncLocalStorage context: `AsyncResource.bind` would do the same
- * at a hundred times the price.
+ * One command of a call of a store's method. An AsyncResource, so that the callback runs in its
+ * caller's AsyncLocalStorage context: `AsyncResource.bind` would do the same at a hundred times the price.
  */
 class Request extends AsyncResource {
-  /** `decode(request, reply)` makes of the reply what the caller gets, and calls `callback`. */
-  constructor(callback, decode, store, sid) {
-    super("RedisStoreRequest")
+  /**
+   * `receive(request, error, reply)` goes on with what came: an error or null, and the reply. `callback`
+   * is the caller's, which `finish` calls; one that is a step of a call has none.
+   */
+  constructor(receive, callback, store, sid, key) {
+    super("RedisStoreRequest", MANUAL)
+    this.receive = receive
     this.callback = callback
-    this.decode = decode
     this.store = store
     this.sid = sid
+    this.key = key
     this.bytes = 0
-    /** By performance.now(), where a second command may follow. */
+    /** Whom it is counted for while it waits. */
+    this.owner = undefined
+    /** By the clock of timers.js, where another command may follow. */
     this.startedAt = 0
     /** It follows another one of the same call: asked even while the store is closing. */
     this.follows = false
@@ -33,33 +42,61 @@ class Request extends AsyncResource {
     if (this.trace === undefined && isTraced()) this.trace = begun(command)
   }
 
-  /** Called once, in this request's context, with an error or the reply. */
+  /** What came for it, in its context. Called once; what its callback throws twice is uncaught. */
   settle(error, reply) {
-    const { trace } = this
-    if (trace !== undefined) {
-      this.trace = undefined
-      return ended(trace, error, () => this.settle(error, reply))
+    try {
+      this.runInAsyncScope(receive, null, this, error, reply)
+    } catch (thrown) {
+      this.runInAsyncScope(nextTick, null, rethrow, thrown)
     }
-    if (error === null) this.decode(this, reply)
-    else this.callback(error, null)
+    if (this.callback === undefined) this.emitDestroy()
+  }
+
+  /** The call has come to its end. */
+  finish(error, value) {
+    try {
+      callBack(this.callback, error, value)
+    } finally {
+      this.emitDestroy()
+    }
+  }
+
+  /** It is never asked. Not at once: no callback is called before its method has returned. */
+  fail(error) {
+    nextTick(finish, this, error)
+  }
+
+  /** A further command of the same call, which goes on with `receive(error, reply)`. */
+  follow(receive) {
+    const next = this.runInAsyncScope(step, null, receive)
+    next.follows = true
+    return next
   }
 }
 
-const undecoded = (request, reply) => request.callback(null, reply)
-
-/** A promise of the reply to the request that `start` is given. */
-function ask(start) {
-  return promised((callback) => start(new Request(callback, undecoded)))
+function receive(request, error, reply) {
+  const { trace } = request
+  if (trace === undefined) return request.receive(request, error, reply)
+  request.trace = undefined
+  ended(trace, error, () => request.receive(request, error, reply))
 }
 
-/** A promise of what `start` calls back with. */
-function promised(start) {
-  return new Promise((resolve, reject) => {
-    start((error, value) => {
-      if (error) reject(error)
-      else resolve(value)
-    })
-  })
+function finish(request, error) {
+  request.finish(error, null)
 }
 
-module.exports = { Request, ask, promised }
+function rethrow(thrown) {
+  throw thrown
+}
+
+/** A command that is no call of its own: `receive(error, reply)` goes on. */
+function step(receive) {
+  return new Request((_request, error, reply) => receive(error, reply))
+}
+
+/** A promise of the reply to the request that `send` is given. */
+function ask(send) {
+  return promised((done) => send(step(done)))
+}
+
+module.exports = { Request, ask, step }

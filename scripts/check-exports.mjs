@@ -9,7 +9,7 @@ import { run } from "../testing/run.mjs"
 
 const require = createRequire(import.meta.url)
 const commonjs = require("../index.js")
-const { OPTIONS } = require("../lib/options.js")
+const { OPTIONS } = require("../lib/options/options.js")
 
 const own = (value) => Object.getOwnPropertyNames(value)
 const functionOwn = new Set(["length", "name", "prototype", "arguments", "caller"])

@@ -3,7 +3,7 @@ import { createRequire } from "node:module"
 
 import { output } from "../testing/run.mjs"
 
-const { GLIBC_FLOOR } = createRequire(import.meta.url)("../lib/load.js")
+const { GLIBC_FLOOR } = createRequire(import.meta.url)("../lib/native/load.js")
 
 const inOrder = (a, b) => a.localeCompare(b, "en", { numeric: true })
 

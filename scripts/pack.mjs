@@ -52,7 +52,7 @@ export async function pack({ to, binaries = root, all = false, quiet = false }) 
       copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"))
       writeFileSync(join(folder, LICENSES), thirdPartyLicenses(manifest.napi.targets[at]))
       const platform = readJson(join(folder, "package.json"))
-      // By which lib/load.js sees whether the file is whole.
+      // By which lib/native/load.js sees whether the file is whole.
       const config = { bytes: statSync(join(folder, file)).size }
       const files = [...platform.files, LICENSES]
       writeJson(join(folder, "package.json"), { ...platform, files, config })

@@ -14,7 +14,7 @@ import { prepare } from "./prepare.mjs"
 import { freePort, useRedis } from "../testing/redis-server.mjs"
 import { run } from "../testing/run.mjs"
 
-const { system } = createRequire(import.meta.url)("../lib/load.js")
+const { system } = createRequire(import.meta.url)("../lib/native/load.js")
 const START_MS = 10_000
 
 const { values } = parseArgs({ options: { tarballs: { type: "string" } } })

@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every one, in the order in which lib/stats.js names them.
+    /// Every one, in the order of their numbers.
     pub const ALL: [Self; 11] = [
         Self::Get,
         Self::Set,
@@ -154,6 +154,8 @@ pub struct Swap {
     pub expiry: Expiry,
     /// By which command.
     pub by: SwapBy,
+    /// It was sent before and its reply was lost: a value equal to its own may be its own.
+    pub repeated: bool,
 }
 
 /// The commands that compare and write in one step.
@@ -177,12 +179,13 @@ impl Swap {
             value,
             expiry,
             by: SwapBy::Set,
+            repeated: false,
         })
     }
 
     /// By which command it is to be asked again, after this error.
     pub fn again(&self, error: &Error) -> Option<SwapBy> {
-        match (self.by, error.cause.as_deref()) {
+        match (self.by, error.cause_code()) {
             // A syntax error: whatever its version, it has no IFEQ.
             (SwapBy::Set, Some("ERR")) => Some(SwapBy::EvalSha),
             (SwapBy::EvalSha, Some("NOSCRIPT")) => Some(SwapBy::Eval),
@@ -190,9 +193,23 @@ impl Swap {
         }
     }
 
-    /// Whether SET has written over `before`, or had done so when its reply was lost.
-    fn has_set(&self, before: &[u8]) -> bool {
-        self.by == SwapBy::Set && (before == self.base || before == self.value)
+    /// What the value that is stored, or was before, says of this swap.
+    fn outcome(&self, value: Vec<u8>) -> Result<Reply, Error> {
+        if self.by == SwapBy::Set && value == self.base {
+            return Ok(Reply::Ok);
+        }
+        if self.repeated && value == self.value {
+            return Ok(Reply::Ok);
+        }
+        // Whether this swap was done before the other write cannot be known: a merge or a function
+        // would apply the same change twice.
+        if self.repeated {
+            return Err(Error::new(
+                ErrorCode::Conflict,
+                "The session was written by others while the reply to its save was lost; what is stored is theirs. Load it again.",
+            ));
+        }
+        Ok(Reply::Text(value))
     }
 }
 
@@ -285,6 +302,13 @@ impl Command {
         matches!(self, Self::Set { .. } | Self::Swap(_))
     }
 
+    /// It is sent once more, as the reply to it was lost.
+    pub fn repeat(&mut self) {
+        if let Self::Swap(swap) = self {
+            swap.repeated = true;
+        }
+    }
+
     /// Reads the reply to this command.
     pub fn reply(&self, value: Value) -> Result<Reply, Error> {
         match (self, value) {
@@ -295,8 +319,7 @@ impl Command {
             (Self::Get { .. }, Value::Nil) => Ok(Reply::Nil),
             (Self::Set { .. } | Self::Swap(_), Value::Okay) => Ok(Reply::Ok),
             (Self::Set { .. } | Self::Swap(_), Value::Nil) => Ok(Reply::Nil),
-            (Self::Swap(swap), Value::BulkString(before)) if swap.has_set(&before) => Ok(Reply::Ok),
-            (Self::Swap(_), Value::BulkString(now)) => Ok(Reply::Text(now)),
+            (Self::Swap(swap), Value::BulkString(value)) => swap.outcome(value),
             (Self::Pttl { .. }, Value::Int(count)) => Ok(Reply::Count(count)),
             (Self::Expire { .. } | Self::Del { .. } | Self::Unlink { .. }, Value::Int(count)) => {
                 Ok(Reply::Count(count))
@@ -352,5 +375,41 @@ impl Command {
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
             Self::Scan { .. } | Self::Ping => vec![],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_equal_to_its_own_is_its_own_only_where_a_swap_is_repeated() {
+        for by in [SwapBy::Set, SwapBy::EvalSha, SwapBy::Eval] {
+            let mut swap = Swap::new(b"k".into(), b"base".into(), b"mine".into(), Expiry::Never);
+            swap.by = by;
+            let mut command = Command::Swap(swap);
+            let reply = |command: &Command, text: &str| {
+                command
+                    .reply(Value::BulkString(text.into()))
+                    .map_err(|error| error.code)
+            };
+            assert_eq!(reply(&command, "mine"), Ok(Reply::Text(b"mine".into())));
+            assert_eq!(reply(&command, "other"), Ok(Reply::Text(b"other".into())));
+            command.repeat();
+            assert_eq!(reply(&command, "mine"), Ok(Reply::Ok));
+            assert_eq!(reply(&command, "other"), Err(ErrorCode::Conflict));
+            assert_eq!(command.reply(Value::Okay), Ok(Reply::Ok));
+            assert_eq!(command.reply(Value::Nil), Ok(Reply::Nil));
+        }
+    }
+
+    #[test]
+    fn set_answers_what_it_has_written_over() {
+        let swap = Swap::new(b"k".into(), b"base".into(), b"mine".into(), Expiry::Never);
+        let command = Command::Swap(swap);
+        assert_eq!(
+            command.reply(Value::BulkString(b"base".into())),
+            Ok(Reply::Ok)
+        );
     }
 }

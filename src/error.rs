@@ -25,11 +25,13 @@ pub enum ErrorCode {
     Decode,
     /// Others have written the session meanwhile.
     Conflict,
+    /// The session cannot be serialized, or is too large.
+    Encode,
 }
 
 impl ErrorCode {
     /// Every code, in the order of their numbers on the boundary to JavaScript.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Options,
         Self::Connect,
         Self::Auth,
@@ -39,6 +41,7 @@ impl ErrorCode {
         Self::Server,
         Self::Decode,
         Self::Conflict,
+        Self::Encode,
     ];
 
     /// The value of `error.code` in JavaScript.
@@ -53,6 +56,7 @@ impl ErrorCode {
             Self::Server => "ERR_REDIS_STORE_SERVER",
             Self::Decode => "ERR_REDIS_STORE_DECODE",
             Self::Conflict => "ERR_REDIS_STORE_CONFLICT",
+            Self::Encode => "ERR_REDIS_STORE_ENCODE",
         }
     }
 }
@@ -64,8 +68,79 @@ pub struct Error {
     pub code: ErrorCode,
     /// What failed, what we got, what to do.
     pub message: String,
-    /// The words of the system or the server below, if there are any.
-    pub cause: Option<String>,
+    /// What the system or the server below said, if it said something.
+    pub cause: Option<Cause>,
+}
+
+/// What the system or the server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Its words.
+    pub message: String,
+    /// Its code, as Node or Redis spells it: `ECONNREFUSED`, `OOM`.
+    pub code: Option<String>,
+}
+
+impl From<String> for Cause {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            code: None,
+        }
+    }
+}
+
+impl From<&io::Error> for Cause {
+    fn from(error: &io::Error) -> Self {
+        Self {
+            message: error.to_string(),
+            code: system_code(error).map(str::to_owned),
+        }
+    }
+}
+
+impl Cause {
+    /// An error reply of a server, by its first word.
+    pub fn server(word: String) -> Self {
+        Self {
+            message: word.clone(),
+            code: Some(word),
+        }
+    }
+
+    /// An error with the code that Node gives it.
+    pub fn coded(code: &str, error: &impl ToString) -> Self {
+        Self {
+            message: error.to_string(),
+            code: Some(code.to_owned()),
+        }
+    }
+}
+
+/// The name that Node gives to an error of the system.
+fn system_code(error: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind as Kind;
+    Some(match error.kind() {
+        Kind::AddrInUse => "EADDRINUSE",
+        Kind::AddrNotAvailable => "EADDRNOTAVAIL",
+        Kind::BrokenPipe => "EPIPE",
+        Kind::ConnectionAborted => "ECONNABORTED",
+        Kind::ConnectionRefused => "ECONNREFUSED",
+        Kind::ConnectionReset | Kind::UnexpectedEof => "ECONNRESET",
+        Kind::HostUnreachable => "EHOSTUNREACH",
+        Kind::NetworkDown => "ENETDOWN",
+        Kind::NetworkUnreachable => "ENETUNREACH",
+        Kind::NotConnected => "ENOTCONN",
+        Kind::NotFound => "ENOENT",
+        Kind::PermissionDenied => "EACCES",
+        Kind::TimedOut => "ETIMEDOUT",
+        // The standard library has no kind for what getaddrinfo says.
+        _ => match error.to_string() {
+            text if text.contains("Temporary failure in name resolution") => "EAI_AGAIN",
+            text if text.starts_with("failed to lookup") => "ENOTFOUND",
+            _ => return None,
+        },
+    })
 }
 
 impl Error {
@@ -79,9 +154,14 @@ impl Error {
     }
 
     /// The same error, caused by `cause`.
-    pub fn caused_by(mut self, cause: impl Into<String>) -> Self {
+    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
         self.cause = Some(cause.into());
         self
+    }
+
+    /// The code of its cause.
+    pub fn cause_code(&self) -> Option<&str> {
+        self.cause.as_ref()?.code.as_deref()
     }
 
     /// Whether the server does not have, or was told not to have, the command.
@@ -97,33 +177,36 @@ impl Error {
                 "Could not connect to Redis at {endpoint}: {error}; check that it runs and can be reached."
             ),
         )
-        .caused_by(error.to_string())
+        .caused_by(error)
     }
 
-    /// What `endpoint` said to `command`, with which a connection begins.
-    pub fn login(endpoint: &str, command: &str, error: &ServerError) -> Self {
-        let word = error.code();
-        let detail = error.details().unwrap_or_default();
-        let code = match word {
+    /// What `endpoint` said to `command`, with which a connection begins. Servers quote the arguments
+    /// of commands that they do not know, AUTH's too: see [`Self::server`] for `secrets`.
+    pub fn login(endpoint: &str, command: &str, error: &ServerError, secrets: &[&[u8]]) -> Self {
+        let word = word_of(error, secrets);
+        let code = match word.as_str() {
             _ if command == "AUTH" => ErrorCode::Auth,
             "NOAUTH" | "WRONGPASS" | "NOPERM" => ErrorCode::Auth,
             _ => ErrorCode::Connect,
         };
-        let message = match (code, word) {
+        let message = match (code, word.as_str()) {
             (ErrorCode::Auth, _) => {
-                let word = if word == "ERR" { "AUTH failed" } else { word };
+                let word = if word == "ERR" { "AUTH failed" } else { &word };
                 format!(
                     "Redis at {endpoint} refused the credentials ({word}); check username and password."
                 )
             }
             (_, "LOADING" | "MASTERDOWN") => {
-                format!("Redis at {endpoint} does not serve yet: {word} {detail}")
+                format!("Redis at {endpoint} does not serve yet ({word}); it will.")
             }
-            _ => format!(
-                "Redis at {endpoint} refused the connection ({command}): {word} {detail}; check the settings of both."
-            ),
+            _ => {
+                let detail = detail_of(error, secrets);
+                format!(
+                    "Redis at {endpoint} refused the connection ({command}): {word} {detail}; check the settings of both."
+                )
+            }
         };
-        Self::new(code, message).caused_by(word)
+        Self::new(code, message).caused_by(Cause::server(word))
     }
 
     /// The connection to `endpoint` ended while replies were to come.
@@ -133,7 +216,7 @@ impl Error {
             format!("The connection to Redis at {endpoint} was lost before the reply came."),
         );
         match cause {
-            Some(cause) => closed.caused_by(cause.to_string()),
+            Some(cause) => closed.caused_by(cause),
             None => closed,
         }
     }
@@ -162,19 +245,9 @@ impl Error {
     /// errors, and ours hold session ids and sessions: what follows `, with args` is cut off, and
     /// any of `secrets` that is left is masked.
     pub fn server(command: &str, error: &ServerError, secrets: &[&[u8]]) -> Self {
-        let word = error.code();
-        let mut detail = error.details().unwrap_or_default();
-        if let Some(end) = detail.find(", with args") {
-            detail = &detail[..end];
-        }
-        let mut detail = detail.to_owned();
-        for secret in secrets {
-            let secret = String::from_utf8_lossy(secret);
-            if !secret.is_empty() && detail.contains(&*secret) {
-                detail = detail.replace(&*secret, "<hidden>");
-            }
-        }
-        let code = match word {
+        let word = word_of(error, secrets);
+        let detail = detail_of(error, secrets);
+        let code = match word.as_str() {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => ErrorCode::Auth,
             _ => ErrorCode::Server,
         };
@@ -184,8 +257,38 @@ impl Error {
                 .trim_end()
                 .to_owned(),
         )
-        .caused_by(word.to_owned())
+        .caused_by(Cause::server(word))
     }
+}
+
+/// The first word of an error reply; ERR if it is no word of Redis's.
+fn word_of(error: &ServerError, secrets: &[&[u8]]) -> String {
+    let word = error.code();
+    let is_word = word.starts_with(|first: char| first.is_ascii_uppercase())
+        && word
+            .chars()
+            .all(|char| char.is_ascii_uppercase() || char.is_ascii_digit() || char == '_');
+    if is_word && !secrets.contains(&word.as_bytes()) {
+        word.to_owned()
+    } else {
+        "ERR".to_owned()
+    }
+}
+
+/// The rest of an error reply, without arguments of commands and without `secrets`.
+fn detail_of(error: &ServerError, secrets: &[&[u8]]) -> String {
+    let mut detail = error.details().unwrap_or_default();
+    if let Some(end) = detail.find(", with args") {
+        detail = &detail[..end];
+    }
+    let mut detail = detail.to_owned();
+    for secret in secrets {
+        let secret = String::from_utf8_lossy(secret);
+        if !secret.is_empty() && detail.contains(&*secret) {
+            detail = detail.replace(&*secret, "<hidden>");
+        }
+    }
+    detail
 }
 
 impl fmt::Display for Error {
@@ -195,3 +298,46 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(text: &str) -> ServerError {
+        match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()) {
+            Ok(redis::Value::ServerError(error)) => error,
+            other => panic!("no error reply: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_message_of_a_login_holds_a_secret() {
+        for said in [
+            "ERR unknown command 'AUTH', with args beginning with: 'hunter2' ",
+            "ERR wrong hunter2",
+            "LOADING hunter2 is loading",
+            "hunter2 is wrong",
+            "NOAUTH hunter2",
+        ] {
+            for command in ["AUTH", "SELECT", "connecting", "PING"] {
+                let error = Error::login("host:1", command, &reply(said), &[b"hunter2"]);
+                let text = format!("{error:?}");
+                assert!(!text.contains("hunter2"), "{command}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cause_has_the_code_that_node_or_redis_gives_it() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            Error::io("host:1", &refused).cause_code(),
+            Some("ECONNREFUSED")
+        );
+        let full = Error::server("SET", &reply("OOM command not allowed"), &[]);
+        assert_eq!(full.cause_code(), Some("OOM"));
+        let odd = Error::server("SET", &reply("sess:abc is wrong"), &[b"sess:abc"]);
+        assert_eq!(odd.cause_code(), Some("ERR"));
+        assert!(!format!("{odd:?}").contains("sess:abc"));
+    }
+}

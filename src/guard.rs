@@ -15,15 +15,14 @@ use crate::{
 const TRIES: usize = 5;
 /// Belongs to whichever writer's expires later: <https://github.com/expressjs/session#cookie>.
 const COOKIE: &str = "cookie";
-/// Where lib/guard.js keeps when a session was created, in milliseconds. The earlier one is true.
+/// Where lib/races/lifetime.js keeps when a session was created, in milliseconds. The earlier one is true.
 const CREATED: &str = "~created";
 
-/// Writes `ARGV[2]` over `ARGV[1]`, or over itself: that may be ours, whose answer was lost. Answers OK;
-/// nil if there is nothing any more; else the text that is there instead. `ARGV[3]` is milliseconds to
-/// live, empty for ever, or KEEPTTL.
+/// Writes `ARGV[2]` over `ARGV[1]`. Answers OK; nil if there is nothing any more; else the text that is
+/// there instead. `ARGV[3]` is milliseconds to live, empty for ever, or KEEPTTL.
 pub const SWAP: &str = "local now = redis.call('GET', KEYS[1]) \
     if not now then return false end \
-    if now ~= ARGV[1] and now ~= ARGV[2] then return now end \
+    if now ~= ARGV[1] then return now end \
     if ARGV[3] == '' then return redis.call('SET', KEYS[1], ARGV[2]) end \
     if ARGV[3] == 'KEEPTTL' then return redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end \
     return redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])";

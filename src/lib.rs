@@ -3,13 +3,13 @@
 //! # The life of a `get`
 //!
 //! 1. `lib/redis-store.js` makes the key and puts a request into the batch of the event loop's turn.
-//! 2. With the end of the turn, `lib/batch.js` hands the batch over in one call: [`binding`].
+//! 2. With the end of the turn, `lib/native/batch.js` hands the batch over in one call: [`binding`].
 //! 3. [`engine`] queues it and puts what waits on the wire, without waiting for replies.
 //! 4. [`connection`] encodes the [`command`]s of a turn into one write and cuts what comes back into
 //!    replies. Under Node, except on Windows, steps 3 to 5 run on the event loop's thread where they
 //!    can.
 //! 5. [`engine`] collects the answers of its turn; [`binding`] announces them by one call.
-//! 6. `lib/batch.js` fetches them and settles each in its caller's async context, where
+//! 6. `lib/native/batch.js` fetches them and settles each in its caller's async context, where
 //!    `lib/redis-store.js` parses the session and calls back.
 //!
 //! # Modules, in reading order

@@ -34,7 +34,7 @@ export function startLoad(stores, users) {
 
   function request(store, start) {
     const startedAt = performance.now()
-    const isOpen = store.state !== "closed"
+    const isOpen = store.status === "down"
     let calls = 0
     account.requests++
     return new Promise((resolve) => {

@@ -7,7 +7,7 @@ import { contract } from "./contract.mjs"
 
 const require = createRequire(import.meta.url)
 export const missing = Object.assign(new TypeError("no binary here."), { code: "ERR_REDIS_STORE_OPTIONS" })
-require("../../lib/load.js").load = () => {
+require("../../lib/native/load.js").load = () => {
   throw missing
 }
 export const { RedisStore } = require("../../index.js")

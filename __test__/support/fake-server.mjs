@@ -1,7 +1,7 @@
 import { createServer } from "node:net"
 
 /**
- * A server of Redis's protocol for what a real one cannot be made to say. `answer(words, connection)`
+ * A server of Redis's protocol for what a real one cannot be made to say. `answer(words, connection, socket)`
  * returns the raw reply to a command; `connection` counts from 1. PING is answered as Redis does.
  */
 export async function startFakeServer(answer) {
@@ -14,7 +14,7 @@ export async function startFakeServer(answer) {
     socket.on("data", (data) => {
       text += data
       for (let command = take(); command; command = take()) {
-        socket.write(command[0] === "PING" ? "+PONG\r\n" : answer(command, connection))
+        socket.write(command[0] === "PING" ? "+PONG\r\n" : answer(command, connection, socket))
       }
     })
     function take() {

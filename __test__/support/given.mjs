@@ -47,7 +47,7 @@ globalThis.finish = async ({ app, store }) => {
     outcome.cookie = cookies.get("connect.sid")
   }
   for (const each of [...globalThis.made, store].filter((one) => one !== undefined)) {
-    if (each.state === "end") continue
+    if (each.status === "closed") continue
     const sid = `given-${process.pid}`
     const data = { cookie: { originalMaxAge: null }, n: 1 }
     await done((callback) => each.set(sid, data, callback))

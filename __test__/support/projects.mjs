@@ -16,7 +16,7 @@ import { ownServer } from "./servers.mjs"
 
 const require = createRequire(import.meta.url)
 export const manifest = require("../../package.json")
-export const here = require("../../lib/load.js").system()
+export const here = require("../../lib/native/load.js").system()
 export const NAME = "connect-redis-native"
 export const addon = `${NAME}-${here.target}`
 export const file = `${NAME}.${here.target}.node`

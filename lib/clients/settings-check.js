@@ -22,6 +22,7 @@ const SETTINGS_OF = {
     ["nodeRedisSentinel", options],
     ...nodeRedisOptions(options.nodeClientOptions),
     ...nodeRedisOptions(options.sentinelClientOptions),
+    ["nodeRedisSentinelClient", options.sentinelClientOptions],
     ...options.sentinelRootNodes.map((node) => ["node", node]),
   ],
   "redis cluster": (_client, options) => [
@@ -29,8 +30,9 @@ const SETTINGS_OF = {
     ...nodeRedisOptions(options.defaults),
     ...options.rootNodes.flatMap(nodeRedisOptions),
   ],
-  "redis pool": (_client, options) => nodeRedisOptions(options),
   redis: ({ options }) => nodeRedisOptions(options),
+  "redis with credentialsProvider": ({ options }) => nodeRedisOptions(options),
+  "redis in legacyMode": ({ options }) => nodeRedisOptions(options),
   "valkey-glide": ({ config }) => [
     ["glide", config],
     ["glideAdvanced", config.advancedConfiguration],
@@ -79,16 +81,16 @@ function nodeRedisOptions(options) {
 function whyDelegate(kind, client, options) {
   for (const [name, settings] of SETTINGS_OF[kind]?.(client, options) ?? []) {
     for (const [setting, value] of Object.entries(settings ?? {})) {
-      const why = value == null ? undefined : reasonOf(TABLES[name][setting], value)
+      const why = value == null ? undefined : reasonOf(TABLES[name][setting], value, settings)
       if (why !== undefined) return `its option "${setting}" ${why}`
     }
   }
 }
 
-function reasonOf(entry, value) {
+function reasonOf(entry, value, settings) {
   if (entry === ADOPTED || entry === HARMLESS) return undefined
   if (entry === undefined) return "is unknown"
-  return entry.isAdopted(value) ? undefined : entry.reason
+  return entry.isAdopted(value, settings) ? undefined : entry.reason
 }
 
 module.exports = { whyDelegate }

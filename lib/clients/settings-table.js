@@ -93,14 +93,21 @@ const CALLBACK_REDIS = {
 
 /** redis 4 to 6: one client. */
 const NODE_REDIS = {
-  ...all(ADOPTED, "credentialsProvider database disableClientInfo keyPrefix name password socket url username"),
+  ...all(ADOPTED, "database disableClientInfo keyPrefix name password socket url username"),
   ...all(
     HARMLESS,
     `RESP clientInfoTag clientSideCache commandOptions commandsQueueMaxLength disableOfflineQueue emitInvalidate
     functions himportRegistry isolationPoolOptions legacyMode maintEndpointType maintNotifications
     maintRelaxedCommandTimeout maintRelaxedSocketTimeout modules pingInterval scripts unstableResp3`,
   ),
+  credentialsProvider: delegate("streams its credentials", ({ credentials }) => typeof credentials === "function"),
   readonly: delegate("reads from replicas", isOff),
+}
+
+/** Credentials of sentinels are read once. */
+const NODE_REDIS_SENTINEL_CLIENT = {
+  ...NODE_REDIS,
+  credentialsProvider: delegate("provides credentials of sentinels", (_value, { password }) => password !== undefined),
 }
 
 /** What redis 4 to 6 add to the options of net.connect() or tls.connect(). */
@@ -251,6 +258,7 @@ module.exports = {
     nodeRedisCluster: NODE_REDIS_CLUSTER,
     nodeRedisPool: NODE_REDIS_POOL,
     nodeRedisSentinel: NODE_REDIS_SENTINEL,
+    nodeRedisSentinelClient: NODE_REDIS_SENTINEL_CLIENT,
     nodeRedisSocket: { ...NET, ...ONLY_TLS, ...NODE_REDIS_SOCKET },
     nodeRedisTlsSocket: { ...TLS, ...NODE_REDIS_SOCKET },
     tls: TLS,

@@ -17,16 +17,16 @@ use napi::{
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
 
-use super::panics;
+use super::{
+    panics,
+    protocol::{ANSWER_COLUMNS, ANSWER_HEADER, Answer, Notice as NoticeKind},
+};
 use crate::{
     command::Reply,
     config::UNREAD_BYTES,
     engine::{Circuit, Completion, Notice, Sink, Watch},
-    error::{Error, ErrorCode},
+    error::Error,
 };
-
-const HEADER: usize = 2;
-const COLUMNS: usize = 3;
 
 /// Where nothing else is asked of Redis, half of the answers that have come together, but at least
 /// so many, are handed out one turn of the event loop before the others: what they make their
@@ -34,31 +34,7 @@ const COLUMNS: usize = 3;
 /// the same time.
 const FIRST_MIN: usize = 2;
 
-/// Nothing is there.
-const NIL: f64 = 0.0;
-/// Done.
-const OK: f64 = 1.0;
-/// `number` is the answer.
-const COUNT: f64 = 2.0;
-/// The next text is the answer.
-const TEXT: f64 = 3.0;
-/// The next `number` texts are the answer.
-const TEXTS: f64 = 4.0;
-/// An error: `number` is its code, the next text its message, the one after that its cause.
-const ERROR: f64 = 5.0;
-/// No answer but a notice, with an id that is none: `number` says which. For [`NOTICE_FAILED`] the
-/// next three texts are an error's code, message and cause; for [`NOTICE_CRASHED`] the next one is
-/// where.
-const NOTICE: f64 = 6.0;
-
-const NOTICE_CLOSED: f64 = 0.0;
-const NOTICE_OPEN: f64 = 1.0;
-const NOTICE_HALF_OPEN: f64 = 2.0;
-const NOTICE_READY: f64 = 3.0;
-const NOTICE_RECONNECTING: f64 = 4.0;
-const NOTICE_FAILED: f64 = 5.0;
-const NOTICE_CRASHED: f64 = 6.0;
-
+/// The id of a notice.
 const NO_ID: f64 = -1.0;
 
 type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
@@ -117,7 +93,8 @@ impl Delivery {
     }
 
     /// Fills `rows` and returns the texts they refer to, and whether there is room for answers again
-    /// after there was none. `pending` is how many requests JavaScript has no answer to yet.
+    /// after there was none, and whether the answer to `closing` is among them. `pending` is how many
+    /// requests JavaScript has no answer to yet.
     #[expect(
         unsafe_code,
         reason = "the rows are written where JavaScript reads them"
@@ -127,34 +104,40 @@ impl Delivery {
         env: &'env Env,
         mut rows: Float64ArraySlice<'_>,
         pending: usize,
-    ) -> napi::Result<(Array<'env>, bool)> {
+        closing: Option<u32>,
+    ) -> napi::Result<(Array<'env>, bool, bool)> {
         // SAFETY: JavaScript runs on this thread only, so nobody else sees the memory until this
         // call returns, and no JavaScript runs during it.
         let rows = unsafe { rows.as_mut() };
-        let Some(([count, left], rows)) = rows.split_first_chunk_mut::<HEADER>() else {
-            return Ok((env.create_array(0)?, false));
+        let Some(([count, left], rows)) = rows.split_first_chunk_mut::<ANSWER_HEADER>() else {
+            return Ok((env.create_array(0)?, false, false));
         };
         let (items, remain, roomy): (Vec<Item>, usize, bool) = {
             // A poisoned queue is as good as before: nothing in here can panic half-way.
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let items = waiting.take(rows.len() / COLUMNS, pending);
+            let items = waiting.take(rows.len() / ANSWER_COLUMNS, pending);
             let roomy = waiting.full && waiting.bytes < UNREAD_BYTES;
             waiting.full &= !roomy;
             (items, waiting.items.len(), roomy)
         };
         *count = items.len() as f64;
         *left = remain as f64;
+        let mut ended = false;
         let mut texts = Vec::with_capacity(items.len());
-        for (row, item) in rows.chunks_exact_mut(COLUMNS).zip(items) {
+        for (row, item) in rows.chunks_exact_mut(ANSWER_COLUMNS).zip(items) {
             let (id, (kind, number)) = match item {
                 Item::Completion(Completion { id, outcome }) => {
+                    ended |= Some(id) == closing;
                     (id.into(), encode(outcome, &mut texts))
                 }
-                Item::Notice(notice) => (NO_ID, (NOTICE, encode_notice(notice, &mut texts))),
+                Item::Notice(notice) => {
+                    let kind = encode_notice(notice, &mut texts);
+                    (NO_ID, (Answer::Notice, kind.number()))
+                }
             };
-            row.copy_from_slice(&[id, kind, number]);
+            row.copy_from_slice(&[id, kind.number(), number]);
         }
-        Ok((Array::from_vec(env, texts)?, roomy))
+        Ok((Array::from_vec(env, texts)?, roomy, ended))
     }
 
     /// Says that answers which come from now on need no call, and whether that was not so before:
@@ -213,47 +196,53 @@ impl Item {
     }
 }
 
-fn encode_notice(notice: Notice, texts: &mut Vec<Option<Text>>) -> f64 {
+fn encode_notice(notice: Notice, texts: &mut Vec<Option<Text>>) -> NoticeKind {
     match notice {
-        Notice::Circuit(Circuit::Closed) => NOTICE_CLOSED,
-        Notice::Circuit(Circuit::Open) => NOTICE_OPEN,
-        Notice::Circuit(Circuit::HalfOpen) => NOTICE_HALF_OPEN,
-        Notice::Ready => NOTICE_READY,
-        Notice::Reconnecting => NOTICE_RECONNECTING,
+        Notice::Circuit(Circuit::Closed) => NoticeKind::Closed,
+        Notice::Circuit(Circuit::Open) => NoticeKind::Open,
+        Notice::Circuit(Circuit::HalfOpen) => NoticeKind::HalfOpen,
+        Notice::Ready => NoticeKind::Ready,
+        Notice::Reconnecting => NoticeKind::Reconnecting,
         Notice::Crashed => {
             texts.push(panics::last().map(|place| Text(place.into_bytes())));
-            NOTICE_CRASHED
+            NoticeKind::Crashed
         }
         Notice::Failed(error) => {
             texts.push(Some(Text(error.code.name().into())));
-            texts.push(Some(Text(error.message.into_bytes())));
-            texts.push(error.cause.map(|cause| Text(cause.into_bytes())));
-            NOTICE_FAILED
+            encode_error(error, texts);
+            NoticeKind::Failed
         }
     }
 }
 
-fn encode(outcome: Result<Reply, Error>, texts: &mut Vec<Option<Text>>) -> (f64, f64) {
+fn encode(outcome: Result<Reply, Error>, texts: &mut Vec<Option<Text>>) -> (Answer, f64) {
     match outcome {
-        Ok(Reply::Nil) => (NIL, 0.0),
-        Ok(Reply::Ok | Reply::Page { .. }) => (OK, 0.0),
-        Ok(Reply::Count(count)) => (COUNT, count as f64),
+        Ok(Reply::Nil) => (Answer::Nil, 0.0),
+        Ok(Reply::Ok | Reply::Page { .. }) => (Answer::Ok, 0.0),
+        Ok(Reply::Count(count)) => (Answer::Count, count as f64),
         Ok(Reply::Text(text)) => {
             texts.push(Some(Text(text)));
-            (TEXT, 0.0)
+            (Answer::Text, 0.0)
         }
         Ok(Reply::Texts(values)) => {
             let count = values.len();
             texts.extend(values.into_iter().map(|value| value.map(Text)));
-            (TEXTS, count as f64)
+            (Answer::Texts, count as f64)
         }
         Err(error) => {
-            texts.push(Some(Text(error.message.into_bytes())));
-            texts.push(error.cause.map(|cause| Text(cause.into_bytes())));
-            let code = ErrorCode::ALL.iter().position(|code| *code == error.code);
-            (ERROR, code.unwrap_or_default() as f64)
+            let code = error.code as u8;
+            encode_error(error, texts);
+            (Answer::Error, f64::from(code))
         }
     }
+}
+
+fn encode_error(error: Error, texts: &mut Vec<Option<Text>>) {
+    let (cause, code) = error
+        .cause
+        .map_or((None, None), |cause| (Some(cause.message), cause.code));
+    let all = [Some(error.message), cause, code];
+    texts.extend(all.map(|text| text.map(|text| Text(text.into_bytes()))));
 }
 
 impl Sink for Delivery {

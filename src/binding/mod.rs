@@ -5,6 +5,7 @@ mod credentials;
 mod delivery;
 mod options;
 mod panics;
+pub mod protocol;
 pub mod roots;
 pub mod submission;
 #[cfg(unix)]
@@ -26,15 +27,25 @@ use credentials::Questions;
 use delivery::Delivery;
 use options::Settings;
 
-/// The native half of a store. The JavaScript half, `lib/batch.js`, is its only caller.
+/// The native half of a store. The JavaScript half, `lib/native/batch.js`, is its only caller.
 #[napi]
 pub struct RedisStore {
+    /// None once it is closed and JavaScript knows: nothing waits for a garbage collection, as tools
+    /// that look for open handles see those that a collection has not found yet.
+    live: Option<Live>,
+    /// What was counted by then.
+    counted: Vec<f64>,
+}
+
+struct Live {
     engine: Arc<Engine>,
     #[cfg(unix)]
     caller: Rc<watcher::Caller>,
     delivery: Arc<Delivery>,
     questions: Option<Arc<Questions>>,
     command_timeout: Duration,
+    /// The request that its end answers.
+    closing: Option<u32>,
 }
 
 #[napi]
@@ -71,12 +82,16 @@ impl RedisStore {
         let engine = Engine::start(config, Arc::clone(&delivery) as _)
             .map_err(|error| napi::Error::from_reason(error.to_string()))?;
         Ok(Self {
-            engine: Arc::new(engine),
-            #[cfg(unix)]
-            caller,
-            delivery,
-            questions,
-            command_timeout,
+            live: Some(Live {
+                engine: Arc::new(engine),
+                #[cfg(unix)]
+                caller,
+                delivery,
+                questions,
+                command_timeout,
+                closing: None,
+            }),
+            counted: Vec::new(),
         })
     }
 
@@ -90,7 +105,7 @@ impl RedisStore {
         password: Option<String>,
         failure: Option<String>,
     ) {
-        let Some(questions) = &self.questions else {
+        let Some(questions) = self.live.as_ref().and_then(|live| live.questions.as_ref()) else {
             return;
         };
         let answer = match failure {
@@ -108,12 +123,13 @@ impl RedisStore {
     /// for the shape of both.
     #[napi(catch_unwind)]
     pub fn submit(&self, count: u32, used: u32, rows: &[f64], text: Utf16String) {
+        let Some(live) = &self.live else { return };
         let rows = rows[..rows.len().min(used as usize)].to_vec();
-        self.engine.submit(
+        live.engine.submit(
             count as usize,
             text.len(),
             Box::new(move || submission::decode(&rows, &text)),
-            self.command_timeout,
+            live.command_timeout,
         );
     }
 
@@ -121,18 +137,27 @@ impl RedisStore {
     /// the texts that they refer to, in order. `pending` is how many requests have no answer yet.
     #[napi(catch_unwind)]
     pub fn drain<'env>(
-        &self,
+        &mut self,
         env: &'env Env,
         rows: Float64ArraySlice<'_>,
         pending: u32,
     ) -> napi::Result<Array<'env>> {
-        let (texts, roomy) = self.delivery.drain(env, rows, pending as usize)?;
+        let Some(live) = &self.live else {
+            return env.create_array(0);
+        };
+        let (texts, roomy, ended) =
+            live.delivery
+                .drain(env, rows, pending as usize, live.closing)?;
         #[cfg(unix)]
-        for watch in self.delivery.watches() {
-            watcher::start(&self.caller, &self.delivery, &self.engine, &watch);
+        for watch in live.delivery.watches() {
+            watcher::start(&live.caller, &live.delivery, &live.engine, &watch);
         }
         if roomy {
-            self.engine.resume();
+            live.engine.resume();
+        }
+        if ended {
+            self.counted = live.engine.stats().numbers();
+            self.live = None;
         }
         Ok(texts)
     }
@@ -140,18 +165,18 @@ impl RedisStore {
     /// What was counted so far; see [`Stats::numbers`](crate::engine::Stats::numbers).
     #[napi(catch_unwind)]
     pub fn stats(&self) -> Vec<f64> {
-        self.engine.stats().numbers()
+        match &self.live {
+            Some(live) => live.engine.stats().numbers(),
+            None => self.counted.clone(),
+        }
     }
 
     /// Answers what is pending, closes the connection and then answers `id`.
     #[napi(catch_unwind)]
-    pub fn close(&self, id: u32) {
-        self.engine.close(id);
+    pub fn close(&mut self, id: u32) {
+        if let Some(live) = &mut self.live {
+            live.closing = Some(id);
+            live.engine.close(id);
+        }
     }
-}
-
-/// The codes of errors, by the numbers that answers carry.
-#[napi]
-pub fn error_codes() -> Vec<&'static str> {
-    ErrorCode::ALL.iter().map(|code| code.name()).collect()
 }

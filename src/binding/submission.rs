@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use super::protocol::{Operation, REQUEST_COLUMNS};
 use crate::{
     command::{Command, Expiry, Swap},
     engine::{Request, Work},
@@ -20,29 +21,10 @@ use crate::{
     scan::{Keyspace, Question},
 };
 
-const COLUMNS: usize = 5;
-
-const GET: u32 = 0;
-const SET: u32 = 1;
-const EXPIRE: u32 = 2;
-const DEL: u32 = 3;
-const MGET: u32 = 4;
-const LENGTH: u32 = 5;
-const IDS: u32 = 6;
-const CLEAR: u32 = 7;
-/// SET if there is one already.
-const REPLACE: u32 = 8;
-/// SET if it is still what it was.
-const SWAP: u32 = 9;
-/// SET merged with what others have written.
-const MERGE: u32 = 10;
-const PTTL: u32 = 11;
-const PING: u32 = 12;
-
 /// Reads the requests of one flush.
 pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
     let mut reader = Reader { rows, text };
-    let mut requests = Vec::with_capacity(rows.len() / COLUMNS);
+    let mut requests = Vec::with_capacity(rows.len() / REQUEST_COLUMNS);
     while let Some(row) = reader.row() {
         let work = match work(&row, &mut reader) {
             Ok(work) => work,
@@ -56,7 +38,8 @@ pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
 fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     let key = reader.bytes(row.key_units);
     let value = reader.bytes(row.value_units);
-    if row.operation == MGET {
+    let operation = Operation::of(row.operation);
+    if operation == Some(Operation::MGet) {
         let keys: Vec<_> = (0..row.number as usize)
             .map_while(|_| {
                 let units = reader.row()?.key_units;
@@ -67,28 +50,26 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
         return Ok(Work::Command(Command::MGet { keys }));
     }
     // Before anything fails: what belongs to this request must not be read as the next one.
-    let more = if matches!(row.operation, SWAP | MERGE) {
-        reader.second_row()
-    } else {
-        Ok((vec![], vec![], 0.0))
+    let (mine, theirs, more) = match operation {
+        Some(Operation::Swap | Operation::Merge) => reader.second_row()?,
+        _ => (vec![], vec![], 0.0),
     };
     let key = key?;
-    let question = match row.operation {
-        GET => return Ok(Work::Command(Command::Get { key })),
-        SET | REPLACE => {
+    let question = match operation {
+        Some(Operation::Get) => return Ok(Work::Command(Command::Get { key })),
+        Some(operation @ (Operation::Set | Operation::Replace)) => {
             return Ok(Work::Command(Command::Set {
                 key,
                 value: value?,
                 expiry: expiry(row.number),
-                only_existing: row.operation == REPLACE,
+                only_existing: operation == Operation::Replace,
             }));
         }
-        SWAP | MERGE => {
-            let (mine, theirs, more) = more?;
-            if row.operation == SWAP {
-                let swap = Swap::new(key, value?, mine, expiry(row.number));
-                return Ok(Work::Command(Command::Swap(swap)));
-            }
+        Some(Operation::Swap) => {
+            let swap = Swap::new(key, value?, mine, expiry(row.number));
+            return Ok(Work::Command(Command::Swap(swap)));
+        }
+        Some(Operation::Merge) => {
             let conflict = Conflict {
                 key,
                 base: value?,
@@ -99,23 +80,24 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
             let time = Duration::from_millis(row.number as u64);
             return Ok(Work::Merge(conflict, time));
         }
-        PING => return Ok(Work::Command(Command::Ping)),
-        PTTL => return Ok(Work::Command(Command::Pttl { key })),
-        EXPIRE => {
+        Some(Operation::Ping) => return Ok(Work::Command(Command::Ping)),
+        Some(Operation::Pttl) => return Ok(Work::Command(Command::Pttl { key })),
+        Some(Operation::Expire) => {
             return Ok(Work::Command(Command::Expire {
                 key,
                 expire_ms: row.number as i64,
             }));
         }
-        DEL => return Ok(Work::Command(Command::Del { key })),
-        LENGTH => Question::Length,
-        IDS => Question::Ids,
-        CLEAR => Question::Clear,
-        other => {
+        Some(Operation::Del) => return Ok(Work::Command(Command::Del { key })),
+        Some(Operation::Length) => Question::Length,
+        Some(Operation::Ids) => Question::Ids,
+        Some(Operation::Clear) => Question::Clear,
+        Some(Operation::MGet) | None => {
             return Err(Error::new(
                 ErrorCode::Options,
                 format!(
-                    "Operation {other} is unknown to the native binary; install matching versions of both halves."
+                    "Operation {} is unknown to the native binary; install matching versions of both halves.",
+                    row.operation
                 ),
             ));
         }
@@ -151,7 +133,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn row(&mut self) -> Option<Row> {
-        let (row, rest) = self.rows.split_first_chunk::<COLUMNS>()?;
+        let (row, rest) = self.rows.split_first_chunk::<REQUEST_COLUMNS>()?;
         self.rows = rest;
         Some(Row {
             id: row[0] as u32,

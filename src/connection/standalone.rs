@@ -117,6 +117,15 @@ impl Connection {
 
     /// Sends what is not about sessions and returns a reply for each command.
     pub(super) async fn ask(&mut self, question: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.ask_with(question, &[]).await
+    }
+
+    /// The same with arguments that no message may hold.
+    async fn ask_with(
+        &mut self,
+        question: &Pipeline,
+        secrets: &[&[u8]],
+    ) -> Result<Vec<Value>, Error> {
         self.out.extend(question.get_packed_pipeline());
         let mut replies = Vec::with_capacity(question.len());
         while replies.len() < question.len() {
@@ -125,7 +134,7 @@ impl Connection {
                 Some(Frame::TooLarge) => return Err(Error::not_redis(&self.endpoint)),
                 None => {
                     let moved = poll_fn(|cx| self.poll(cx, true)).await;
-                    moved.map_err(|_| self.closed_early(replies.first()))?;
+                    moved.map_err(|_| self.closed_early(replies.first(), secrets))?;
                 }
             }
         }
@@ -255,9 +264,11 @@ impl Connection {
     }
 
     /// A server that takes no more clients says so, and hangs up.
-    fn closed_early(&self, said: Option<&Value>) -> Error {
+    fn closed_early(&self, said: Option<&Value>, secrets: &[&[u8]]) -> Error {
         match said {
-            Some(Value::ServerError(error)) => Error::login(&self.endpoint, "connecting", error),
+            Some(Value::ServerError(error)) => {
+                Error::login(&self.endpoint, "connecting", error, secrets)
+            }
             _ => Error::closed_early(&self.endpoint),
         }
     }

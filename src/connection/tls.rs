@@ -21,7 +21,7 @@ use self::verifiers::{AcceptAny, ByRoots};
 use super::stream::Wire;
 use crate::{
     config::{Endpoint, Tls},
-    error::{Error, ErrorCode},
+    error::{Cause, Error, ErrorCode},
 };
 
 /// Completes a TLS handshake with `host` over `tcp`.
@@ -50,8 +50,29 @@ pub async fn handshake(
                     remedy(&error)
                 ),
             )
-            .caused_by(error.to_string())
+            .caused_by(cause(&error))
         })
+}
+
+/// With the code that Node gives to what is wrong with a certificate.
+fn cause(error: &io::Error) -> Cause {
+    let Some(rustls::Error::InvalidCertificate(wrong)) =
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    else {
+        return error.into();
+    };
+    let code = match wrong {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "CERT_HAS_EXPIRED",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "CERT_NOT_YET_VALID"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "ERR_TLS_CERT_ALTNAME_INVALID"
+        }
+        CertificateError::UnknownIssuer => "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+        _ => "CERT_REJECTED",
+    };
+    Cause::coded(code, error)
 }
 
 fn client_config(settings: &Tls) -> Result<ClientConfig, Error> {

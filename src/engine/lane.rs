@@ -161,6 +161,7 @@ impl Lane {
                 refused.push(job);
             } else {
                 job.retried = true;
+                job.command.repeat();
                 self.queue.push_front(job);
             }
         }

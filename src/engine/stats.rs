@@ -18,8 +18,7 @@ const SPARED: usize = 1;
 const ERRORS: usize = 2;
 const OUTCOMES: usize = ERRORS + ErrorCode::ALL.len();
 
-/// Upper bounds of the classes of latency, in microseconds; the last class has none. lib/stats.js
-/// has them in milliseconds.
+/// Upper bounds of the classes of latency, in microseconds; the last class has none.
 const BOUNDS_US: [u64; 14] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000,
@@ -62,7 +61,22 @@ impl Stats {
         self.latency_sum += elapsed;
     }
 
-    /// All of it, as lib/stats.js reads it: bytes sent and received, reconnects, the sum of the
+    /// How a command can end, in the order of the numbers of each kind.
+    pub fn outcomes() -> [&'static str; OUTCOMES] {
+        let mut names = ["ok"; OUTCOMES];
+        names[SPARED] = "spared";
+        for code in ErrorCode::ALL {
+            names[ERRORS + code as usize] = code.name();
+        }
+        names
+    }
+
+    /// The upper bounds of the classes of latency, in milliseconds; the last class has none.
+    pub fn latency_bounds_ms() -> Vec<f64> {
+        BOUNDS_US.iter().map(|&bound| bound as f64 / 1e3).collect()
+    }
+
+    /// All of it, as lib/observe/stats.js reads it: bytes sent and received, reconnects, the sum of the
     /// latencies in milliseconds, the classes of latency, and for each kind of command its outcomes.
     pub fn numbers(&self) -> Vec<f64> {
         let head = [

@@ -65,10 +65,15 @@ impl Connection {
             introduce(&mut question, login, predecessor);
         }
         question.cmd("PING");
-        let mut replies = self.ask(&question).await?.into_iter();
+        let secrets: Vec<&[u8]> = [username, password]
+            .into_iter()
+            .flatten()
+            .map(String::as_bytes)
+            .collect();
+        let mut replies = self.ask_with(&question, &secrets).await?.into_iter();
         let refusal = match (password, replies.as_slice().first()) {
             (Some(_), Some(Value::ServerError(error))) => {
-                Some(Error::login(&self.endpoint, "AUTH", error))
+                Some(Error::login(&self.endpoint, "AUTH", error, &secrets))
             }
             _ => None,
         };
@@ -87,7 +92,7 @@ impl Connection {
         if login.database != 0
             && let Some(Value::ServerError(error)) = replies.next()
         {
-            return Err(Error::login(&self.endpoint, "SELECT", &error));
+            return Err(Error::login(&self.endpoint, "SELECT", &error, &secrets));
         }
         let (id, info) = if login.is_bare {
             (None, None)
@@ -98,7 +103,7 @@ impl Connection {
             self.compares = replies.nth(1).is_some_and(|info| compares(&info));
         }
         match replies.next_back() {
-            Some(Value::ServerError(error)) => self.tolerate(&error)?,
+            Some(Value::ServerError(error)) => self.tolerate(&error, &secrets)?,
             Some(Value::SimpleString(_)) => {}
             _ => return Err(Error::not_redis(&self.endpoint)),
         }
@@ -110,9 +115,11 @@ impl Connection {
 
     /// An error is as good a sign of life as a reply, be it that the ACL denies us PING or that a
     /// script is running; but not one that says that it will answer nothing.
-    fn tolerate(&self, error: &ServerError) -> Result<(), Error> {
+    fn tolerate(&self, error: &ServerError, secrets: &[&[u8]]) -> Result<(), Error> {
         match error.code() {
-            "NOAUTH" | "LOADING" | "MASTERDOWN" => Err(Error::login(&self.endpoint, "PING", error)),
+            "NOAUTH" | "LOADING" | "MASTERDOWN" => {
+                Err(Error::login(&self.endpoint, "PING", error, secrets))
+            }
             _ => Ok(()),
         }
     }

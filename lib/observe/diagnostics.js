@@ -3,7 +3,7 @@
 const { channel, tracingChannel } = require("node:diagnostics_channel")
 const { debuglog } = require("node:util")
 
-const { RedisStoreError } = require("./errors.js")
+const { RedisStoreError } = require("../errors.js")
 
 const commands = tracingChannel("connect-redis-native:command")
 const { start, end, asyncStart, asyncEnd, error: failed } = commands
@@ -49,10 +49,10 @@ function ended(trace, error, deliver) {
   })
 }
 
-/** Something has happened to the connection of a store whose circuit is now in this state. */
-function announce(event, state, error) {
-  if (isDebugged()) debug("%s, the circuit is %s%s", event, state, error === undefined ? "" : `: ${error.message}`)
-  if (connections.hasSubscribers) connections.publish({ event, state, ...(error !== undefined && { error }) })
+/** Something has happened to the connection of a store that now has this status. */
+function announce(event, status, error) {
+  if (isDebugged()) debug("%s, the store is %s%s", event, status, error === undefined ? "" : `: ${error.message}`)
+  if (connections.hasSubscribers) connections.publish({ event, status, ...(error !== undefined && { error }) })
 }
 
 function nothing() {}

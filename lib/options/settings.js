@@ -1,6 +1,6 @@
 "use strict"
 
-const { optionError, shown } = require("./errors.js")
+const { kindOf, optionError } = require("../errors.js")
 const { readTlsOption } = require("./tls.js")
 const { DEFAULT_PORT, readUrl } = require("./url.js")
 
@@ -36,7 +36,7 @@ function readSettings({ url, nodes, sentinel, tls, username, password, credentia
   }
   if (nodes !== undefined) {
     if (common.database !== 0) {
-      throw optionError(`Option "database" must be 0 for a cluster, which has no other, got ${shown(database)}.`)
+      throw optionError(`Option "database" must be 0 for a cluster, which has no other, got ${kindOf(database)}.`)
     }
     return { nodes: readNodes("nodes", nodes, DEFAULT_PORT), cluster: true, ...common }
   }
@@ -49,13 +49,14 @@ function readSentinel(sentinel) {
       throw optionError(`Option "sentinel.${name}" is unknown; known are ${SENTINEL_OPTIONS.join(", ")}.`)
     }
   }
-  const { name, nodes, username, password, tls } = sentinel
+  const own = (field) => (Object.hasOwn(sentinel, field) ? sentinel[field] : undefined)
+  const [name, nodes, username, password, tls] = SENTINEL_OPTIONS.map(own)
   if (typeof name !== "string" || name === "") {
-    throw optionError(`Option "sentinel.name" must be the name of a master group, got ${shown(name)}.`)
+    throw optionError(`Option "sentinel.name" must be the name of a master group, got ${kindOf(name)}.`)
   }
   for (const [field, value] of Object.entries({ username, password })) {
     if (value != null && typeof value !== "string") {
-      throw optionError(`Option "sentinel.${field}" must be a string, got a ${typeof value}.`)
+      throw optionError(`Option "sentinel.${field}" must be a string, got ${kindOf(value)}.`)
     }
   }
   return {
@@ -72,13 +73,15 @@ function readSentinel(sentinel) {
 /** `[{host, port}]` of nodes, each of which may be written as "host:port". */
 function readNodes(option, nodes, defaultPort) {
   if (!Array.isArray(nodes) || nodes.length === 0) {
-    throw optionError(`Option "${option}" must be a list of {host, port}, got ${shown(nodes)}.`)
+    throw optionError(`Option "${option}" must be a list of {host, port}, got ${kindOf(nodes)}.`)
   }
   return nodes.map((node, at) => {
-    const { host, port } = typeof node === "string" ? readNode(node) : (node ?? {})
+    const said = typeof node === "string" ? readNode(node) : node
+    const own = (field) => (said != null && Object.hasOwn(said, field) ? said[field] : undefined)
+    const [host, port] = [own("host"), own("port")]
     const found = { host: host ?? "127.0.0.1", port: Number(port ?? defaultPort) }
     if (typeof found.host !== "string" || !Number.isInteger(found.port) || found.port < 1 || found.port > 65535) {
-      const got = typeof node === "string" ? "a string that is neither" : shown(node)
+      const got = typeof node === "string" ? "a string that is neither" : kindOf(node)
       throw optionError(`Option "${option}[${at}]" must be {host, port} or "host:port", got ${got}.`)
     }
     return found

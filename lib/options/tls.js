@@ -1,6 +1,6 @@
 "use strict"
 
-const { optionError, shown } = require("./errors.js")
+const { kindOf, optionError } = require("../errors.js")
 
 const KNOWN = ["ca", "cert", "key", "servername", "rejectUnauthorized"]
 
@@ -9,7 +9,7 @@ function readTlsOption(owner, value) {
   if (value == null || value === false) return undefined
   if (value === true) return readTls({})
   if (typeof value !== "object" || Array.isArray(value)) {
-    throw optionError(`Option "${owner}" must be true or an object of TLS options, got ${shown(value)}.`)
+    throw optionError(`Option "${owner}" must be true or an object of TLS options, got ${kindOf(value)}.`)
   }
   for (const name of Object.keys(value)) {
     if (!KNOWN.includes(name)) {

@@ -1,9 +1,13 @@
 "use strict"
 
-const { dialectOf } = require("./delegate.js")
-const { readNodes } = require("./settings.js")
-const { readTls } = require("./tls.js")
-const { DEFAULT_PORT, readUrl } = require("./url.js")
+const dns = require("node:dns")
+
+const { readNodes } = require("../options/settings.js")
+const { readTls } = require("../options/tls.js")
+const { DEFAULT_PORT, readUrl } = require("../options/url.js")
+const { inTime } = require("../timers.js")
+const { dialectOf } = require("./dialects.js")
+const { whyDelegate } = require("./settings-check.js")
 
 /**
  * How each kind of client is recognised and where it keeps its settings. `settings` is read when
@@ -27,8 +31,6 @@ const KINDS = [
     kind: "ioredis Cluster",
     testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: (client) => client.isCluster === true && has(client, "startupNodes"),
-    // An address that the client translates is one that we do not know.
-    readable: ({ options }) => options.natMap == null,
     settings: ioredisCluster,
     dialect: "positional",
   },
@@ -36,7 +38,6 @@ const KINDS = [
     kind: "ioredis sentinel",
     testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: (client) => isIoredis(client) && Array.isArray(client.options.sentinels),
-    readable: ({ options }) => options.natMap == null && (options.role ?? "master") === "master",
     settings: ioredisSentinel,
     dialect: "positional",
   },
@@ -53,6 +54,7 @@ const KINDS = [
     matches: (client) => has(client, "getMasterNode") && has(client, "getSentinelNode"),
     // redis 5 shows its options to nobody.
     readable: (client) => sentinelOptions(client) !== undefined,
+    options: sentinelOptions,
     settings: nodeRedisSentinel,
     dialect: "nodeRedis",
   },
@@ -61,6 +63,7 @@ const KINDS = [
     testedWith: ["redis 4.7", "redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "masters") && has(client, "nodeClient"),
     readable: (client) => clusterOptions(client) !== undefined,
+    options: clusterOptions,
     settings: nodeRedisCluster,
     dialect: "nodeRedisCluster",
   },
@@ -69,7 +72,7 @@ const KINDS = [
     testedWith: ["redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "execute") && has(client, "totalClients"),
     readable: (client) => client.isOpen && client.totalClients > 0,
-    settings: (client) => client.execute((one) => nodeRedis(one)),
+    settings: (client) => client.execute(pooled),
     dialect: "nodeRedis",
   },
   {
@@ -78,11 +81,7 @@ const KINDS = [
     // The credentials of a url are kept as text and as a provider.
     matches: (client) =>
       isNodeRedis(client) && client.options?.credentialsProvider !== undefined && client.options.password === undefined,
-    readable: (client) => typeof client.options.credentialsProvider.credentials === "function",
-    settings: (client) => ({
-      ...nodeRedisOptions(client.options, "_keyPrefix" in client),
-      credentials: () => client.options.credentialsProvider.credentials(),
-    }),
+    settings: nodeRedis,
     dialect: "nodeRedis",
   },
   {
@@ -103,7 +102,7 @@ const KINDS = [
     kind: "valkey-glide",
     testedWith: ["@valkey/valkey-glide 2.5"],
     matches: (client) => typeof client.createClientRequest === "function",
-    readable: ({ config }) => config?.addresses !== undefined && config.credentials?.iamConfig === undefined,
+    readable: ({ config }) => config?.addresses !== undefined,
     settings: valkeyGlide,
     dialect: "glide",
   },
@@ -121,27 +120,43 @@ const ASK_MS = 500
 
 /**
  * What is known of a client: `settings()`, unless it cannot be adopted, and the `dialect` of its
- * commands. A TypeError if it lacks one.
+ * commands.
  */
 function recognise(client) {
   const kind = KINDS.find(({ matches }) => holds(matches, client))
+  const dialect = dialectOf(client, kind?.dialect)
   const readable = kind?.settings !== undefined && (kind.readable === undefined || holds(kind.readable, client))
-  return {
-    settings: readable ? () => normalised(kind.settings(client)) : undefined,
-    dialect: dialectOf(client, kind?.dialect),
+  const why = readable ? whyDelegated(kind, client) : undefined
+  if (!readable || why !== undefined) return { dialect, why }
+  return { settings: () => normalised(kind.settings(client)), dialect }
+}
+
+/** Undefined if the client's settings can be adopted. */
+function whyDelegated({ kind, options }, client) {
+  try {
+    const why = whyDelegate(kind, client, options?.(client))
+    return why && `This client must be asked itself: ${why}.`
+  } catch {
+    return "The settings of this client cannot be read, and so its own commands are used."
   }
 }
 
 /** Clients keep null, "" and numbers where they mean no text, or text. */
 function normalised(settings) {
   if (typeof settings.then === "function") return settings.then(normalised)
+  const { credentials } = settings
   const texts = ({ username, password, clientName }) => ({
     username: textOf(username),
     password: textOf(password),
     clientName: textOf(clientName),
   })
   const { sentinel } = settings
-  return { ...settings, ...texts(settings), sentinel: sentinel && { ...sentinel, ...texts(sentinel) } }
+  return {
+    ...settings,
+    ...texts(settings),
+    sentinel: sentinel && { ...sentinel, ...texts(sentinel) },
+    credentials: credentials && (async () => texts((await credentials()) ?? {})),
+  }
 }
 
 const textOf = (value) => (value == null || value === "" ? undefined : String(value))
@@ -157,17 +172,24 @@ function holds(question, client) {
 
 function ioredis(client) {
   const { options, condition } = client
+  return {
+    ...address(options),
+    ...login(options, ioredisCredentials(client)),
+    database: Number(condition?.select ?? options.db ?? 0),
+    tls: options.path == null ? tlsOf(options.tls) : undefined,
+    family: familyOf(options.tls?.family ?? options.family),
+    credentials: () => ioredisCredentials(client),
+  }
+}
+
+/** auth() and the options are where an application that renews credentials puts them. */
+function ioredisCredentials({ options, condition }) {
   const [username, password] = Array.isArray(condition?.auth)
     ? condition.auth
     : condition?.auth
       ? [undefined, condition.auth]
       : [options.username, options.password]
-  return {
-    ...address(options),
-    ...login(options, { username, password }),
-    database: Number(condition?.select ?? options.db ?? 0),
-    tls: options.path == null ? tlsOf(options.tls) : undefined,
-  }
+  return { username, password }
 }
 
 function ioredisSentinel({ options, condition }) {
@@ -178,8 +200,10 @@ function ioredisSentinel({ options, condition }) {
       username: options.sentinelUsername ?? undefined,
       password: options.sentinelPassword ?? undefined,
       tls: tlsOf(options.sentinelTLS),
+      family: familyOf(options.sentinelTLS?.family ?? options.family),
     },
     ...login(options),
+    credentials: () => ioredisCredentials({ options, condition: undefined }),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.enableTLSForSentinelMode ? tlsOf(options.tls) : undefined,
   }
@@ -196,6 +220,12 @@ function ioredisCluster({ options, startupNodes }) {
     nodes: said.flatMap(({ nodes }) => nodes),
     cluster: true,
     ...login(redis, { username: redis.username ?? first.username, password: redis.password ?? first.password }),
+    credentials: () => ({
+      username: redis.username ?? first.username,
+      password: redis.password ?? first.password,
+    }),
+    // By default addresses are looked up without it.
+    family: options.dnsLookup === dns.lookup ? undefined : familyOf(redis.family),
     keyPrefix: options.keyPrefix || redis.keyPrefix || "",
     database: 0,
     tls: tlsOf(redis.tls) ?? first.tls,
@@ -210,7 +240,21 @@ function login(options, { username = options.username, password = options.passwo
     password,
     clientName: options.connectionName,
     keyPrefix: options.keyPrefix || "",
+    bareLogin: options.disableClientInfo === true,
   }
+}
+
+/** 4 or 6. Clients take 0, text and "IPv6" too. */
+function familyOf(value) {
+  const [digit] = /[46]$/.exec(String(value ?? "")) ?? []
+  return digit && Number(digit)
+}
+
+/** A client of a pool, which shows its options to nobody else. */
+function pooled(client) {
+  const why = whyDelegate("redis", client)
+  if (why !== undefined) throw new TypeError(`The clients of this pool must be asked themselves: ${why}.`)
+  return nodeRedis(client)
 }
 
 function nodeRedis(client) {
@@ -220,9 +264,9 @@ function nodeRedis(client) {
 }
 
 async function withLiveDatabase(client, settings) {
-  const late = new Promise((resolve) => setTimeout(resolve, ASK_MS).unref())
   const target = client.options?.legacyMode ? client.v4 : client
-  const info = await Promise.race([target.sendCommand(["CLIENT", "INFO"]).catch(() => undefined), late])
+  const asked = target.sendCommand(["CLIENT", "INFO"])
+  const info = await inTime(asked, ASK_MS, () => new Error("no answer")).catch(() => undefined)
   const found = / db=(\d+)/.exec(String(info))
   return found === null ? settings : { ...settings, database: Number(found[1]) }
 }
@@ -237,18 +281,35 @@ function nodeRedisOptions(options, prefixed) {
     tls: socket.tls === true ? readTls(socket) : undefined,
     clientName: options.name,
     keyPrefix: (prefixed && options.keyPrefix) || "",
+    family: familyOf(socket.family),
+    bareLogin: options.disableClientInfo === true,
+    credentials: () => nodeRedisCredentials(options),
   }
+}
+
+/** redis 5 and 6 ask the provider, which they make of the options if there is none. */
+function nodeRedisCredentials(options) {
+  const { credentialsProvider, username, password } = options
+  return credentialsProvider?.credentials?.() ?? { username, password }
 }
 
 /** redis 5 and 6 keep a cluster's options; redis 4 only those of the nodes it is connected to. */
 function clusterOptions(client) {
   const kept = client._self?._options
   if (kept !== undefined) {
-    return kept.nodeAddressMap === undefined && kept.defaults?.credentialsProvider === undefined ? kept : undefined
+    return kept
   }
   const masters = client.masters ?? []
+  // nodeAddressMap, which it does not show.
+  if (masters.some(isTranslated)) return undefined
   const { options } = masters.find((master) => master.client?.options)?.client ?? {}
   return options && { rootNodes: masters.map(({ host, port }) => ({ socket: { host, port } })), defaults: options }
+}
+
+/** Whether a node of redis 4 is connected to elsewhere than where the cluster says. */
+function isTranslated({ host, port, client }) {
+  const socket = client?.options?.socket
+  return socket !== undefined && (socket.host !== host || socket.port !== port)
 }
 
 function nodeRedisCluster(client) {
@@ -266,6 +327,10 @@ function nodeRedisCluster(client) {
     cluster: true,
     username: settings.username ?? first.username,
     password: settings.password ?? first.password,
+    credentials: async () => {
+      const { username, password } = await settings.credentials()
+      return { username: username ?? first.username, password: password ?? first.password }
+    },
     tls: settings.tls ?? first.tls,
     keyPrefix: keyPrefix ?? "",
     database: 0,
@@ -287,7 +352,7 @@ function sentinelOptions(client) {
   } catch {
     return undefined
   }
-  return options?.sentinelRootNodes && options.nodeAddressMap === undefined ? options : undefined
+  return options?.sentinelRootNodes ? options : undefined
 }
 
 function nodeRedisSentinel(client) {
@@ -307,6 +372,7 @@ function nodeRedisSentinel(client) {
       username: sentinelClientOptions.username,
       password: sentinelClientOptions.password,
       tls: sentinelSocket.tls === true ? readTls(sentinelSocket) : undefined,
+      family: familyOf(sentinelSocket.family),
     },
     keyPrefix: keyPrefix ?? "",
   }
@@ -321,6 +387,8 @@ function callbackRedis(client) {
     database: Number(client.selected_db ?? client.options.db ?? 0),
     tls: client.options.tls ? readTls(connection) : undefined,
     keyPrefix: client.options.prefix ?? "",
+    family: familyOf(connection.family),
+    credentials: () => ({ username: client.auth_user, password: client.auth_pass }),
   }
 }
 
@@ -337,6 +405,7 @@ function valkeyGlide(client) {
     tls: useTLS ? readTls({ ca: rootCertificates, rejectUnauthorized: !insecure }) : undefined,
     clientName,
     keyPrefix: "",
+    credentials: () => client.config.credentials ?? {},
   }
 }
 

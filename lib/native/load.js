@@ -4,8 +4,8 @@ const { existsSync, statSync } = require("node:fs")
 const { createRequire } = require("node:module")
 const { join } = require("node:path")
 
-const { version } = require("../package.json")
-const { optionError } = require("./errors.js")
+const { version } = require("../../package.json")
+const { optionError } = require("../errors.js")
 
 const NAME = "connect-redis-native"
 /** What scripts/check-glibc.mjs holds the prebuilt binaries to. */
@@ -44,7 +44,7 @@ function glibcVersion() {
 
 /** Built in a clone, or by `npx connect-redis-native build`. */
 function loadBeside({ target }) {
-  const file = join(__dirname, "..", `${NAME}.${target}.node`)
+  const file = join(__dirname, "../..", `${NAME}.${target}.node`)
   // A bundler would try to bundle a plain require.
   return existsSync(file) ? createRequire(__filename)(file) : undefined
 }
@@ -125,6 +125,9 @@ function load() {
 }
 
 function explanation({ platform, arch, libc, glibc, target }, beside, failure) {
+  if ([beside, failure].some((error) => error?.code === "ERR_DLOPEN_DISABLED")) {
+    return `Native addons are disabled here, and ${NAME} ${version} is one: start Node without --no-addons and, with the permission model, with --allow-addons. Or pass {client} to do without it.`
+  }
   const name = `${NAME}-${target}`
   const texts = [beside, failure].map((error) => error?.message ?? "not there")
   const needed = neededGlibc(texts.join("\n"))

@@ -1,6 +1,6 @@
 "use strict"
 
-const { argumentError, shown } = require("./errors.js")
+const { argumentError, shown, thrownError } = require("../errors.js")
 
 /** No end, where milliseconds to live are asked for. */
 const FOR_EVER = -1
@@ -15,9 +15,14 @@ const DATE = /^(\d{4}-\d\d-\d\d|[A-Z][a-z]{2},? )/
  */
 function ttlMs(store, session) {
   const { ttl } = store
-  let seconds = ttl
+  // The field may be set to what the option takes.
+  let seconds = typeof ttl === "string" ? Number(ttl) : ttl
   if (typeof ttl === "function") {
-    seconds = ttl.call(store, session)
+    try {
+      seconds = ttl.call(store, session)
+    } catch (error) {
+      throw thrownError('The function of the option "ttl"', error)
+    }
   } else {
     const at = timeOf(session?.cookie?.expires)
     if (at !== undefined) return Math.ceil(at - Date.now())

@@ -1,14 +1,18 @@
 "use strict"
 
-const COLUMNS = 5
-
 /** The requests of one batch, in the shape that src/binding/submission.rs describes. */
 class Outbox {
   /** Of requests; one may take several rows. */
   count = 0
-  #rows = new Float64Array(64 * COLUMNS)
+  #columns
+  #rows
   #used = 0
   #text = ""
+
+  constructor(columns) {
+    this.#columns = columns
+    this.#rows = new Float64Array(64 * columns)
+  }
 
   /** UTF-16 code units of text. */
   get units() {
@@ -35,7 +39,7 @@ class Outbox {
     rows[at + 2] = key.length
     rows[at + 3] = value.length
     rows[at + 4] = number
-    this.#used = at + COLUMNS
+    this.#used = at + this.#columns
     this.#text += key
     if (value !== "") this.#text += value
   }

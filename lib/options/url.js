@@ -1,6 +1,6 @@
 "use strict"
 
-const { optionError, shown } = require("./errors.js")
+const { optionError } = require("../errors.js")
 const { readTls } = require("./tls.js")
 
 const DEFAULT_PORT = 6379
@@ -36,7 +36,9 @@ function readUrl(url) {
     }
   }
   if (!Object.hasOwn(PROTOCOLS, protocol)) {
-    throw optionError(`Option "url" must begin as in ${SHAPE}, got ${shown(`${protocol}:`)}.`)
+    throw optionError(
+      `Option "url" must begin as in ${SHAPE}, got ${/^\w+:\/\//.test(String(url)) ? `"${protocol}://"` : "one without"}.`,
+    )
   }
   allowParameters(parsed, ["family"])
   const path = parsed.pathname.replace(/^\/|\/$/g, "")

@@ -1,0 +1,301 @@
+"use strict"
+
+const { RedisStoreError, argumentError, closedError, timeoutError } = require("../errors.js")
+const { Counts } = require("../observe/stats.js")
+const { ask } = require("../request.js")
+const { nextTick, now, withDeadline } = require("../timers.js")
+const { hasMget } = require("./dialects.js")
+
+const SCAN_COUNT_MIN = 1000
+const DELETE_KEYS = 1000
+const IDS_PAGE = 10_000
+
+/**
+ * The same few operations as lib/native/backend.js, spoken through the client's own commands: for clients
+ * that have no connection whose settings could be adopted.
+ */
+class Delegate {
+  native = false
+  /** What a client's connection is like is the client's to say. */
+  status = "ready"
+  #client
+  #dialect
+  #limits
+  #listener
+  #pending = 0
+  #idle = []
+  #closed = false
+  #counts = new Counts()
+  /** The last command on each key, where the client keeps no order. */
+  #last = new Map()
+
+  constructor(client, dialect, limits, listener) {
+    this.#listener = listener
+    this.#client = client
+    this.#dialect = dialect
+    this.#limits = limits
+  }
+
+  connect() {}
+
+  send(operation, key, value, number, request) {
+    const { get, set, replace, expire, del, pttl } = this.#dialect
+    const client = this.#client
+    request.begin(commandOf(operation, number))
+    if (operation === "get") this.#keyed(key, request, (done) => get(client, key, done), textOf)
+    else if (operation === "set") {
+      this.#keyed(key, request, (done) => set(client, key, value, number, done), isDone)
+    } else if (operation === "replace") {
+      this.#keyed(key, request, (done) => replace(client, key, value, number, done), isReplaced)
+    } else if (operation === "pttl") {
+      this.#keyed(key, request, (done) => pttl(client, key, done), Number)
+    } else if (operation === "expire" && number > 0) {
+      this.#keyed(key, request, (done) => expire(client, key, number, done), Number)
+    } else if (operation === "del" || operation === "expire") {
+      this.#keyed(key, request, (done) => del(client, key, done), Number)
+    } else if (operation === "ping") this.#settle(request, this.#ping())
+    else this.#answer(operation, key, number, request)
+  }
+
+  /** Runs a command about one key, after those before it on the same key. */
+  #keyed(key, request, command, read) {
+    if (!this.#dialect.unordered) return this.#run(request, command, read)
+    const before = this.#last.get(key)
+    const inOrder = before === undefined ? command : (done) => before.then(() => command(done))
+    const settled = new Promise((resolve) => this.#run(request, inOrder, read, resolve))
+    this.#last.set(key, settled)
+    settled.then(() => this.#last.get(key) === settled && this.#last.delete(key))
+  }
+
+  mget(keys, request) {
+    const { get, mget } = this.#dialect
+    request.begin("mget")
+    if (hasMget(this.#client)) {
+      const read = (values) => values.map(textOf)
+      return this.#run(request, (done) => mget(this.#client, keys, done), read)
+    }
+    const one = (key) => this.#ask("get", (done) => get(this.#client, key, done), textOf)
+    this.#settle(request, Promise.all(keys.map(one)))
+  }
+
+  /** What store.stats() returns. */
+  stats() {
+    return this.#counts.read({ pending: this.#pending, batches: 0, sharedBy: 1 })
+  }
+
+  get pending() {
+    return this.#pending
+  }
+
+  /** Calls `callback` when nothing is pending. */
+  whenIdle(callback) {
+    if (this.#pending === 0) callback()
+    else this.#idle.push(callback)
+  }
+
+  async close() {
+    if (this.#closed) return
+    this.#closed = true
+    this.status = "closed"
+    this.#listener("end")
+  }
+
+  /** Runs one command; its reply or the deadline settles the request, whichever is first. */
+  #run(request, command, read, settled) {
+    const { command: name } = request
+    const { commandTimeoutMs, maxPending } = this.#limits
+    const end = (error, reply) => {
+      if (--this.#pending === 0) for (const callback of this.#idle.splice(0)) nextTick(callback)
+      this.#counts.ended(name, error)
+      settled?.()
+      request.settle(error, reply)
+    }
+    if (this.#pending++ >= maxPending || this.#closed) {
+      return nextTick(end, this.#closed ? closedError() : fullError(maxPending), null)
+    }
+    const startedAt = now()
+    const late = () => timeoutError("The client did not answer", commandTimeoutMs)
+    const settle = withDeadline(commandTimeoutMs, late, (error, reply) => {
+      this.#counts.took(now() - startedAt)
+      end(error, reply)
+    })
+    // By nextTick: what a callback of the caller throws must not come back as an error of the client.
+    const failed = (error) => nextTick(settle, serverError(error), null)
+    const answered = (reply) => {
+      try {
+        nextTick(settle, null, read(reply))
+      } catch (error) {
+        failed(error)
+      }
+    }
+    try {
+      const promise = command((error, reply) => (error ? failed(error) : answered(reply)))
+      if (typeof promise?.then === "function") promise.then(answered, failed)
+    } catch (error) {
+      failed(error)
+    }
+  }
+
+  #settle(request, promise) {
+    promise.then(
+      (reply) => nextTick(settleNow, request, null, reply),
+      (error) => nextTick(settleNow, request, error, null),
+    )
+  }
+
+  async #ping() {
+    if (typeof this.#client.ping !== "function") throw argumentError("The client has no method ping().")
+    const masters = await this.#masters()
+    await Promise.all(masters.map((master) => this.#ask("ping", (done) => this.#dialect.ping(master, done), same)))
+    return true
+  }
+
+  async #masters() {
+    return (await this.#dialect.masters?.(this.#client)) ?? [this.#client]
+  }
+
+  /** The questions about all keys. */
+  #answer(operation, prefix, count, request) {
+    const keys = this.#keys(prefix, count)
+    if (operation === "clear")
+      this.#settle(
+        request,
+        keys.then((found) => this.#remove(found)),
+      )
+    else if (operation === "length")
+      this.#settle(
+        request,
+        keys.then((found) => found.length),
+      )
+    else {
+      const ids = keys.then((found) => pagesOf(found.map((key) => key.slice(prefix.length))))
+      this.#settle(request, ids)
+    }
+  }
+
+  async #keys(prefix, count) {
+    // Clients put their own prefix before keys, but not before patterns, and leave it on what SCAN finds.
+    const own = keyPrefixOf(this.#client)
+    const begin = own + prefix
+    const pattern = `${begin.replace(/[*?[\]\\]/g, "\\$&")}*`
+    const size = Math.max(count, SCAN_COUNT_MIN)
+    const found = new Set()
+    const add = (keys) => {
+      for (const key of keys) if (key.startsWith(begin)) found.add(key.slice(own.length))
+    }
+    for (const master of await this.#masters()) {
+      if (this.#dialect.iterate !== undefined) {
+        await this.#iterate(master, pattern, size, add)
+        continue
+      }
+      let cursor = "0"
+      do {
+        const reply = await this.#ask("scan", (done) => this.#dialect.scan(master, cursor, pattern, size, done), same)
+        const [next, keys] = Array.isArray(reply) ? reply : [reply.cursor, reply.keys]
+        add(keys)
+        cursor = String(next)
+      } while (cursor !== "0")
+    }
+    return [...found]
+  }
+
+  /** One step of an iterator is one command. redis 4 yields keys, redis 5 and 6 lists of them. */
+  async #iterate(client, pattern, size, add) {
+    let steps
+    for (;;) {
+      const step = await this.#ask(
+        "scan",
+        async () => {
+          steps ??= this.#dialect.iterate(client, pattern, size)[Symbol.asyncIterator]()
+          return steps.next()
+        },
+        same,
+      )
+      if (step.done) return
+      add([step.value].flat())
+    }
+  }
+
+  async #remove(keys) {
+    let removed = 0
+    for (let at = 0; at < keys.length; at += DELETE_KEYS) {
+      const some = keys.slice(at, at + DELETE_KEYS)
+      removed += await this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
+    }
+    return removed
+  }
+
+  /** One command of a larger question: counted, but no message of its own. */
+  #ask(name, command, read) {
+    return ask((request) => {
+      request.command = name
+      this.#run(request, command, read)
+    })
+  }
+}
+
+/** The command that an operation is, or begins with. */
+function commandOf(operation, number) {
+  switch (operation) {
+    case "replace":
+      return "set"
+    case "expire":
+      return number > 0 ? "pexpire" : "del"
+    case "length":
+    case "ids":
+    case "clear":
+      return "scan"
+    default:
+      return operation
+  }
+}
+
+/** The prefix that the client itself puts before keys: ioredis and redis 6 by one name, redis 2 and 3 by another. */
+function keyPrefixOf(client) {
+  if ("connection_options" in client) return client.options.prefix ?? ""
+  if ("_keyPrefix" in client) return client._keyPrefix ?? ""
+  return ("connector" in client || client.isCluster === true) && client.options.keyPrefix
+    ? client.options.keyPrefix
+    : ""
+}
+
+/** `ids` as texts of JSON arrays, each of which is parsed in a turn of the event loop. */
+function* pagesOf(ids) {
+  for (let at = 0; at < ids.length; at += IDS_PAGE) yield JSON.stringify(ids.slice(at, at + IDS_PAGE))
+}
+
+const same = (reply) => reply
+const isDone = () => true
+/** Null where there was nothing to replace. */
+const isReplaced = (reply) => (reply === null ? null : true)
+
+/** The text of a value; some clients parse what looks like JSON. */
+function textOf(reply) {
+  if (reply == null || typeof reply === "string") return reply ?? null
+  return JSON.stringify(reply)
+}
+
+function serverError(error) {
+  if (error instanceof RedisStoreError) return error
+  return new RedisStoreError("ERR_REDIS_STORE_SERVER", "The client reported an error; see its cause.", coded(error))
+}
+
+/** An error with the code that its message begins with, such as OOM: clients differ in whether they set it. */
+function coded(error) {
+  const [word] = /^[A-Z][A-Z0-9]+(?= )/.exec(error?.message) ?? []
+  if (word === undefined || error.code !== undefined || !Object.isExtensible(error)) return error
+  return Object.defineProperty(error, "code", { value: word, configurable: true, enumerable: true, writable: true })
+}
+
+function fullError(maxPending) {
+  return new RedisStoreError(
+    "ERR_REDIS_STORE_QUEUE_FULL",
+    `${maxPending} requests are pending already (option "maxPending"); Redis is slower than they come.`,
+  )
+}
+
+function settleNow(request, error, reply) {
+  request.settle(error, reply)
+}
+
+module.exports = { Delegate }

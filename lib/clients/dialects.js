@@ -1,0 +1,147 @@
+"use strict"
+
+const { argumentError } = require("../errors.js")
+
+const SECOND_MS = 1000
+
+/**
+ * How clients spell the few commands that a store needs. Each returns a promise or, if the client
+ * takes callbacks, calls `done`; whichever comes first counts. What a client lacks is an error of the
+ * request that needs it.
+ */
+const DIALECTS = {
+  /** Redis's own order of arguments: ioredis, redis 2 and 3, their mocks, and most of what is unknown. */
+  positional: {
+    get: (client, key, done) => method(client, "get")(key, done),
+    set: (client, key, value, ms, done) => method(client, "set")(key, value, ...(ms < 0 ? [] : ["PX", ms]), done),
+    replace: (client, key, value, ms, done) =>
+      method(client, "set")(key, value, ...(ms < 0 ? [] : ["PX", ms]), "XX", done),
+    pttl: (client, key, done) => method(client, "pttl", "pTTL")(key, done),
+    expire: (client, key, ms, done) => {
+      const exact = ["pexpire", "pExpire"].find((name) => has(client, name))
+      if (exact !== undefined) return client[exact](key, ms, done)
+      return method(client, "expire")(key, seconds(ms), done)
+    },
+    del: (client, keys, done) => method(client, "del")(keys, done),
+    mget: (client, keys, done) => method(client, "mget", "mGet")(keys, done),
+    scan: (client, cursor, match, count, done) => method(client, "scan")(cursor, "MATCH", match, "COUNT", count, done),
+    ping: (client, done) => method(client, "ping")(done),
+  },
+  /** redis 4 to 6. */
+  nodeRedis: {
+    get: (client, key) => method(client, "get")(key),
+    set: (client, key, value, ms) => method(client, "set")(key, value, ms < 0 ? {} : { PX: ms }),
+    replace: (client, key, value, ms) =>
+      method(client, "set")(key, value, ms < 0 ? { XX: true } : { PX: ms, XX: true }),
+    pttl: (client, key) => method(client, "pTTL")(key),
+    expire: (client, key, ms) => method(client, "pExpire")(key, ms),
+    del: (client, keys) => method(client, "del")(keys),
+    mget: (client, keys) => method(client, "mGet")(keys),
+    scan: (client, cursor, match, count) => method(client, "scan")(cursor, { MATCH: match, COUNT: count }),
+    ping: (client) => method(client, "ping")(),
+  },
+  /** Exactly what connect-redis 10 calls, for wrappers of redis 5 and 6. */
+  connectRedis: {
+    get: (client, key) => method(client, "get")(key),
+    set: (client, key, value, ms) =>
+      ms < 0 ? method(client, "set")(key, value) : method(client, "set")(key, value, { expiration: expiration(ms) }),
+    replace: (client, key, value, ms) =>
+      method(client, "set")(key, value, { condition: "XX", ...(ms >= 0 && { expiration: expiration(ms) }) }),
+    pttl: (client, key) => method(client, "pTTL", "pttl")(key),
+    expire: (client, key, ms) =>
+      has(client, "expire") ? client.expire(key, seconds(ms)) : method(client, "expire", "pExpire")(key, ms),
+    del: (client, keys) => method(client, "del")([keys].flat()),
+    mget: (client, keys) => method(client, "mGet", "mget")(keys),
+    iterate: (client, match, count) => method(client, "scanIterator")({ MATCH: match, COUNT: count }),
+    ping: (client) => method(client, "ping")(),
+  },
+  glide: {
+    // Its core runs commands at once.
+    unordered: true,
+    get: (client, key) => method(client, "get")(key),
+    set: (client, key, value, ms) =>
+      method(client, "set")(key, value, ms < 0 ? {} : { expiry: { type: "PX", count: ms } }),
+    replace: (client, key, value, ms) =>
+      method(client, "set")(key, value, {
+        conditionalSet: "onlyIfExists",
+        ...(ms >= 0 && { expiry: { type: "PX", count: ms } }),
+      }),
+    pttl: (client, key) => method(client, "pttl")(key),
+    expire: (client, key, ms) => method(client, "pexpire")(key, ms).then(Number),
+    del: (client, keys) => method(client, "del")([keys].flat()),
+    mget: (client, keys) => method(client, "mget")(keys),
+    scan: (client, cursor, match, count) => method(client, "scan")(cursor, { match, count }),
+    ping: (client) => method(client, "ping")(),
+  },
+  upstash: {
+    // Each command is an HTTP request of its own.
+    unordered: true,
+    get: (client, key) => method(client, "get")(key),
+    set: (client, key, value, ms) => method(client, "set")(key, value, ms < 0 ? {} : { px: ms }),
+    replace: (client, key, value, ms) =>
+      method(client, "set")(key, value, ms < 0 ? { xx: true } : { px: ms, xx: true }),
+    pttl: (client, key) => method(client, "pttl")(key),
+    expire: (client, key, ms) => method(client, "pexpire")(key, ms),
+    del: (client, keys) => method(client, "del")(...[keys].flat()),
+    mget: (client, keys) => method(client, "mget")(...keys),
+    scan: (client, cursor, match, count) => method(client, "scan")(cursor, { match, count }),
+    ping: (client) => method(client, "ping")(),
+  },
+}
+
+/** A cluster client routes by key: what names many keys goes key by key, and SCAN to each master. */
+DIALECTS.nodeRedisCluster = {
+  ...DIALECTS.nodeRedis,
+  del: (client, keys) =>
+    Promise.all([keys].flat().map((key) => method(client, "del")(key))).then((counts) =>
+      counts.reduce((sum, n) => sum + n, 0),
+    ),
+  mget: (client, keys) => Promise.all(keys.map((key) => method(client, "get")(key))),
+  masters: (client) => Promise.all((client.masters ?? []).map((master) => client.nodeClient(master))),
+}
+
+/** The dialect of a client, whose `name` a known kind says. */
+function dialectOf(client, name) {
+  return DIALECTS[name ?? guessed(client)]
+}
+
+function guessed(client) {
+  if (isLegacy(client)) return "positional"
+  if (has(client, "pExpire") && has(client, "scan")) return "nodeRedis"
+  if (has(client, "mGet") || has(client, "scanIterator")) return "connectRedis"
+  return ["scan", "pexpire", "mget", "setex"].some((name) => has(client, name)) ? "positional" : "connectRedis"
+}
+
+/** redis 5 and 6's `legacy()`: the names of redis 4 with the callbacks of redis 3. */
+function isLegacy(client) {
+  return client.constructor?.name === "RedisLegacyClient"
+}
+
+/** The first of these methods that the client has. */
+function method(client, ...names) {
+  const name = names.find((each) => has(client, each))
+  if (name === undefined) throw argumentError(`The client has no method ${names[0]}(), which this request needs.`)
+  return (...args) => client[name](...args)
+}
+
+function has(client, name) {
+  return typeof client[name] === "function"
+}
+
+function hasPttl(client) {
+  return has(client, "pttl") || has(client, "pTTL")
+}
+
+function hasMget(client) {
+  return has(client, "mget") || has(client, "mGet")
+}
+
+function seconds(ms) {
+  return Math.ceil(ms / SECOND_MS)
+}
+
+function expiration(ms) {
+  return { type: "EX", value: seconds(ms) }
+}
+
+module.exports = { dialectOf, hasMget, hasPttl }

@@ -1,0 +1,101 @@
+"use strict"
+
+const { promised } = require("./callbacks.js")
+const { decodeError } = require("./errors.js")
+const { ask } = require("./request.js")
+const { parse } = require("./sessions.js")
+const { nextTurn } = require("./timers.js")
+
+/** Sessions of the first page of all(), and the most of any. */
+const PAGE_FIRST = 16
+const PAGE_MAX = 500
+/** What a page is to amount to at most, in characters, going by the one before. */
+const PAGE_UNITS = 8 * 2 ** 20
+
+/** Asks about all keys of the store. */
+function about(store, { backend }, operation) {
+  return ask((request) => backend.send(operation, store.prefix, "", store.scanCount, request))
+}
+
+function clear(store, inside) {
+  return about(store, inside, "clear")
+}
+
+function length(store, inside) {
+  return about(store, inside, "length")
+}
+
+/** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
+async function ids(store, inside) {
+  const found = []
+  for (const page of await about(store, inside, "ids")) {
+    if (found.length > 0) await nextTurn()
+    for (const sid of JSON.parse(page)) found.push(sid)
+  }
+  return found
+}
+
+/** Every session, in pages that let other work of the event loop through and are bounded in bytes. */
+async function all(store, inside) {
+  const found = await ids(store, inside)
+  const sessions = []
+  const corrupt = []
+  let size = PAGE_FIRST
+  for (let at = 0; at < found.length;) {
+    const some = found.slice(at, at + size)
+    const texts = await page(store, inside, some)
+    if (texts === undefined) {
+      size = Math.ceil(some.length / 2)
+      continue
+    }
+    at += some.length
+    let units = 0
+    for (const [n, text] of texts.entries()) {
+      if (text === null || text === "") continue
+      units += text.length
+      const session = await parsed(store, inside, some[n], text, corrupt)
+      if (session !== null) sessions.push(session)
+    }
+    const fitting = Math.floor((PAGE_UNITS * some.length) / Math.max(units, 1))
+    size = Math.max(1, Math.min(PAGE_MAX, size * 4, fitting))
+  }
+  warnOfCorrupt(corrupt)
+  return sessions
+}
+
+/** The texts of these sessions; undefined if they are too large for one reply and more than one. */
+async function page(store, { backend }, some) {
+  const keys = some.map((sid) => store.prefix + sid)
+  try {
+    return await ask((request) => backend.mget(keys, request))
+  } catch (error) {
+    if (error.code === "ERR_REDIS_STORE_DECODE" && some.length > 1) return undefined
+    throw error
+  }
+}
+
+/** One session of all(), with its id unless it has an `id` of its own; null if there is none, which `corrupt` gets. */
+async function parsed(store, { guard, commandTimeoutMs }, sid, text, corrupt) {
+  const call = { store, sid, key: store.prefix + sid, startedAt: 0, runInAsyncScope: (run) => run() }
+  try {
+    if (text.trim() === "null") throw decodeError(sid)
+    const session = await promised((done) => parse(call, text, guard, commandTimeoutMs, done))
+    if (session === null || Object.hasOwn(session, "id")) return session
+    if (Object.isExtensible(session)) return Object.assign(session, { id: sid })
+    return Object.assign(Object.create(Object.getPrototypeOf(session)), session, { id: sid })
+  } catch (error) {
+    corrupt.push(error)
+    return null
+  }
+}
+
+/** One warning, however many there are. */
+function warnOfCorrupt(errors) {
+  if (errors.length === 0) return
+  const [{ message }] = errors
+  const text =
+    errors.length === 1 ? `a session: ${message}` : `${errors.length} sessions, the first for this: ${message}`
+  process.emitWarning(`all() skips ${text}`, { code: "CONNECT_REDIS_NATIVE_CORRUPT_SESSION" })
+}
+
+module.exports = { all, clear, ids, length }

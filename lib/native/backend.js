@@ -1,0 +1,181 @@
+"use strict"
+
+const { RedisStoreError, closedError } = require("../errors.js")
+const { Counts } = require("../observe/stats.js")
+const { inTime, nextTick } = require("../timers.js")
+const { connectionOf } = require("./connecting.js")
+const { keepAlive, letGo } = require("./keep-alive.js")
+const { loadProtocol } = require("./protocol.js")
+
+/** What answers one store by a native connection, which other stores over the same client may share. */
+class NativeBackend {
+  native = true
+  #client
+  #readSettings
+  #limits
+  #listener
+  #protocol = loadProtocol()
+  #batch
+  #connecting
+  /** Requests that came before the settings were known, and how they are made again. */
+  #waiting = []
+  #pending = 0
+  #counts = new Counts(this.#protocol)
+  #closed = false
+  #closing
+  #ended = false
+  /** Called when nothing is pending any more. */
+  #idle
+
+  /** `listener` is called with the name of an event and, for "error", the error. */
+  constructor(client, readSettings, limits, listener) {
+    this.#client = client
+    this.#readSettings = readSettings
+    this.#limits = limits
+    this.#listener = listener
+  }
+
+  get pending() {
+    return this.#pending
+  }
+
+  get status() {
+    return this.#ended ? "closed" : (this.#batch?.status ?? "connecting")
+  }
+
+  /** Connects, unless that was done. Throws what is wrong with the settings. */
+  connect() {
+    if (this.#batch?.isOpen || this.#connecting !== undefined || this.#closed) return
+    const settings = this.#readSettings()
+    if (!(settings instanceof Promise)) return this.#start(settings)
+    const { commandTimeoutMs } = this.#limits
+    const late = () => new Error(`no answer within ${commandTimeoutMs} ms`)
+    this.#connecting = inTime(settings, commandTimeoutMs, late)
+      .then((found) => this.#start(found))
+      .catch((error) => this.#refuseWaiting(error))
+  }
+
+  #start(settings) {
+    this.#batch = connectionOf(this.#client, settings, this.#limits)
+    this.#connecting = undefined
+    this.#batch.join(this)
+    for (const { again } of this.#waiting.splice(0)) {
+      again()
+      this.release()
+    }
+    this.#batch.flush()
+  }
+
+  #refuseWaiting(cause) {
+    this.#connecting = undefined
+    const message = "The client did not tell its settings; see the cause."
+    const error =
+      cause instanceof RedisStoreError ? cause : new RedisStoreError("ERR_REDIS_STORE_CONNECT", message, cause)
+    for (const { request } of this.#waiting.splice(0)) {
+      this.release()
+      this.refuse(request, error)
+    }
+    this.noticed("error", error)
+  }
+
+  send(operation, key, value, number, request) {
+    request.begin(this.#protocol.commands[operation])
+    request.owner = this
+    if (this.#batch !== undefined && this.#batch.isOpen && !this.#closed) {
+      this.#batch.send(operation, key, value, number, request)
+    } else this.#later(request, () => this.#batch.send(operation, key, value, number, request))
+  }
+
+  swap(...args) {
+    this.#ask("swap", args)
+  }
+
+  merge(...args) {
+    this.#ask("merge", args)
+  }
+
+  mget(...args) {
+    this.#ask("mget", args)
+  }
+
+  #ask(operation, args) {
+    const request = args.at(-1)
+    request.begin(this.#protocol.commands[operation])
+    request.owner = this
+    if (this.#batch?.isOpen && !this.#closed) this.#batch[operation](...args)
+    else this.#later(request, () => this.#batch[operation](...args))
+  }
+
+  /** Calls `again` once there is a connection, or refuses the request. */
+  #later(request, again) {
+    if (this.#closed && (!this.#batch?.isOpen || !request.follows)) return this.refuse(request, closedError())
+    try {
+      this.connect()
+    } catch (error) {
+      return this.refuse(request, error)
+    }
+    if (this.#batch?.isOpen) return again()
+    this.keep()
+    this.#waiting.push({ request, again })
+  }
+
+  /** Answers a request that never reaches the native half. */
+  refuse(request, error) {
+    this.#counts.ended(request.command, error)
+    nextTick(settle, request, error)
+  }
+
+  /** Something is pending, a command or not: it keeps the process alive, and close() waits for it. */
+  keep() {
+    if (this.#pending++ === 0) keepAlive()
+  }
+
+  release() {
+    if (--this.#pending > 0) return
+    letGo()
+    this.#idle?.()
+  }
+
+  /** Something has happened to the connection. A listener that throws is uncaught, and nothing to the answers of this turn. */
+  noticed(event, error) {
+    if (this.#ended) return
+    try {
+      this.#listener(event, error)
+    } catch (thrown) {
+      nextTick(rethrow, thrown)
+    }
+  }
+
+  /** What store.stats() returns. */
+  stats() {
+    const { batches, numbers } = this.#batch?.stats() ?? { batches: 0 }
+    const sharedBy = Math.max(this.#batch?.shared ?? 1, 1)
+    return this.#counts.read({ pending: this.#pending, batches, sharedBy }, numbers)
+  }
+
+  /** Answers what is pending, then leaves the connection. */
+  close() {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close() {
+    if (this.#connecting !== undefined) await this.#connecting
+    this.#closed = true
+    // A command that is answered may be followed by another of its request.
+    while (this.#pending > 0) await new Promise((resolve) => (this.#idle = resolve))
+    await this.#batch?.leave(this)
+    this.#ended = true
+    this.#listener("end")
+  }
+}
+
+function settle(request, error) {
+  request.settle(error, null)
+}
+
+function rethrow(thrown) {
+  throw thrown
+}
+
+module.exports = { NativeBackend }

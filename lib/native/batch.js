@@ -1,0 +1,321 @@
+"use strict"
+
+const { RedisStoreError } = require("../errors.js")
+const { debug, isDebugged } = require("../observe/diagnostics.js")
+const { ask } = require("../request.js")
+const { clearImmediate, nextTick, setImmediate } = require("../timers.js")
+const { takeAnswers } = require("./answers.js")
+const { Outbox } = require("./outbox.js")
+const { loadProtocol } = require("./protocol.js")
+
+/** Bun and Deno have an event loop of another kind, and some of libuv's names. */
+const IS_NODE = process.versions.bun === undefined && process.versions.deno === undefined
+
+/** A batch of more text than this is not waited for: V8 has no string for more than 512 M units. */
+const TEXT_MAX_UNITS = 2 ** 26
+
+/**
+ * The native connection of one store or of several: gathers the requests of one turn of the event loop,
+ * hands them over in one call, and settles each when its answer comes.
+ */
+class Batch {
+  /** "connecting", "ready", "down" or "closed". */
+  status = "connecting"
+  #protocol = loadProtocol()
+  #native
+  #keyPrefix
+  #maxPendingBytes
+  /** Where requests go, if that is one server. */
+  #server
+  #failed = false
+  #isConnected = false
+  #circuit = "closed"
+  /** The backends of its stores. Weak: a store that is dropped without close() is collected. */
+  #members = new Set()
+  #requests = []
+  #free = []
+  #unanswered = 0
+  #pendingBytes = 0
+  #outbox = new Outbox(this.#protocol.requestColumns)
+  #flushing = false
+  #count = 0
+  /** Messages of this batch's requests, where there are subscribers. */
+  #traces = []
+  /** Requests that are answered, each followed by its error and its reply; from `#next` on they are to be settled. */
+  #answered = []
+  #next = 0
+
+  constructor({ keyPrefix, credentials, ...settings }, { maxPendingBytes, ...limits }) {
+    this.#keyPrefix = keyPrefix
+    this.#maxPendingBytes = maxPendingBytes
+    this.#server = serverOf(settings)
+    const self = new WeakRef(this)
+    const wake = () => self.deref()?.wake()
+    const question = credentials && ((number) => self.deref()?.#answer(number, credentials))
+    try {
+      const { RedisStore } = this.#protocol.binding
+      this.#native = new RedisStore({ ...settings, ...limits, watched: IS_NODE }, wake, question)
+    } catch {
+      // What Node-API says of a value of the wrong type quotes it, and it may be a password.
+      throw new RedisStoreError(
+        "ERR_REDIS_STORE_OPTIONS",
+        "The client's settings have a value of the wrong type; check its host, port, database, user, password and TLS.",
+      )
+    }
+  }
+
+  /** Whether it can take requests: not once it has failed or is closed. */
+  get isOpen() {
+    return !this.#failed && this.status !== "closed"
+  }
+
+  /** How many stores it has. */
+  get shared() {
+    return this.#live().length
+  }
+
+  join(member) {
+    this.#members.add(new WeakRef(member))
+    // The first one hears it as it happens.
+    if (this.#isConnected) setImmediate(() => member.noticed("ready", undefined))
+  }
+
+  #live() {
+    const live = []
+    for (const reference of this.#members) {
+      const member = reference.deref()
+      if (member === undefined) this.#members.delete(reference)
+      else live.push(member)
+    }
+    return live
+  }
+
+  /** `member` is being closed, and has nothing pending. The last one closes the connection. */
+  async leave(member) {
+    for (const reference of this.#members) {
+      if (reference.deref() === member) this.#members.delete(reference)
+    }
+    if (this.#live().length > 0 || !this.isOpen) return
+    this.status = "closed"
+    await ask((request) => {
+      request.owner = member
+      const id = this.#open(request)
+      this.#flush()
+      this.#native.close(id)
+    })
+  }
+
+  /** Answers the native half's question for credentials. */
+  async #answer(number, credentials) {
+    try {
+      const { username, password } = await credentials()
+      for (const value of [username, password]) {
+        if (value != null && typeof value !== "string") {
+          throw new TypeError('Option "credentials" must return {username, password} with strings.')
+        }
+      }
+      this.#native.answer(number, username ?? undefined, password ?? undefined)
+    } catch (error) {
+      this.#native.answer(number, undefined, undefined, String(error?.message ?? "no reason was given"))
+    }
+  }
+
+  /** One command about one key. `number` is milliseconds to live, negative for ever. */
+  send(operation, key, value, number, request) {
+    if (!this.#admits(request, key.length + value.length)) return
+    this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
+  }
+
+  /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
+  swap(key, base, value, ttl, request) {
+    if (!this.#admits(request, base.length + value.length)) return
+    this.#add(this.#open(request), "swap", this.#keyPrefix + key, base, ttl)
+    this.#outbox.row(0, 0, value, "", 0)
+  }
+
+  /**
+   * SET of what `mine` has changed of `base`, in what others have made of it, `theirs`, within so many
+   * milliseconds. Null if there is nothing any more, else the paths that both had changed, as JSON.
+   */
+  merge(key, { base, mine, theirs }, ttl, withinMs, request) {
+    if (!this.#admits(request, base.length + mine.length + theirs.length)) return
+    this.#add(this.#open(request), "merge", this.#keyPrefix + key, base, withinMs)
+    this.#outbox.row(0, 0, mine, theirs, ttl)
+  }
+
+  /** The values of `keys`, at least one. */
+  mget(keys, request) {
+    this.#add(this.#open(request), "mget", "", "", keys.length)
+    for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
+  }
+
+  /** How many batches there were, and the numbers of src/engine/stats.rs. */
+  stats() {
+    return { batches: this.#count, numbers: this.#failed ? undefined : this.#native.stats() }
+  }
+
+  /** Whether a request of so many characters can be added now; if not, it has been refused. */
+  #admits(request, units) {
+    if (this.#pendingBytes + units > this.#maxPendingBytes) {
+      request.owner.refuse(request, fullError(this.#maxPendingBytes))
+      return false
+    }
+    this.#pendingBytes += units
+    request.bytes = units
+    if (this.#outbox.units + units > TEXT_MAX_UNITS) this.#flush()
+    return true
+  }
+
+  #open(request) {
+    const id = this.#free.length > 0 ? this.#free.pop() : this.#requests.length
+    this.#requests[id] = request
+    this.#unanswered++
+    request.owner.keep()
+    if (request.trace !== undefined) {
+      if (this.#server !== undefined) request.trace.server = this.#server
+      this.#traces.push(request.trace)
+    }
+    return id
+  }
+
+  #add(id, operation, key, value, number) {
+    this.#outbox.add(id, this.#protocol.operations[operation], key, value, number)
+    if (this.#flushing) return
+    this.#flushing = true
+    // With nothing else pending, nothing is won by waiting for the end of the turn.
+    if (this.#unanswered === 1) nextTick(flush, this)
+    else setImmediate(flush, this)
+  }
+
+  flush() {
+    this.#flushing = false
+    this.#flush()
+  }
+
+  #flush() {
+    const { count } = this.#outbox
+    if (count === 0 || this.#failed) return
+    this.#count++
+    if (isDebugged()) debug("a batch of %d", count)
+    for (const trace of this.#traces.splice(0)) trace.batchSize = count
+    this.#outbox.submit(this.#native)
+  }
+
+  /** Settles what has been answered. */
+  wake() {
+    // The native half that called may have failed meanwhile.
+    if (this.#failed) return
+    const notices = []
+    const left = takeAnswers(
+      this.#native,
+      this.#unanswered,
+      (id, error, reply) => this.#answered.push(this.#take(id), error, reply),
+      (notice, error) => notices.push(notice, error),
+    )
+    if (left > 0) setImmediate(wake, this)
+    for (let i = 0; i < notices.length; i += 2) this.#notice(notices[i], notices[i + 1])
+    this.settle()
+  }
+
+  #take(id) {
+    const request = this.#requests[id]
+    this.#requests[id] = undefined
+    this.#free.push(id)
+    this.#unanswered--
+    this.#pendingBytes -= request.bytes
+    return request
+  }
+
+  /**
+   * Settles every request that is answered. What the callbacks ask for leaves together, behind the last
+   * of them; where one of them runs the event loop itself, that goes on with both.
+   */
+  settle() {
+    if (this.#next === this.#answered.length) return
+    const meanwhile = setImmediate(goOn, this)
+    this.#flushing = true
+    try {
+      while (this.#next < this.#answered.length) {
+        const at = this.#next
+        this.#next = at + 3
+        const request = this.#answered[at]
+        const error = this.#answered[at + 1]
+        const reply = this.#answered[at + 2]
+        request.owner.release()
+        request.settle(error, reply)
+      }
+      this.#answered = []
+      this.#next = 0
+    } finally {
+      clearImmediate(meanwhile)
+      this.flush()
+    }
+  }
+
+  #notice(notice, error) {
+    switch (notice) {
+      case "crashed":
+        return this.#crash(error)
+      case "failed":
+        return this.#tell("error", error)
+      case "ready":
+      case "reconnecting":
+        this.#isConnected = notice === "ready"
+        this.#update()
+        return this.#tell(notice)
+      default:
+        this.#circuit = notice
+        this.#update()
+        this.#tell("status")
+    }
+  }
+
+  #update() {
+    if (this.status === "closed") return
+    this.status = this.#circuit !== "closed" ? "down" : this.#isConnected ? "ready" : "connecting"
+  }
+
+  #tell(event, error) {
+    for (const member of this.#live()) member.noticed(event, error)
+  }
+
+  /** The native half has failed: nothing pending will be answered by it, and the next request starts another. */
+  #crash(error) {
+    const pending = this.#requests.filter((request) => request !== undefined)
+    this.#failed = true
+    this.status = "connecting"
+    for (const request of pending) {
+      request.owner.release()
+      request.owner.refuse(request, error)
+    }
+    this.#tell("error", error)
+  }
+}
+
+function flush(batch) {
+  batch.flush()
+}
+
+function wake(batch) {
+  batch.wake()
+}
+
+function goOn(batch) {
+  batch.flush()
+  batch.settle()
+}
+
+function serverOf({ nodes, cluster, sentinel, database }) {
+  if (cluster || sentinel !== undefined || nodes.length !== 1) return undefined
+  const [{ host, port, path }] = nodes
+  return { ...(path === undefined ? { host, port } : { path }), database: database ?? 0 }
+}
+
+function fullError(maxPendingBytes) {
+  return new RedisStoreError(
+    "ERR_REDIS_STORE_QUEUE_FULL",
+    `${maxPendingBytes} bytes of requests are pending already (option "maxPendingBytes"); Redis is slower than they come.`,
+  )
+}
+
+module.exports = { Batch }

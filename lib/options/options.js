@@ -1,0 +1,228 @@
+"use strict"
+
+const { kindOf, optionError, shown } = require("../errors.js")
+
+const MAX_TIMER_MS = 2 ** 31 - 1
+
+const boolean = (value) => typeof value === "boolean"
+const integer = (min, max) => (value) => Number.isInteger(value) && value >= min && value <= max
+
+/** A numeric text as its number, as it comes from an environment variable; anything else as it is. */
+const numeric = (value) => (typeof value === "string" && value.trim() !== "" ? numberOf(value) : value)
+const numberOf = (text) => (Number.isNaN(Number(text)) ? text : Number(text))
+/** What can be put before an id, as a template string does. */
+const text = (value) => (["number", "boolean", "bigint"].includes(typeof value) ? String(value) : value)
+
+/**
+ * Every option: its default, what it must be, the test for that, and how a value is read before. What
+ * connect-redis takes is read as connect-redis reads it.
+ */
+const OPTIONS = {
+  client: { must: "be a Redis client", test: (value) => typeof value === "object" || typeof value === "function" },
+  url: { must: "be a Redis URL", test: (value) => typeof value === "string" || value instanceof URL },
+  nodes: { must: "be a list of a cluster's nodes", test: Array.isArray },
+  sentinel: {
+    must: "be an object with name and nodes",
+    test: (value) => typeof value === "object" && !Array.isArray(value),
+  },
+  tls: { must: "be true or an object of TLS options", test: (value) => ["boolean", "object"].includes(typeof value) },
+  username: { must: "be a string", test: (value) => typeof value === "string" },
+  password: { must: "be a string", test: (value) => typeof value === "string" },
+  credentials: {
+    must: "be a function that returns {username, password}, or a promise of it",
+    test: (value) => typeof value === "function",
+  },
+  database: {
+    must: "be a database number",
+    read: numeric,
+    test: (value) => Number.isInteger(value) && value >= 0 && value <= 0x7fffffff,
+  },
+  clientName: {
+    must: "be a string without spaces",
+    test: (value) => typeof value === "string" && /^[!-~]+$/.test(value),
+  },
+  prefix: { initial: "sess:", must: "be a string", read: text, test: (value) => typeof value === "string" },
+  ttl: {
+    initial: 86400,
+    must: "be a positive number of seconds, or a function of the session that returns one; for sessions that never expire set disableTTL",
+    read: numeric,
+    test: (value) => typeof value === "function" || (Number.isFinite(value) && value > 0),
+  },
+  disableTTL: { initial: false, must: "be true or false", read: Boolean, test: boolean },
+  disableTouch: { initial: false, must: "be true or false", read: Boolean, test: boolean },
+  serializer: {
+    initial: JSON,
+    must: "have the methods parse and stringify",
+    test: (value) => typeof value?.parse === "function" && typeof value.stringify === "function",
+  },
+  scanCount: { initial: 100, must: "be an integer from 1 to 1000000", read: numeric, test: integer(1, 1_000_000) },
+  connectTimeoutMs: {
+    initial: 5000,
+    must: `be an integer from 1 to ${MAX_TIMER_MS}, in milliseconds`,
+    read: numeric,
+    test: integer(1, MAX_TIMER_MS),
+  },
+  commandTimeoutMs: {
+    initial: 2000,
+    must: `be an integer from 1 to ${MAX_TIMER_MS}, in milliseconds`,
+    read: numeric,
+    test: integer(1, MAX_TIMER_MS),
+  },
+  maxPending: {
+    initial: 10_000,
+    must: "be an integer from 1 to 10000000",
+    read: numeric,
+    test: integer(1, 10_000_000),
+  },
+  maxPendingBytes: {
+    initial: 256 * 2 ** 20,
+    must: "be an integer from 1 to 4294967296, in bytes",
+    read: numeric,
+    test: integer(1, 2 ** 32),
+  },
+  maxSessionBytes: {
+    initial: 8 * 2 ** 20,
+    must: "be an integer from 1 to 268435456, in bytes",
+    read: numeric,
+    test: integer(1, 2 ** 28),
+  },
+  resurrect: { initial: false, must: "be true or false", test: boolean },
+  onConflict: {
+    initial: "overwrite",
+    must: 'be "overwrite", "merge", "error", or a function (base, mine, theirs) that returns a session',
+    test: (value) => ["overwrite", "merge", "error"].includes(value) || typeof value === "function",
+  },
+  touchAfter: {
+    initial: 0,
+    must: "be a number of seconds, 0 or more",
+    read: numeric,
+    test: (value) => Number.isFinite(value) && value >= 0,
+  },
+  freshExpires: { initial: false, must: "be true or false", test: boolean },
+  maxLifetime: {
+    must: "be a positive number of seconds",
+    read: numeric,
+    test: (value) => Number.isFinite(value) && value > 0,
+  },
+  emitConnectionEvents: { initial: false, must: "be true or false", test: boolean },
+}
+
+/** Where the connection comes from: one of these. */
+const SOURCES = ["client", "url", "nodes", "sentinel"]
+
+/** What a client brings with it. */
+const CONNECTION = ["tls", "username", "password", "credentials", "database", "clientName"]
+
+/** What says where Redis is and as whom: a wrong value may hold a password. */
+const SECRET = new Set([...SOURCES, ...CONNECTION])
+
+/** connect-redis 3's own connection options. */
+const RETIRED = new Set(["host", "port", "socket", "db", "pass"])
+
+/** What is false, 0 or an empty text here is the default to connect-redis. */
+const OR_DEFAULT = new Set(["ttl", "scanCount", "serializer"])
+
+/** Names that a process warning has named. */
+const warned = new Set()
+
+/**
+ * Checks `options` and fills in the defaults. Null and undefined mean the default, and so do a ttl and a
+ * scanCount of 0, as in connect-redis. What is unknown, or does not go with a client, is ignored, with a
+ * process warning.
+ */
+function readOptions(options) {
+  if (options === null || typeof options !== "object") {
+    throw optionError(
+      `RedisStore needs options, got ${kindOf(options)}; pass {client} with a Redis client or {url: "redis://..."}.`,
+    )
+  }
+  const hasClient = optionOf(options, "client") != null
+  const ignored = Object.keys(options).filter((name) => !Object.hasOwn(OPTIONS, name))
+  const read = {}
+  for (const [name, { initial, must, read: readAs, test }] of Object.entries(OPTIONS)) {
+    const given = optionOf(options, name)
+    if (given == null || (OR_DEFAULT.has(name) && !given && !Number.isNaN(given))) {
+      read[name] = initial
+      continue
+    }
+    if (hasClient && name !== "client" && SECRET.has(name)) {
+      ignored.push(name)
+      continue
+    }
+    const value = readAs === undefined ? given : readAs(given)
+    if (!test(value)) {
+      throw optionError(`Option "${name}" must ${must}, got ${SECRET.has(name) ? kindOf(given) : shown(given)}.`)
+    }
+    read[name] = value
+  }
+  if (typeof read.ttl === "number" && read.touchAfter >= read.ttl) {
+    throw optionError(
+      `Option "touchAfter" must be less than "ttl", which is ${read.ttl} seconds, got ${read.touchAfter}: sessions in use would expire.`,
+    )
+  }
+  demandOneSource(read, options)
+  warnOfIgnored(ignored, hasClient)
+  return read
+}
+
+/** The value of an option, be it inherited; but not from Object.prototype, whatever stands there. */
+function optionOf(options, name) {
+  for (let at = options; at !== null && !isRoot(at); at = Object.getPrototypeOf(at)) {
+    if (Object.hasOwn(at, name)) return options[name]
+  }
+  return undefined
+}
+
+/** Object.prototype, of this realm or another. */
+function isRoot(object) {
+  return Object.getPrototypeOf(object) === null && Object.hasOwn(object, "hasOwnProperty")
+}
+
+function demandOneSource(read, options) {
+  const sources = SOURCES.filter((name) => read[name] !== undefined)
+  if (sources.length === 1) return
+  const retired = Object.keys(options).find((name) => RETIRED.has(name))
+  if (sources.length === 0 && retired !== undefined) {
+    throw optionError(
+      `Option "${retired}" is connect-redis 3's and opens no connection any more; pass {url: "redis://user:password@host:port/database"} or {client}.`,
+    )
+  }
+  throw optionError(
+    `RedisStore needs one of the options "client" (a Redis client), "url" (redis://user:password@host:port/database), "nodes" (of a cluster) and "sentinel", got ${
+      sources.length === 0 ? "none" : sources.join(" and ")
+    }.`,
+  )
+}
+
+/** Once a process for each name. */
+function warnOfIgnored(names, hasClient) {
+  const unheard = names.filter((name) => !warned.has(name))
+  if (unheard.length === 0) return
+  for (const name of unheard) warned.add(name)
+  const why = unheard.map((name) => `"${name}" ${reason(name, hasClient)}`).join("; ")
+  const noun = unheard.length === 1 ? "Option" : "Options"
+  process.emitWarning(`${noun} ignored by RedisStore: ${why}.`, { code: "CONNECT_REDIS_NATIVE_IGNORED_OPTION" })
+}
+
+function reason(name, hasClient) {
+  if (hasClient && (SECRET.has(name) || RETIRED.has(name))) {
+    return "does not go with a client, whose own setting is used; set it there"
+  }
+  const nearest = Object.keys(OPTIONS).find((known) => distance(known.toLowerCase(), name.toLowerCase()) <= 2)
+  return nearest === undefined ? "is unknown; remove it" : `is unknown; did you mean "${nearest}"?`
+}
+
+/** Levenshtein's distance, by rows. */
+function distance(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1))
+    }
+    row = next
+  }
+  return row[b.length]
+}
+
+module.exports = { readOptions, OPTIONS }

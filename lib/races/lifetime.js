@@ -1,0 +1,73 @@
+"use strict"
+
+const { optionError } = require("../errors.js")
+const { FOR_EVER } = require("../options/ttl.js")
+
+/** Where a stored session says when it was created: beside what the application keeps, which never sees it. */
+const CREATED = "~created"
+
+/** The option maxLifetime of a store: sessions end so long after they were created. */
+class Lifetime {
+  #store
+  #ms
+  #jsonSerializers = new WeakSet([JSON])
+
+  constructor(store, seconds) {
+    this.#store = store
+    this.#ms = seconds === undefined ? undefined : seconds * 1000
+  }
+
+  get isLimited() {
+    return this.#ms !== undefined
+  }
+
+  /** Takes out of `data` when it was created, in milliseconds, if that is known and of interest. */
+  take(data) {
+    if (this.#ms === undefined || !Object.hasOwn(data, CREATED)) return undefined
+    const created = data[CREATED]
+    delete data[CREATED]
+    return Number.isFinite(created) ? created : undefined
+  }
+
+  hasEnded(created) {
+    return created !== undefined && Date.now() >= created + this.#ms
+  }
+
+  /** `ttl`, so that a session that was created then does not outlive its lifetime. */
+  bound(ttl, created = Date.now()) {
+    if (this.#ms === undefined) return ttl
+    const left = Math.ceil(created + this.#ms - Date.now())
+    return ttl === FOR_EVER ? Math.max(left, 0) : Math.min(ttl, left)
+  }
+
+  /** `text` with the time at which the session was created, if that matters. */
+  stamped(text, created) {
+    if (this.#ms === undefined) return text
+    this.demandJson("maxLifetime", text)
+    const rest = text.slice(text.indexOf("{") + 1).trimStart()
+    return `{"${CREATED}":${created}${rest[0] === "}" ? "" : ","}${rest}`
+  }
+
+  /** Looks once at what another serializer than JSON makes. */
+  demandJson(option, text) {
+    const { serializer } = this.#store
+    if (this.#jsonSerializers.has(serializer)) return
+    if (!isJsonObject(text)) {
+      throw optionError(
+        `Option "${option}" needs a serializer that writes JSON objects; set another serializer, or leave the option out.`,
+      )
+    }
+    this.#jsonSerializers.add(serializer)
+  }
+}
+
+function isJsonObject(text) {
+  try {
+    const value = JSON.parse(text)
+    return typeof value === "object" && value !== null && !Array.isArray(value)
+  } catch {
+    return false
+  }
+}
+
+module.exports = { Lifetime }

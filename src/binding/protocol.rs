@@ -1,0 +1,213 @@
+//! The one list of the numbers and names that both halves share. `lib/native/protocol.js` reads it
+//! from [`protocol`] once; nothing else in JavaScript writes any of them down.
+
+use napi_derive::napi;
+
+use crate::{command::Kind, engine::Stats, error::ErrorCode};
+
+/// An enum whose variants have numbers from 0 on and names in JavaScript.
+macro_rules! numbered {
+    (
+        $(#[$docs:meta])*
+        $enum:ident { $($(#[$variant_docs:meta])* $variant:ident = $name:literal,)+ }
+    ) => {
+        $(#[$docs])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $enum { $($(#[$variant_docs])* $variant,)+ }
+
+        impl $enum {
+            /// Every one, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name in JavaScript.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The number on the boundary.
+            pub fn number(self) -> f64 {
+                f64::from(self as u8)
+            }
+        }
+    };
+}
+
+numbered! {
+    /// What a request asks for.
+    Operation {
+        /// GET.
+        Get = "get",
+        /// SET.
+        Set = "set",
+        /// PEXPIRE.
+        Expire = "expire",
+        /// DEL.
+        Del = "del",
+        /// MGET.
+        MGet = "mget",
+        /// How many keys there are.
+        Length = "length",
+        /// The keys without their prefix.
+        Ids = "ids",
+        /// Removes all keys.
+        Clear = "clear",
+        /// SET if there is a value already.
+        Replace = "replace",
+        /// SET if the value is still what it was.
+        Swap = "swap",
+        /// SET merged with what others have written.
+        Merge = "merge",
+        /// PTTL.
+        Pttl = "pttl",
+        /// PING.
+        Ping = "ping",
+    }
+}
+
+impl Operation {
+    /// The operation with this number.
+    pub fn of(number: u32) -> Option<Self> {
+        Self::ALL.get(number as usize).copied()
+    }
+
+    /// The command that it is, or begins with, as messages and counts name it.
+    fn command(self) -> Kind {
+        match self {
+            Self::Get => Kind::Get,
+            Self::Set | Self::Replace => Kind::Set,
+            Self::Expire => Kind::PExpire,
+            Self::Del => Kind::Del,
+            Self::MGet => Kind::MGet,
+            Self::Length | Self::Ids | Self::Clear => Kind::Scan,
+            Self::Swap | Self::Merge => Kind::EvalSha,
+            Self::Pttl => Kind::Pttl,
+            Self::Ping => Kind::Ping,
+        }
+    }
+}
+
+numbered! {
+    /// What a row of answers holds: see [`delivery`](super::delivery).
+    Answer {
+        /// Nothing is there.
+        Nil = "nil",
+        /// Done.
+        Ok = "ok",
+        /// The row's number is the answer.
+        Count = "count",
+        /// The next text is the answer.
+        Text = "text",
+        /// So many of the next texts are the answer.
+        Texts = "texts",
+        /// The row's number is an error's code. The next three texts are its message, the message of
+        /// its cause and the code of its cause.
+        Error = "error",
+        /// The row's number is a [`Notice`].
+        Notice = "notice",
+    }
+}
+
+numbered! {
+    /// What has happened to a store's connection.
+    Notice {
+        /// The circuit is closed.
+        Closed = "closed",
+        /// The circuit is open.
+        Open = "open",
+        /// The circuit is half-open.
+        HalfOpen = "half-open",
+        /// Every server that holds keys is connected.
+        Ready = "ready",
+        /// A connection was lost.
+        Reconnecting = "reconnecting",
+        /// A connection was lost or could not be opened. The next four texts are the code of the
+        /// error, its message, the message of its cause and the code of its cause.
+        Failed = "failed",
+        /// The native half has failed. The next text is where.
+        Crashed = "crashed",
+    }
+}
+
+/// Numbers of a row of requests: see [`submission`](super::submission).
+pub const REQUEST_COLUMNS: usize = 5;
+/// Numbers before the rows of answers.
+pub const ANSWER_HEADER: usize = 2;
+/// Numbers of a row of answers.
+pub const ANSWER_COLUMNS: usize = 3;
+
+/// What JavaScript must know to talk to this half. The lists of names are in the order of their
+/// numbers.
+#[napi(object, object_from_js = false)]
+pub struct Protocol {
+    /// Operations.
+    pub operations: Vec<&'static str>,
+    /// For each operation, the command that it is or begins with.
+    pub commands: Vec<String>,
+    /// Kinds of answers.
+    pub answers: Vec<&'static str>,
+    /// Notices.
+    pub notices: Vec<&'static str>,
+    /// Codes of errors.
+    pub error_codes: Vec<&'static str>,
+    /// Numbers of a row of requests.
+    pub request_columns: u32,
+    /// Numbers before the rows of answers.
+    pub answer_header: u32,
+    /// Numbers of a row of answers.
+    pub answer_columns: u32,
+    /// The commands that are counted.
+    pub counted_commands: Vec<String>,
+    /// For each counted command, how it can end.
+    pub outcomes: Vec<&'static str>,
+    /// Upper bounds of the classes of latency, in milliseconds; the last class has none.
+    pub latency_bounds_ms: Vec<f64>,
+}
+
+/// The numbers and names that both halves share.
+#[napi]
+pub fn protocol() -> Protocol {
+    let lower = |kind: Kind| kind.name().to_lowercase();
+    Protocol {
+        operations: Operation::ALL.iter().map(|each| each.name()).collect(),
+        commands: Operation::ALL
+            .iter()
+            .map(|each| lower(each.command()))
+            .collect(),
+        answers: Answer::ALL.iter().map(|each| each.name()).collect(),
+        notices: Notice::ALL.iter().map(|each| each.name()).collect(),
+        error_codes: ErrorCode::ALL.iter().map(|code| code.name()).collect(),
+        request_columns: REQUEST_COLUMNS as u32,
+        answer_header: ANSWER_HEADER as u32,
+        answer_columns: ANSWER_COLUMNS as u32,
+        counted_commands: Kind::ALL.into_iter().map(lower).collect(),
+        outcomes: Stats::outcomes().to_vec(),
+        latency_bounds_ms: Stats::latency_bounds_ms(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_names_the_same_operation_on_both_sides() {
+        for (number, &operation) in Operation::ALL.iter().enumerate() {
+            assert_eq!(operation.number(), number as f64);
+            assert_eq!(Operation::of(number as u32), Some(operation));
+        }
+        assert_eq!(Operation::of(Operation::ALL.len() as u32), None);
+    }
+
+    #[test]
+    fn the_lists_fit_each_other() {
+        let protocol = protocol();
+        assert_eq!(protocol.operations.len(), protocol.commands.len());
+        for (number, code) in ErrorCode::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, number);
+        }
+        for command in &protocol.commands {
+            assert!(protocol.counted_commands.contains(command));
+        }
+    }
+}
