@@ -50,6 +50,18 @@ export const GROUPS = [
     topics: ["clients", "delegated-clients"],
   },
   {
+    name: "settings",
+    tier: "all",
+    covers: "the table of clients' settings, against their types",
+    topics: ["settings"],
+  },
+  {
+    name: "certificates",
+    tier: "all",
+    covers: "certificates, roots, options of TLS, and what only a client can do",
+    topics: ["certificates"],
+  },
+  {
     name: "topologies",
     tier: "all",
     covers: "cluster, sentinel, TLS, unix socket, by every client",
