@@ -56,10 +56,10 @@ export const GROUPS = [
     topics: ["settings"],
   },
   {
-    name: "certificates",
+    name: "reach",
     tier: "all",
-    covers: "certificates, roots, options of TLS, and what only a client can do",
-    topics: ["certificates"],
+    covers: "certificates, addresses, credentials: what a client reaches, a store reaches",
+    topics: ["certificates", "addresses", "credentials"],
   },
   {
     name: "topologies",
