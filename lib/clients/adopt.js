@@ -7,6 +7,7 @@ const { readTls } = require("../options/tls.js")
 const { DEFAULT_PORT, readUrl } = require("../options/url.js")
 const { inTime } = require("../timers.js")
 const { dialectOf } = require("./dialects.js")
+const { current, observeAuth, observePassword } = require("./renewal.js")
 const { whyDelegate } = require("./settings-check.js")
 
 /**
@@ -178,7 +179,16 @@ function ioredis(client) {
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.path == null ? tlsOf(options.tls) : undefined,
     family: familyOf(options.tls?.family ?? options.family),
-    credentials: () => ioredisCredentials(client),
+    credentials: renewable(client, () => ioredisCredentials(client)),
+  }
+}
+
+/** What `read` reads off the client's options, or what its auth() was given. */
+function renewable(client, read) {
+  observeAuth(client, () => read())
+  return () => {
+    const said = read()
+    return said instanceof Promise ? said.then((found) => current(client, found)) : current(client, said)
   }
 }
 
@@ -192,7 +202,8 @@ function ioredisCredentials({ options, condition }) {
   return { username, password }
 }
 
-function ioredisSentinel({ options, condition }) {
+function ioredisSentinel(client) {
+  const { options, condition } = client
   return {
     nodes: readNodes("client", options.sentinels, 26379),
     sentinel: {
@@ -203,7 +214,7 @@ function ioredisSentinel({ options, condition }) {
       family: familyOf(options.sentinelTLS?.family ?? options.family),
     },
     ...login(options),
-    credentials: () => ioredisCredentials({ options, condition: undefined }),
+    credentials: renewable(client, () => ioredisCredentials(client)),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.enableTLSForSentinelMode ? tlsOf(options.tls) : undefined,
   }
@@ -258,7 +269,8 @@ function pooled(client) {
 }
 
 function nodeRedis(client) {
-  const settings = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
+  const options = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
+  const settings = { ...options, credentials: renewable(client, options.credentials) }
   // select() leaves no trace that could be read: only the server knows.
   return client.isReady ? withLiveDatabase(client, settings) : settings
 }
@@ -393,6 +405,8 @@ function callbackRedis(client) {
 }
 
 function valkeyGlide(client) {
+  const said = () => client.config.credentials ?? {}
+  observePassword(client, said)
   const { addresses, credentials, databaseId, useTLS, clientName, advancedConfiguration } = client.config
   const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
   return {
@@ -405,7 +419,7 @@ function valkeyGlide(client) {
     tls: useTLS ? readTls({ ca: rootCertificates, rejectUnauthorized: !insecure }) : undefined,
     clientName,
     keyPrefix: "",
-    credentials: () => client.config.credentials ?? {},
+    credentials: () => current(client, said()),
   }
 }
 

@@ -145,7 +145,7 @@ const NODE_REDIS_POOL = all(
 const IOREDIS = {
   ...all(
     ADOPTED,
-    `connectionName db disableClientInfo enableTLSForSentinelMode family host keyPrefix name password path port
+    `connectionName db disableClientInfo enableTLSForSentinelMode family familyFallback host keyPrefix name password path port
     sentinelPassword sentinelTLS sentinelUsername sentinels tls username`,
   ),
   ...all(
@@ -158,7 +158,6 @@ const IOREDIS = {
     sentinelReconnectStrategy sentinelRetryStrategy showFriendlyErrorStack socketTimeout stringNumbers updateSentinels`,
   ),
   Connector: delegate("connects itself"),
-  familyFallback: delegate("changes the family of addresses"),
   natMap: delegate("translates addresses"),
   readOnly: delegate("reads from replicas", isOff),
   role: delegate("connects to replicas", (value) => value === "master"),
