@@ -1,391 +1,538 @@
-import type { Session, SessionData, Store } from "express-session"
+import type { EventEmitter } from "node:events"
+
+// @ts-ignore TS2307 or TS7016 without express-session's types: both names are then `any`
+import type { SessionData, Store } from "express-session"
 
 /**
- * The module is connect-redis 3 to 6's factory, and carries what the later majors export.
+ * The factory of connect-redis 3 to 6, which also carries the exports of the later majors.
  *
- * @param session express-session, whose `Store` the returned class extends.
- * @returns a class whose callbacks get what connect-redis 3 to 6 gave them: `'OK'` from set and
- * touch (`'EXPIRED'` from a touch that finds no session), the number of keys from destroy and
- * clear, undefined from a get that misses.
+ * @param session express-session. The returned class extends its `Store`.
+ * @returns a RedisStore whose callbacks receive the results of connect-redis 3 to 6: `"OK"` from
+ * set, `"OK"` or `"EXPIRED"` from touch, the number of deleted keys from destroy and clear,
+ * undefined from get if there is no session.
  */
-declare function connectRedis(session: {
-  Store: abstract new (...args: any[]) => Store
-}): typeof connectRedis.RedisStore
+declare function connectRedis(session: connectRedis.RedisStoreExpressSession): typeof connectRedis.RedisStore
 
 declare namespace connectRedis {
   /** For `import RedisStore from`, with and without `esModuleInterop`. */
   export { RedisStore as default }
   export const __esModule: true
 
-  /** Called once: with an error and null, or with null and the result. */
-  export type Callback<T> = (error: any, result?: T | null) => void
+  /** express-session, as far as the factory needs it. */
+  export interface RedisStoreExpressSession {
+    Store: abstract new (...args: any[]) => EventEmitter
+  }
+
+  /**
+   * Called once, or a second time with the error that it threw itself.
+   *
+   * @param error null or undefined on success
+   * @param result null or undefined on failure
+   */
+  export type RedisStoreCallback<Result = any> = (error?: any, result?: Result) => any
+
+  /** The cookie of a stored session. */
+  export interface RedisStoreCookie {
+    /** Milliseconds. */
+    originalMaxAge: number | null
+    /** The session expires then. JSON turns it into text. */
+    expires?: Date | string | null | undefined
+    maxAge?: number | undefined
+    signed?: boolean | undefined
+    httpOnly?: boolean | undefined
+    path?: string | undefined
+    domain?: string | undefined
+    secure?: boolean | "auto" | undefined
+    sameSite?: boolean | "lax" | "strict" | "none" | undefined
+  }
+
+  /** express-session's `SessionData`; without express-session's types, an object with a cookie. */
+  export type RedisStoreSessionData = IfAny<SessionData, { cookie: RedisStoreCookie }, SessionData>
+
+  /** The session that a `RedisStore<Session>` takes: with a cookie, and with the properties of `Session`. */
+  export type RedisStoreSession<Session = any> = RedisStoreSessionData & (unknown extends Session ? unknown : Session)
+
+  // By keyof, since a conditional type over an import that is not resolved is itself not resolved.
+  type IfAny<Type, Then, Else> = symbol extends keyof Type ? Then : Else
+
+  // Methods, whose parameters TypeScript compares in both directions: a function of a narrower session is accepted.
+  interface SessionFunctions<Session> {
+    ttl(session: Session): number
+    resolve(base: Session, mine: Session, theirs: Session): Parsed | Promise<Parsed>
+  }
+
+  type Parsed = RedisStoreSessionData & { [property: string]: any }
 
   /** Turns sessions into text and back. */
-  export interface Serializer {
-    /** May be async. A throw, a rejection, or a result that is no object fails the get. */
-    parse(text: string): SessionData | Promise<SessionData>
-    /** Must return a text that is not empty. A throw fails the set and leaves what is stored. */
-    stringify(session: SessionData): string
+  export interface RedisStoreSerializer<Session = RedisStoreSessionData> {
+    /**
+     * Returns the session, or a promise of it. If it throws, rejects or returns something other than
+     * an object, the request fails with `ERR_REDIS_STORE_DECODE`.
+     */
+    parse(text: string): Parsed | Promise<Parsed>
+    /**
+     * Returns a text that is not empty. If it throws or returns something else, the request fails with
+     * `ERR_REDIS_STORE_ENCODE` and the stored session stays as it is.
+     */
+    stringify(session: Session): string
   }
 
-  /** Where a server listens; `"host:port"` is a node too. */
-  export type Node = string | { host?: string; port?: number }
-
-  /** Node's TLS options, as far as they concern a client; PEM as text or Buffer. */
-  export interface TlsOptions {
-    /** Certificates to trust. @default the system's */
-    ca?: string | Buffer | Array<string | Buffer>
-    /** The client's certificate chain, together with `key`. */
-    cert?: string | Buffer
-    /** The private key of `cert`, unencrypted. */
-    key?: string | Buffer
-    /** The name that the server's certificate must carry. @default the host */
-    servername?: string
-    /** False takes any certificate. @default true */
-    rejectUnauthorized?: boolean
+  /**
+   * A Redis client: of redis 2 to 6, ioredis, iovalkey, valkey-glide, @upstash/redis, a wrapper around
+   * one of them, or an object with the same methods. An object with none of the three methods below does
+   * not compile. A store that delegates also calls `expire`, `mGet`, `scanIterator` and the like; a
+   * missing method is an error of the request that needs it.
+   */
+  export interface RedisStoreClient {
+    get?: (...args: any) => any
+    set?: (...args: any) => any
+    del?: (...args: any) => any
   }
 
-  /** Who the store is to Redis. */
-  export interface Credentials {
-    /** ACL user. @default Redis's own, "default" */
-    username?: string
+  /** The address of a server: `"host:port"`, or an object. `host` is by default `"localhost"`. */
+  export type RedisStoreNode = string | { host?: string | null | undefined; port?: number | null | undefined }
+
+  /** TLS settings with the meaning that `tls.connect` of Node gives them. Certificates and keys are PEM. */
+  export interface RedisStoreTlsOptions {
+    /** The certificate authorities to trust. @default those of the system */
+    ca?: string | Buffer | Array<string | Buffer> | null | undefined
+    /** The client's certificate chain; needs `key`. @default none */
+    cert?: string | Buffer | null | undefined
+    /** The private key of `cert`, not encrypted. @default none */
+    key?: string | Buffer | null | undefined
+    /** The host name that the server's certificate must be valid for. @default the host */
+    servername?: string | null | undefined
+    /** False accepts every certificate. @default true */
+    rejectUnauthorized?: boolean | null | undefined
+  }
+
+  /** The user and the password that the store logs in with. */
+  export interface RedisStoreCredentials {
+    /** ACL user. @default "default", the user that Redis itself has */
+    username?: string | null | undefined
     password: string
   }
 
-  /** Sentinels, and the master group they are asked for. */
-  export interface SentinelOptions {
+  /** The sentinels to ask for a master. */
+  export interface RedisStoreSentinelOptions {
     /** The name of the master group. */
     name: string
-    /** At least one sentinel; all are asked at once. Port 26379 if it has none. */
-    nodes: Node[]
-    /** ACL user of the sentinels themselves. */
-    username?: string
-    /** Password of the sentinels themselves. */
-    password?: string
-    /** TLS to the sentinels themselves. @default false */
-    tls?: boolean | TlsOptions
+    /** At least one sentinel. All are asked at once. The default port is 26379. */
+    nodes: RedisStoreNode[]
+    /** ACL user on the sentinels. @default none */
+    username?: string | null | undefined
+    /** Password on the sentinels. @default none */
+    password?: string | null | undefined
+    /** TLS to the sentinels. @default false */
+    tls?: boolean | RedisStoreTlsOptions | null | undefined
   }
 
-  /**
-   * One of `client`, `url`, `nodes` and `sentinel` says where Redis is. A value that cannot mean
-   * anything throws a TypeError with code `ERR_REDIS_STORE_OPTIONS` that names the option; an unknown
-   * option is ignored, with one process warning.
-   */
-  export interface RedisStoreOptions {
+  /** Options that do not depend on where Redis is. Null and undefined mean the default. */
+  export interface RedisStoreSharedOptions<Session = RedisStoreSessionData> {
+    /** The beginning of every key; the session id follows. @default "sess:" */
+    prefix?: string | null | undefined
     /**
-     * A Redis client. Its settings are adopted: addresses, user, password, database, TLS, client name
-     * and key prefix are read when the store first connects, and the store opens connections of its
-     * own with them. The client need not be connected and is not used otherwise. A client whose
-     * settings cannot be read is delegated to: the store calls its commands (`native` is false).
-     */
-    client?: object
-    /**
-     * `redis://user:password@host:port/database`, `rediss://` for TLS, or
-     * `redis+unix:///path?db=database`. What it says goes before `username`, `password` and `database`.
-     */
-    url?: string | URL
-    /** Some nodes of a cluster, from which the others are found. Port 6379 if it has none. */
-    nodes?: Node[]
-    /** The master that sentinels name. */
-    sentinel?: SentinelOptions
-    /** TLS to Redis; not beside `client`, as the five options below. @default false, or true by rediss:// */
-    tls?: boolean | TlsOptions
-    /** ACL user. @default Redis's own, "default" */
-    username?: string
-    /** @default none, and no AUTH is sent */
-    password?: string
-    /**
-     * Asked who we are at every connect, and again when Redis says that the password holds no more;
-     * instead of `username` and `password`. Has `connectTimeoutMs` to answer. A throw or a rejection
-     * is an `ERR_REDIS_STORE_AUTH`.
-     */
-    credentials?: () => Credentials | Promise<Credentials>
-    /** Database number; 0 for a cluster. @default 0 */
-    database?: number
-    /** The name that CLIENT LIST shows; no spaces. @default none */
-    clientName?: string
-    /** What keys begin with, before the session id. @default "sess:" */
-    prefix?: string
-    /**
-     * How long a session without `cookie.expires` lives, in seconds; or a function that says so for
-     * every session. Zero or less from the function destroys the session.
+     * The lifetime of a session without `cookie.expires`, in seconds. A function is called for every
+     * session that is saved or touched, also with `cookie.expires`, and returns the lifetime in seconds;
+     * the session is destroyed if the result is 0 or less.
      * @default 86400
      */
-    ttl?: number | ((session: SessionData) => number)
-    /** Sessions never expire, whatever `ttl` and `cookie.expires` say, and touch does nothing. @default false */
-    disableTTL?: boolean
+    ttl?: number | SessionFunctions<Session>["ttl"] | null | undefined
+    /** Sessions never expire: `ttl` and `cookie.expires` are ignored, and touch does nothing. @default false */
+    disableTTL?: boolean | null | undefined
     /** touch does nothing. @default false */
-    disableTouch?: boolean
-    /** @default JSON */
-    serializer?: Serializer
-    /** How many keys a step of length, ids, all and clear looks at; at least 1000 are. 1 to 1000000. @default 100 */
-    scanCount?: number
-    /** Milliseconds for one attempt to connect, from name look-up to handshake. @default 5000 */
-    connectTimeoutMs?: number
+    disableTouch?: boolean | null | undefined
+    /** Turns sessions into text and back. @default JSON */
+    serializer?: RedisStoreSerializer<Session> | null | undefined
     /**
-     * Milliseconds from call to callback, waiting for a connection included; then the request
-     * fails with `ERR_REDIS_STORE_TIMEOUT` or, without a connection, `ERR_REDIS_STORE_CONNECT`.
-     * length, ids, all and clear are many commands: for them it is the time of each.
+     * The number of keys that Redis looks at in each step of length, ids, all and clear, 1 to 1000000.
+     * Numbers below 1000 count as 1000.
+     * @default 100
+     */
+    scanCount?: number | null | undefined
+    /** The limit for one attempt to connect, from name look-up to login, in milliseconds. @default 5000 */
+    connectTimeoutMs?: number | null | undefined
+    /**
+     * The limit for a request from call to callback, in milliseconds. It includes the wait for a
+     * connection. Then the request fails with `ERR_REDIS_STORE_TIMEOUT` or, without a connection, with
+     * `ERR_REDIS_STORE_CONNECT`. length, ids, all and clear send many commands; each has this limit.
      * @default 2000
      */
-    commandTimeoutMs?: number
-    /** Requests waiting at once; one more fails with `ERR_REDIS_STORE_QUEUE_FULL`. @default 10000 */
-    maxPending?: number
+    commandTimeoutMs?: number | null | undefined
+    /** The limit of pending requests. Above it, requests fail with `ERR_REDIS_STORE_QUEUE_FULL`. @default 10000 */
+    maxPending?: number | null | undefined
     /**
-     * What the keys and serialized sessions of waiting requests may amount to, in characters (which
-     * are bytes where they are ASCII); one more fails with `ERR_REDIS_STORE_QUEUE_FULL`.
+     * The limit for the keys and serialized sessions of all pending requests, in characters (equal to
+     * bytes for ASCII). Above it, requests fail with `ERR_REDIS_STORE_QUEUE_FULL`.
      * @default 268435456
      */
-    maxPendingBytes?: number
+    maxPendingBytes?: number | null | undefined
     /**
-     * What one serialized session may amount to, in bytes. A larger one fails with
-     * `ERR_REDIS_STORE_ENCODE`, and the one stored before is untouched. @default 8388608
+     * The limit for one serialized session, in bytes. The save of a larger one fails with
+     * `ERR_REDIS_STORE_ENCODE`, and the stored session stays as it is.
+     * @default 8388608
      */
-    maxSessionBytes?: number
+    maxSessionBytes?: number | null | undefined
     /**
-     * A session that was loaded or saved before is written even if it is not there any more, as
-     * connect-redis does: a slow request then undoes a logout. @default false
+     * Write a session even if it was deleted after it was loaded, as connect-redis does. A slow request
+     * can then undo a logout.
+     * @default false
      */
-    resurrect?: boolean
+    resurrect?: boolean | null | undefined
     /**
-     * What happens when a session that is saved was written by another request since it was loaded.
-     * "overwrite": the last one wins, as with connect-redis. "merge": both changes are kept; needs a
-     * serializer that writes JSON objects. "error": the save fails with `ERR_REDIS_STORE_CONFLICT`. A
-     * function gets what was loaded, what is to be saved and what others have saved, and returns what
-     * to store; a throw or a rejection is the error of the save. All but "overwrite" need a native
-     * connection. @default "overwrite"
+     * The rule for a session that another request has saved since it was loaded.
+     * - "overwrite": the last save wins, as with connect-redis.
+     * - "merge": both changes are kept. Needs a serializer that writes JSON objects.
+     * - "error": the save fails with `ERR_REDIS_STORE_CONFLICT`.
+     * - A function receives the session as it was loaded, as it is to be saved and as it is stored now,
+     *   and returns the session to store, or a promise of it. If it throws or rejects, the save fails
+     *   with that error.
+     *
+     * Every rule but "overwrite" needs a native connection.
+     * @default "overwrite"
      */
-    onConflict?:
-      | "overwrite"
-      | "merge"
-      | "error"
-      | ((base: SessionData, mine: SessionData, theirs: SessionData) => SessionData | Promise<SessionData>)
+    onConflict?: "overwrite" | "merge" | "error" | SessionFunctions<Session>["resolve"] | null | undefined
     /**
-     * Seconds, less than `ttl`: a touch is left out if it would make a session live less than so much
-     * longer. Of a store that delegates, none is. @default 0
+     * Skip a touch that would extend the life of a session by less than this, in seconds. Must be less
+     * than `ttl`. A store that delegates skips none.
+     * @default 0
      */
-    touchAfter?: number
-    /** `get` sets `cookie.expires` from PTTL, <https://redis.io/docs/latest/commands/pttl/>. @default false */
-    freshExpires?: boolean
+    touchAfter?: number | null | undefined
     /**
-     * Seconds that a session lives at most since it was created, however often it is saved or touched.
-     * The time of creation stands in the stored JSON as `"~created"`, and nowhere else. One that does
-     * not say counts from its first touch or save. Needs a native connection and a serializer that
-     * writes JSON objects. @default none
+     * get sets `cookie.expires` to the time at which the key expires in Redis
+     * (<https://redis.io/docs/latest/commands/pttl/>).
+     * @default false
      */
-    maxLifetime?: number
+    freshExpires?: boolean | null | undefined
     /**
-     * The store emits `disconnect` when its circuit opens and `connect` when Redis is there, which
-     * express-session takes to serve requests without a session meanwhile. @default false
+     * The limit for the life of a session since it was created, in seconds, however often it is saved or
+     * touched. The time of creation is stored in the JSON as `"~created"` and is not visible in the
+     * session. A session without it counts from its next save or touch. Needs a native connection and a
+     * serializer that writes JSON objects.
+     * @default none
      */
-    emitConnectionEvents?: boolean
+    maxLifetime?: number | null | undefined
+    /**
+     * Emit `disconnect` when Redis is down and `connect` when it is back. express-session then serves
+     * requests without a session in between.
+     * @default false
+     */
+    emitConnectionEvents?: boolean | null | undefined
+  }
+
+  /** Connection settings. With `client` they come from the client. Null and undefined mean the default. */
+  export interface RedisStoreConnectionOptions {
+    /** TLS to Redis. @default false; true for a `rediss://` URL */
+    tls?: boolean | RedisStoreTlsOptions | null | undefined
+    /** ACL user. @default "default", the user that Redis itself has */
+    username?: string | null | undefined
+    /** Password; without it no AUTH is sent. @default none */
+    password?: string | null | undefined
+    /**
+     * Replaces `username` and `password`. Called at every connect, and again when Redis rejects the
+     * current password. If it throws, rejects or takes longer than `connectTimeoutMs`, the attempt fails
+     * with `ERR_REDIS_STORE_AUTH`.
+     * @default none
+     */
+    credentials?: (() => RedisStoreCredentials | Promise<RedisStoreCredentials>) | null | undefined
+    /** Database number; 0 with a cluster. @default 0 */
+    database?: number | null | undefined
+    /** The name of the connections in CLIENT LIST, without spaces. @default none */
+    clientName?: string | null | undefined
+  }
+
+  type Without<Name extends string> = { [Key in Name]?: null | undefined }
+
+  /** Options of a store that has a Redis client. */
+  export interface RedisStoreClientOptions<Session = RedisStoreSessionData>
+    extends
+      RedisStoreSharedOptions<Session>,
+      Without<"url" | "nodes" | "sentinel">,
+      Without<keyof RedisStoreConnectionOptions> {
+    /**
+     * A Redis client, connected or not. The store reads the client's settings (addresses, user, password,
+     * database, TLS, name, key prefix) when it first connects, and opens connections of its own. If it
+     * cannot connect as the client does, it delegates: it calls the client's methods, and `native` is
+     * false.
+     */
+    client: RedisStoreClient | null | undefined
+  }
+
+  /** Options of a store for one server. */
+  export interface RedisStoreUrlOptions<Session = RedisStoreSessionData>
+    extends RedisStoreSharedOptions<Session>, RedisStoreConnectionOptions, Without<"client" | "nodes" | "sentinel"> {
+    /**
+     * `redis://user:password@host:port/database`, `rediss://` for TLS, or
+     * `redis+unix:///path?db=database`. Its values override `username`, `password` and `database`.
+     */
+    url: string | URL | null | undefined
+  }
+
+  /** Options of a store for a cluster. */
+  export interface RedisStoreClusterOptions<Session = RedisStoreSessionData>
+    extends RedisStoreSharedOptions<Session>, RedisStoreConnectionOptions, Without<"client" | "url" | "sentinel"> {
+    /** Some nodes of the cluster; they name the others. The default port is 6379. */
+    nodes: RedisStoreNode[] | null | undefined
+  }
+
+  /** Options of a store for the master of a sentinel group. */
+  export interface RedisStoreSentinelSetOptions<Session = RedisStoreSessionData>
+    extends RedisStoreSharedOptions<Session>, RedisStoreConnectionOptions, Without<"client" | "url" | "nodes"> {
+    /** The sentinels, and the name of the master group. */
+    sentinel: RedisStoreSentinelOptions | null | undefined
   }
 
   /**
-   * A session store for express-session, in Redis. Every method takes a callback or, without one,
-   * returns a promise; with a callback it returns undefined. A session id is at most 4096 bytes;
-   * a number is taken as its text.
+   * Options of a store. Exactly one of `client`, `url`, `nodes` and `sentinel` must have a value. A value
+   * that cannot be used throws a TypeError with code `ERR_REDIS_STORE_OPTIONS`.
    */
-  export class RedisStore extends Store {
-    constructor(options: RedisStoreOptions)
+  export type RedisStoreOptions<Session = RedisStoreSessionData> =
+    | RedisStoreClientOptions<Session>
+    | RedisStoreUrlOptions<Session>
+    | RedisStoreClusterOptions<Session>
+    | RedisStoreSentinelSetOptions<Session>
 
-    /** The client that was given, if one was. Another one is not used. */
+  /** The state of the connection to Redis. See `RedisStore.status`. */
+  export type RedisStoreStatus = "connecting" | "ready" | "down" | "closed"
+
+  /** The events of a store, with the arguments of their listeners. */
+  export interface RedisStoreEvents {
+    /** Every server that holds sessions is connected. */
+    ready: []
+    /** A connection was lost; the store reconnects. */
+    reconnecting: []
+    /** The store was closed. */
+    end: []
+    /** A connection was lost or could not be opened. Not emitted without a listener. */
+    error: [error: RedisStoreError]
+    /** A session was not saved as it is, because of another request. */
+    conflict: [conflict: RedisStoreConflict]
+    /** Redis is back. Emitted only with the option `emitConnectionEvents`. */
+    connect: []
+    /** Redis is down. Emitted only with the option `emitConnectionEvents`. */
+    disconnect: []
+  }
+
+  /** The names of the events of a store. */
+  export type RedisStoreEvent = keyof RedisStoreEvents
+
+  /** A listener of one event. */
+  export type RedisStoreListener<Event extends RedisStoreEvent> = (...args: RedisStoreEvents[Event]) => void
+
+  const StoreBase: IfAny<Store, typeof EventEmitter, typeof Store>
+
+  /** Calls the factory: `RedisStore(session)`, for a default import of connect-redis 3 to 6. */
+  export function RedisStore(session: RedisStoreExpressSession): typeof RedisStore
+
+  /**
+   * A session store for express-session and @fastify/session.
+   *
+   * Methods take a callback or return a promise. With a callback they return undefined at run time; the
+   * declared type is that of connect-redis 10, so that its subclasses compile. A session id has at most
+   * 4096 bytes; a longer one fails with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
+   *
+   * @typeParam Session the properties of a session besides its cookie. Without it, get and all return
+   * `any`, and set takes express-session's `SessionData`.
+   */
+  export class RedisStore<Session extends object = any> extends StoreBase {
+    /** @throws TypeError with code `ERR_REDIS_STORE_OPTIONS` */
+    constructor(options: RedisStoreOptions<RedisStoreSession<NoInfer<Session>>>)
+    // ConstructorParameters reads the last declaration, which connect-redis 10 has too.
+    constructor(options: RedisStoreClientOptions<RedisStoreSession<NoInfer<Session>>>)
+
+    /** The client from the options, if there is one. Assigning another one has no effect. */
     client: any
-    /** May be changed, as the fields below, and counts from the next call on. */
+    /** Like the fields below, it may be changed; the change counts from the next call. */
     prefix: string
     scanCount: number
-    serializer: Serializer
-    /** In seconds. */
-    ttl: number | ((session: SessionData) => number)
+    serializer: RedisStoreSerializer<RedisStoreSession<Session>>
+    /** Seconds. */
+    ttl: number | SessionFunctions<RedisStoreSession<Session>>["ttl"]
     disableTTL: boolean
     disableTouch: boolean
-    /** Whether this store has a native connection of its own; false if it uses the client's commands. */
+    /** True if the store has a native connection; false if it delegates to the client's methods. */
     readonly native: boolean
     /**
-     * "connecting": no connection yet, or one was lost for less than `commandTimeoutMs`; requests wait
-     * for it. "ready": connected. "down": Redis has not answered for so long that requests are refused
-     * at once, while the store goes on trying. "closed": by `close()`. Of a cluster, the worst of its
-     * masters counts; requests on the others are served. A store that delegates is "ready" until it is
-     * closed. What a connection that was not used lately is worth, `ping()` tells.
+     * - "connecting": there is no connection yet, or it was lost less than `commandTimeoutMs` ago.
+     *   Requests wait for it.
+     * - "ready": connected.
+     * - "down": Redis has not answered for `commandTimeoutMs`. Requests fail at once until it is back.
+     * - "closed": `close()` was called.
+     *
+     * With a cluster it is the worst status of its masters; requests to the other masters succeed.
      */
-    readonly status: StoreStatus
+    readonly status: RedisStoreStatus
 
-    /** Every server that holds sessions is connected. */
-    on(event: "ready", listener: () => void): this
-    /** A connection was lost; the store goes on trying. */
-    on(event: "reconnecting", listener: () => void): this
-    /** The store was closed. */
-    on(event: "end", listener: () => void): this
-    /** A connection was lost or could not be opened. Emitted only if someone listens. */
-    on(event: "error", listener: (error: RedisStoreError) => void): this
-    /** A session was not saved as it is, because of another request. */
-    on(event: "conflict", listener: (conflict: Conflict) => void): this
-    /** With `emitConnectionEvents`. */
-    on(event: "connect" | "disconnect", listener: () => void): this
-    on(event: string | symbol, listener: (...args: any[]) => void): this
+    on<Event extends RedisStoreEvent>(event: Event, listener: RedisStoreListener<Event>): this
+    once<Event extends RedisStoreEvent>(event: Event, listener: RedisStoreListener<Event>): this
+    off<Event extends RedisStoreEvent>(event: Event, listener: RedisStoreListener<Event>): this
+    addListener<Event extends RedisStoreEvent>(event: Event, listener: RedisStoreListener<Event>): this
+    removeListener<Event extends RedisStoreEvent>(event: Event, listener: RedisStoreListener<Event>): this
+    prependListener<Event extends RedisStoreEvent>(event: Event, listener: RedisStoreListener<Event>): this
+    prependOnceListener<Event extends RedisStoreEvent>(event: Event, listener: RedisStoreListener<Event>): this
 
     /**
-     * Reads a session. Hit: the session. Miss: null. Error: `ERR_REDIS_STORE_DECODE` if what is
-     * stored is not a session that `serializer` can parse.
+     * Reads a session. Result: the session, or null if there is none.
+     * Error: `ERR_REDIS_STORE_DECODE` if the stored value is not a session that `serializer` can parse.
      */
-    get(sid: string, callback: (error: any, session?: SessionData | null) => void): void
-    get(sid: string): Promise<SessionData | null>
+    get(
+      sid: string,
+      callback?: RedisStoreCallback<(Session & RedisStoreSessionData) | null>,
+    ): Promise<(Session & RedisStoreSessionData) | null>
 
     /**
-     * Stores a session until `cookie.expires` or for `ttl`, exact to the millisecond. One that has
-     * expired already is destroyed. One that a request has loaded, and that is not there any more, is
-     * not stored. Result: null.
+     * Stores a session until `cookie.expires` or for `ttl`, exact to the millisecond. Destroys it if it
+     * has expired already. A session that was loaded by this store and has been destroyed since is not
+     * stored. Result: null. Error: `ERR_REDIS_STORE_ENCODE` if the session cannot be serialized or is
+     * larger than `maxSessionBytes`; `ERR_REDIS_STORE_CONFLICT` by `onConflict: "error"`.
      */
-    set(sid: string, session: SessionData, callback: (error?: any) => void): void
-    set(sid: string, session: SessionData): Promise<null>
-
-    /** Makes a stored session live as long as `set` would. One that is not there stays so. Result: null. */
-    touch(sid: string, session: SessionData, callback: (error?: any) => void): void
-    touch(sid: string, session: SessionData): Promise<null>
-
-    /** Removes a session; one that is not there is no error. Result: null. */
-    destroy(sid: string, callback: (error?: any) => void): void
-    destroy(sid: string): Promise<null>
-
-    /** Removes every session whose key begins with `prefix`, and no other key. Result: null. */
-    clear(callback: (error?: any) => void): void
-    clear(): Promise<null>
-
-    /** Counts the sessions. */
-    length(callback: (error: any, length?: number) => void): void
-    length(): Promise<number>
-
-    /** The ids of all sessions, in no order. */
-    ids(callback: (error: any, ids?: string[]) => void): void
-    ids(): Promise<string[]>
+    set(sid: string, session: RedisStoreSession<Session>, callback?: RedisStoreCallback): Promise<any>
 
     /**
-     * All sessions, in no order. `id` is the session's id, unless the session has an `id` of its
-     * own. A value that cannot be parsed is left out, with a process warning of code
-     * `CONNECT_REDIS_NATIVE_CORRUPT_SESSION` that shows a hash of its id.
+     * Extends the life of a stored session to `cookie.expires` or by `ttl`. Result: null, also if there
+     * is no such session.
      */
-    all(callback: (error: any, sessions?: SessionData[]) => void): void
-    all(): Promise<SessionData[]>
+    touch(sid: string, session: RedisStoreSession<Session>, callback?: RedisStoreCallback): Promise<any>
+
+    /** Deletes a session. Result: null, also if there is no such session. */
+    destroy(sid: string, callback?: RedisStoreCallback): Promise<any>
+
+    /** Deletes every session under `prefix`, and no other key. Result: null. */
+    clear(callback?: RedisStoreCallback): Promise<any>
+
+    /** Counts the sessions. Result: their number. */
+    length(callback: (error: any, length: number) => any): Promise<number>
+    length(callback?: RedisStoreCallback): Promise<number>
+
+    /** Lists the sessions. Result: their ids, in no order. */
+    ids(callback: (error: any, ids: string[]) => any): Promise<string[]>
+    ids(callback?: RedisStoreCallback): Promise<string[]>
 
     /**
-     * Makes `req.session` of what `get` has read; express-session calls it. The store remembers that
-     * this session was loaded, and as what.
+     * Reads all sessions. Result: the sessions, in no order; `id` is the session id, unless the session
+     * has an `id` of its own. Values that cannot be parsed are left out, with one process warning of code
+     * `CONNECT_REDIS_NATIVE_CORRUPT_SESSION`.
      */
-    createSession(req: any, session: SessionData): Session & SessionData
+    all(
+      callback: (error: any, sessions: Array<Session & RedisStoreSessionData>) => any,
+    ): Promise<Array<Session & RedisStoreSessionData>>
+    all(callback?: RedisStoreCallback): Promise<Array<Session & RedisStoreSessionData>>
 
     /**
-     * Asks Redis whether it answers, every master of a cluster, within `commandTimeoutMs`. Result:
-     * "PONG". Error: at once while the circuit is open.
+     * Sends PING to Redis, to every master of a cluster. Result: "PONG". Error: after `commandTimeoutMs`
+     * without an answer, and at once while `status` is "down".
      */
-    ping(callback: (error: any, pong?: "PONG") => void): void
-    ping(): Promise<"PONG">
+    ping(callback?: RedisStoreCallback<"PONG">): Promise<"PONG">
 
-    /** What the store has done since it was made; also after `close()`. Costs some microseconds. */
-    stats(): Stats
+    /** The counters of this store since it was made, also after `close()`. Takes microseconds. */
+    stats(): RedisStoreStats
 
     /**
-     * Answers what is pending and closes the connection. Later requests fail with
-     * `ERR_REDIS_STORE_CLOSED`; closing twice is no error. The given client stays open.
+     * Settles the pending requests and closes the native connection; the client stays open. Later
+     * requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
      */
-    close(callback: (error?: any) => void): void
-    close(): Promise<null>
-    /** `close()`, for `await using`. */
+    close(callback?: RedisStoreCallback): Promise<any>
+
+    /** `await using store = new RedisStore(...)` calls `close()` at the end of the block. */
     [Symbol.asyncDispose](): Promise<void>
   }
 
-  /** What a store knows of its connection. */
-  export type StoreStatus = "connecting" | "ready" | "down" | "closed"
-
-  /** What `stats()` returns: numbers in an object of its own, which JSON can hold. */
-  export interface Stats {
+  /** The result of `stats()`: plain numbers, which JSON can hold. */
+  export interface RedisStoreStats {
     /**
-     * How many commands Redis was asked, or would have been, by lower-case name and then outcome:
-     * "ok", "spared" for a touch that `touchAfter` left out, or the code of an error. Only what has
-     * happened is there. Each command counts once, when it ends, however often it was sent.
+     * The number of commands by lower-case name and outcome. Outcomes are "ok", "spared" for a touch that
+     * `touchAfter` skipped, and error codes. Combinations that have not happened are absent. A command
+     * counts once, when it ends, also if it was sent again.
      */
     commands: Record<string, Record<string, number>>
     /**
-     * Of the commands that Redis answered, or did not before their deadline, how long they took from
-     * call to answer: `counts[i]` took more than `boundsMs[i - 1]` and at most `boundsMs[i]`
-     * milliseconds, the last one of `counts` more than any of them. `sumMs` is all of it together.
+     * The time from call to answer, of commands that Redis answered or that ran into their deadline.
+     * `counts[i]` commands took more than `boundsMs[i - 1]` and at most `boundsMs[i]` milliseconds; the
+     * last item of `counts` is for those above all bounds. `sumMs` is the sum of all times.
      */
     latency: { boundsMs: number[]; counts: number[]; sumMs: number }
-    /** Requests of this store that wait for their answer now. */
+    /** Requests of this store that wait for an answer now. */
     pending: number
-    /** How many stores over one client share the connection whose numbers these are; `pending` is each one's own. */
+    /** The number of stores that share this connection: stores over one client with equal limits. `pending` is per store. */
     sharedBy: number
-    /** Batches that were handed to the native half. 0 of a store that delegates, as all that follow. */
+    /** Batches that were passed to the native code. A store that delegates has 0 here and below. */
     batches: number
-    /** Connections that took the place of one before. */
+    /** Connections that replaced an earlier one. */
     reconnects: number
-    /** Without what TLS adds. */
+    /** Bytes, without the overhead of TLS. */
     bytesSent: number
+    /** Bytes, without the overhead of TLS. */
     bytesReceived: number
   }
 
   /**
-   * A message of the tracing channel "connect-redis-native:command" of node:diagnostics_channel. Holds
-   * no key, session id or session. `length`, `ids` and `clear` are one "scan", and a merge is one
+   * A message of the tracing channel "connect-redis-native:command" of node:diagnostics_channel. It holds
+   * no key, session id or session. `length`, `ids` and `clear` are one "scan" each; a merge is one
    * "evalsha".
    */
-  export interface CommandMessage {
+  export interface RedisStoreCommandMessage {
     /** The command's name in lower case. */
     command: string
-    /** From `asyncStart` on, as what follows: where it went, if that is one server. */
+    /** The server, if it is one. This and the properties below are present from `asyncStart` on. */
     server?: { host?: string; port?: number; path?: string; database: number }
-    /** How many requests of this turn of the event loop travelled together. */
+    /** The number of requests that were sent together in this turn of the event loop. */
     batchSize?: number
     /** "ok" or the code of the error. */
     outcome?: "ok" | RedisStoreErrorCode
-    /** Without its cause, in which a client that is delegated to may show a command's arguments. */
+    /** The error without its cause: some clients put the arguments of a command into it. */
     error?: RedisStoreError
   }
 
-  /** A message of the channel "connect-redis-native:connection". */
-  export interface ConnectionMessage {
-    /** An event of the store; or "status": Redis went down or came back. */
+  /** A message of the channel "connect-redis-native:connection" of node:diagnostics_channel. */
+  export interface RedisStoreConnectionMessage {
+    /** An event of the store, or "status" after a change of its status. */
     event: "ready" | "reconnecting" | "end" | "error" | "status"
-    /** The store's, by now. */
-    status: StoreStatus
-    /** With "error". */
+    /** The status of the store after the event. */
+    status: RedisStoreStatus
+    /** Present with "error". */
     error?: RedisStoreError
   }
 
-  /** Another request has destroyed or changed a session between its load and its save. */
-  export interface Conflict {
-    /** It was not there any more and stays so; or it was merged; or its save was refused by `onConflict: "error"`. */
+  /** The argument of `conflict`: another request has destroyed or changed a session between its load and its save. */
+  export interface RedisStoreConflict {
+    /**
+     * - "destroyed": the session was destroyed meanwhile, and was not saved.
+     * - "merged": both changes were kept, by `onConflict: "merge"` or a function.
+     * - "refused": the session was not saved, by `onConflict: "error"`.
+     */
     kind: "destroyed" | "merged" | "refused"
-    /** The first 8 characters of the SHA-256 of the session id, in hex. */
+    /** The first 8 characters of the SHA-256 of the session id, in hexadecimal. */
     sidHash: string
-    /** With "merged": the paths, keys joined by dots, that both had changed. */
+    /** With "merged": the properties that both requests had changed, as paths with dots. */
     paths?: string[]
   }
 
-  /** What a request fails with. No message holds a password, a session id or a session. */
+  /** The error of a request. Its message holds no password, session id or session. */
   export class RedisStoreError extends Error {
     constructor(code: RedisStoreErrorCode, message: string, cause?: unknown)
     name: "RedisStoreError"
     code: RedisStoreErrorCode
-    /** What the system, the server or the serializer said, if it said something. */
+    /** The error of the system, the server or the serializer; those of system and server have a `code`. */
     cause?: unknown
   }
 
+  /** The codes of errors. */
   export type RedisStoreErrorCode =
     /** An option or an argument cannot be used. */
     | "ERR_REDIS_STORE_OPTIONS"
-    /** There is no connection, or it was lost before the reply came. */
+    /** There is no connection, or it was lost before the reply. */
     | "ERR_REDIS_STORE_CONNECT"
-    /** Redis refused the credentials, or they do not allow this. */
+    /** Redis rejected the credentials, or they do not permit the command. */
     | "ERR_REDIS_STORE_AUTH"
     /** Redis did not answer in time. */
     | "ERR_REDIS_STORE_TIMEOUT"
-    /** The store was closed before. */
+    /** The store is closed. */
     | "ERR_REDIS_STORE_CLOSED"
-    /** `maxPending` requests are waiting already. */
+    /** `maxPending` or `maxPendingBytes` is reached. */
     | "ERR_REDIS_STORE_QUEUE_FULL"
     /** Redis answered with an error. */
     | "ERR_REDIS_STORE_SERVER"
-    /** What came back cannot be understood. */
+    /** The stored value is not a session that the serializer can parse. */
     | "ERR_REDIS_STORE_DECODE"
     /** Another request has written the session since it was loaded. */
     | "ERR_REDIS_STORE_CONFLICT"

@@ -22,15 +22,15 @@ describe("a wrong option is named, with what it got", () => {
     [null, /needs options, got null/],
     [{}, /one of the options "client" .*, "url" .*, "nodes" .* and "sentinel", got none/],
     [{ url, nodes: [{ port: 1 }] }, /got url and nodes/],
-    [{ url: 5 }, /Option "url" must be a Redis URL, got 5/],
-    [{ url, tls: "yes" }, /Option "tls" must be true or an object of TLS options, got a string/],
+    [{ url: 5 }, /Option "url" must be a Redis URL, got a number/],
+    [{ url, tls: "yes" }, /Option "tls" must be true or an object of TLS options, got "yes"/],
     [{ url, tls: { cA: "" } }, /Option "tls\.cA" is unknown; known are ca/],
     [{ url, tls: { key: "" } }, /Option "tls" needs cert and key together/],
-    [{ url, password: 5 }, /Option "password" must be a string, got 5/],
+    [{ url, password: 5 }, /Option "password" must be a string, got a number/],
     [{ url, username: 5 }, /Option "username" must be a string/],
     [{ url, credentials: { password: "" } }, /Option "credentials" must be a function that returns/],
     [{ url, database: -1 }, /Option "database" must be a database number, got -1/],
-    [{ url, clientName: "a b" }, /Option "clientName" must be a string without spaces, got a string/],
+    [{ url, clientName: "a b" }, /Option "clientName" must be a string without spaces, got "a b"/],
     [{ nodes: [] }, /Option "nodes" must be a list of \{host, port\}/],
     [{ nodes: "host:1" }, /Option "nodes" must be a list of a cluster's nodes, got a string/],
     [{ nodes: [{ port: 0 }] }, /Option "nodes\[0\]" must be/],
@@ -64,8 +64,8 @@ describe("a wrong option is named, with what it got", () => {
 
 describe("a wrong url is refused without a word of what may be a password", () => {
   const WRONG = [
-    ["localhost:6379", /must begin as in .*, got one without/],
-    ["http://:secret@localhost", /got "http:\/\/"/],
+    ["localhost:6379", /must begin as in .*, got "localhost:"/],
+    ["http://:secret@localhost", /got "http:"/],
     ["redis://localhost/one", /database number, got something else/],
     ["redis://user:1/secret@localhost:6379/0", /percent-encode/],
     ["redis://user:1?secret@localhost", /percent-encode/],
@@ -86,8 +86,18 @@ describe("a wrong url is refused without a word of what may be a password", () =
   }
 })
 
-test("a client that is no object is refused", () => {
-  assert.throws(() => new RedisStore({ client: "redis://localhost" }), refused(/must be a Redis client, got a string/))
+describe("a client without the commands that every store needs is refused", () => {
+  const get = () => {}
+  const WRONG = [
+    ["nothing", {}, /without the method get\(\)/],
+    ["only get", { get }, /without the method set\(\)/],
+    ["no del", { get, set: get }, /without the method del\(\)/],
+    ["a date", new Date(), /without the method get\(\)/],
+    ["a string", "redis://localhost", /must be a Redis client, got a string/],
+  ]
+  for (const [name, client, pattern] of WRONG) {
+    test(name, () => assert.throws(() => new RedisStore({ client }), refused(pattern)))
+  }
 })
 
 test("null, undefined and a ttl of 0 mean the default", () => {

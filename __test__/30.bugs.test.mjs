@@ -203,7 +203,8 @@ describe("ids() parses many in several turns of the event loop", () => {
   for (const [name, kind] of Object.entries(STORES)) {
     test(name, async (t) => {
       const client = await kind?.open(server.url)
-      const store = open({ client, maxPending: 25_000 })
+      t.after(() => kind?.close(client))
+      const store = open({ client, maxPending: 25_000, commandTimeoutMs: 30_000 })
       assert.equal(store.native, kind === undefined)
       const ids = Array.from({ length: 25_000 }, (_, n) => `s${n}`)
       await Promise.all(ids.map((sid) => store.set(sid, { cookie: cookie() })))
@@ -222,7 +223,6 @@ describe("ids() parses many in several turns of the event loop", () => {
       clearImmediate(counting)
       assert.deepEqual(found.toSorted(), ids.toSorted())
       assert.equal(turns.size, 3)
-      await kind?.close(client)
     })
   }
 })

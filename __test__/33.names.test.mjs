@@ -7,7 +7,7 @@ import connectRedis, { RedisStore } from "../index.mjs"
 import { startFakeServer } from "./support/fake-server.mjs"
 import { script } from "./support/script.mjs"
 import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
-import { until } from "./support/until.mjs"
+import { until } from "../testing/until.mjs"
 
 const require = createRequire(import.meta.url)
 const server = ownServer()
@@ -43,14 +43,8 @@ describe("what connect-redis takes is read as connect-redis reads it", () => {
       for (const [name, value] of Object.entries(fields)) assert.equal(store[name], value)
     })
   }
-  test("options of environment variables are numbers", async () => {
-    const store = open({
-      url: server.url,
-      prefix: ownPrefix(),
-      commandTimeoutMs: "1500",
-      maxPending: "10",
-      database: "0",
-    })
+  test("the field ttl, too", async () => {
+    const store = open({ url: server.url, prefix: ownPrefix() })
     store.ttl = "60"
     await store.set("a", { cookie: {} })
     const left = await server.client.pTTL(`${store.prefix}a`)
@@ -119,7 +113,7 @@ describe("no message of a mistake holds a secret", () => {
     { credentials: secret, url },
     { url, tls: secret },
     { url, database: secret },
-    { url, clientName: `${secret} x` },
+    { url, clientName: `redis://:${secret} x` },
     { url, username: [secret] },
     { url, password: [secret] },
     { url: `${secret}:6379` },
@@ -205,7 +199,7 @@ test("status is connecting, ready, down and closed", async () => {
   assert.equal(store.status, "closed")
   assert.equal("state" in store, false)
   await second.stop()
-  const delegating = open({ client: { get() {} } })
+  const delegating = open({ client: { get() {}, set() {}, del() {} } })
   assert.equal(delegating.status, "ready")
   await delegating.close()
   assert.equal(delegating.status, "closed")
@@ -214,7 +208,7 @@ test("status is connecting, ready, down and closed", async () => {
 test("a cause has the code of the server's error, natively and delegating", async () => {
   const full = await startServer({ args: ["--maxmemory", "1"] })
   const client = await require("redis").createClient({ url: full.url, RESP: 2 }).connect()
-  const bare = { get: (...args) => client.get(...args), set: (...args) => client.set(...args), mGet() {} }
+  const bare = { get: (...args) => client.get(...args), set: (...args) => client.set(...args), mGet() {}, del() {} }
   for (const options of [{ url: full.url }, { client: bare }]) {
     const error = await open(options)
       .set("a", { cookie: {} })

@@ -61,7 +61,6 @@ const provoke = ({ urls, canaries }) => `
   await using({ url: "http://app:" + password + "@host" }, each)
   await using({ ...app, password: [password], url: urls.server }, each)
   await using({ ...app, url: urls.server, tls: { key, cert: key } }, each)
-  await using({ client: { password, url: urls.server } }, each)
   // Sessions that cannot be stored or read.
   const serializer = { stringify: JSON.stringify, parse: (text) => { throw new SyntaxError("no good: " + text) } }
   await using({ ...app, url: urls.server, serializer }, async (store) => {

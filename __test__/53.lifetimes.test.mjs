@@ -75,7 +75,7 @@ describe("touchAfter", () => {
       { touchAfter: 86400 },
       { ttl: 60, touchAfter: 61 },
       { touchAfter: -1 },
-      { touchAfter: "1" },
+      { touchAfter: "soon" },
     ]) {
       assert.throws(() => open(options), { code: "ERR_REDIS_STORE_OPTIONS", message: /"touchAfter"/ })
     }
@@ -208,7 +208,7 @@ describe("maxLifetime", () => {
   })
 
   test("wrong ones are refused", async () => {
-    for (const maxLifetime of [0, -1, Number.NaN, "60"]) {
+    for (const maxLifetime of [0, -1, Number.NaN, "soon"]) {
       assert.throws(() => open({ maxLifetime }), { code: "ERR_REDIS_STORE_OPTIONS", message: /"maxLifetime"/ })
     }
     const serializer = { stringify: () => "no JSON", parse: () => ({}) }

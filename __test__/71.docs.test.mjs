@@ -22,7 +22,7 @@ const { errorCodes } = require("../lib/native/protocol.js").loadProtocol()
 
 const FILES = [
   ...["README.md", "bench/README.md"],
-  ...["express", "opentelemetry", "prometheus"].map((name) => `examples/${name}/README.md`),
+  ...["demo", "express", "opentelemetry", "prometheus"].map((name) => `examples/${name}/README.md`),
   ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`),
 ]
 const DOCUMENTS = FILES.map((name) => ({ name, found: blocks(join(root, name)) }))
@@ -153,7 +153,7 @@ const LANGUAGES = {
   },
 
   /** Commands about this project exist; what installs packages is the matter of the install tests. */
-  sh({ code }) {
+  sh({ code }, folder) {
     for (const line of code.split("\n").filter(Boolean)) {
       const words = line.replace(/#.*/, "").trim().split(/\s+/)
       while (/^[A-Z_]+=/.test(words[0])) words.shift()
@@ -161,6 +161,7 @@ const LANGUAGES = {
       assert.equal(npm, "npm", `an unknown command: ${line}`)
       if (verb === "test") assert.ok(manifest.scripts.test)
       else if (verb === "run") assert.ok(manifest.scripts[names[0]], `no script ${names[0]}`)
+      else if (verb === "start") assert.ok(JSON.parse(readFileSync(join(folder, "package.json"), "utf8")).scripts.start)
       else if (verb === "install" || verb === "uninstall") names.forEach(isKnownPackage)
       else assert.fail(`an unknown command: ${line}`)
     }
@@ -207,7 +208,7 @@ for (const { name, found } of DOCUMENTS) {
         assert.ok(LANGUAGES[language], `nothing is known of a block of language "${language}"`)
         if (/redis\.example\.com/.test(block.code) && noTls) return t.skip(noTls)
         await server.client.flushAll()
-        await LANGUAGES[language](block)
+        await LANGUAGES[language](block, dirname(join(root, name)))
       })
       if (NOT_RUN[language]) test(`${title}, built`, { skip: NOT_RUN[language] }, () => {})
     }

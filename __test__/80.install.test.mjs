@@ -110,13 +110,11 @@ const node = (folder, name) => serves(folder, process.execPath, name)
 describe("the tarballs", () => {
   test("hold what is needed, and nothing else", () => {
     const sources = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".rs"))
-    const library = readdirSync(join(root, "lib"), { recursive: true })
-      .filter((name) => name.endsWith(".js"))
-      .map((name) => `lib/${name}`)
     const under = (folder) =>
       readdirSync(join(root, folder), { recursive: true })
         .filter((name) => statSync(join(root, folder, name)).isFile())
         .map((name) => `${folder}/${name}`)
+    const library = under("lib")
     const pages = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md", "bench/chart.svg"]
     const rest = [
       "package.json",

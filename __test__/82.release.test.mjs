@@ -6,7 +6,6 @@ import { tmpdir } from "node:os"
 import { dirname, join, posix } from "node:path"
 import { after, before, describe, test } from "node:test"
 
-import { neededGlibc } from "../scripts/check-glibc.mjs"
 import { linkedCrates, thirdPartyLicenses } from "../scripts/licenses.mjs"
 import { pack, targets } from "../scripts/pack.mjs"
 import { checkedNotes, distTag, ghRelease, releaseNotes } from "../scripts/release-notes.mjs"
@@ -15,8 +14,6 @@ import { output } from "../testing/run.mjs"
 
 const require = createRequire(import.meta.url)
 const manifest = require("../package.json")
-const { system } = require("../lib/native/load.js")
-const here = system()
 const NAME = manifest.name
 
 const listed = (tarball) => output("tar", ["tzf", tarball]).trim().split("\n")
@@ -31,6 +28,17 @@ test("the loader knows the package of every target, and so does the release work
     assert.ok(loader.includes(`require("connect-redis-native-${name}/package.json")`), name)
   }
   for (const triple of manifest.napi.targets) assert.ok(workflow.includes(`target: ${triple},`), triple)
+})
+
+test("only a tag publishes, after the versions were checked and every system was tried", () => {
+  const workflow = readFileSync(join(root, ".github/workflows/release.yml"), "utf8")
+  const job = (name) => new RegExp(`^  ${name}:\\n((?:    .*\\n|\\n)+)`, "m").exec(workflow)[1]
+  assert.match(job("build"), /^    needs: check$/m)
+  assert.match(job("pack"), /^    needs: build$/m)
+  assert.match(job("smoke"), /^    needs: pack$/m)
+  assert.match(job("publish"), /^    needs: smoke\n    if: github\.event_name == 'push' && github\.ref_type == 'tag'$/m)
+  assert.match(workflow, /^  workflow_dispatch:$/m)
+  for (const name of ["check", "build", "pack", "smoke"]) assert.doesNotMatch(job(name), /publish/)
 })
 
 test("a release with a missing binary is refused, by its name", async () => {
@@ -190,13 +198,4 @@ test("a release on GitHub is made once, and mended by a second run", () => {
   assert.deepEqual(made, ["release", "create", "v1.0.0", "--title", "v1.0.0", "--notes", "New.", "--verify-tag"])
   const again = ghRelease({ tag: "v1.0.0-rc.1", notes: "New.", exists: true })
   assert.deepEqual([again[1], again.at(-1)], ["edit", "--prerelease"])
-})
-
-const noGlibc = here.libc !== "glibc" && "this system has no glibc"
-const noReadelf = output("readelf", ["--version"]) === undefined && "there is no readelf here"
-test("the glibc that a binary needs is read from it", { skip: noGlibc || noReadelf }, () => {
-  const needed = neededGlibc(join(root, `connect-redis-native.${here.target}.node`))
-  assert.match(needed, /^2\.\d+$/)
-  assert.ok(needed.localeCompare(here.glibc, "en", { numeric: true }) <= 0, needed)
-  assert.equal(neededGlibc(join(root, "package.json")), undefined)
 })

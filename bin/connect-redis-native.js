@@ -7,7 +7,7 @@ const { copyFileSync, mkdtempSync, rmSync } = require("node:fs")
 const { tmpdir } = require("node:os")
 const { join } = require("node:path")
 
-const { system } = require("../lib/load.js")
+const { system } = require("../lib/native/load.js")
 
 const root = join(__dirname, "..")
 /** cargo tells of every file that it makes. */

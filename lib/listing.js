@@ -79,7 +79,9 @@ async function parsed(store, { guard, commandTimeoutMs }, sid, text, corrupt) {
   const call = { store, sid, key: store.prefix + sid, startedAt: 0, runInAsyncScope: (run) => run() }
   try {
     if (text.trim() === "null") throw decodeError(sid)
-    const session = await promised((done) => parse(call, text, guard, commandTimeoutMs, done))
+    const session = await promised((done) => {
+      parse(call, text, guard, commandTimeoutMs, (_call, error, parsedSession) => done(error, parsedSession))
+    })
     if (session === null || Object.hasOwn(session, "id")) return session
     if (Object.isExtensible(session)) return Object.assign(session, { id: sid })
     return Object.assign(Object.create(Object.getPrototypeOf(session)), session, { id: sid })

@@ -3,6 +3,7 @@
 const { connect, openBackend } = require("./backend.js")
 const { bridge, bridgeAsync } = require("./callbacks.js")
 const { all, clear, ids, length } = require("./listing.js")
+const { thrownError } = require("./errors.js")
 const { connectionListener } = require("./observe/events.js")
 const { readOptions } = require("./options/options.js")
 const { FOR_EVER, ttlMs } = require("./options/ttl.js")
@@ -86,12 +87,16 @@ function createRedisStore(Store, { legacy }) {
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { backend, guard } = this[INSIDE]
-        attempt(this, sid, done, (key, make) => {
+        const { backend, guard, maxSessionBytes } = this[INSIDE]
+        try {
+          const key = keyOf(this, sid)
           const ttl = lifetimeMs(this, key, session)
-          if (ttl !== FOR_EVER && ttl <= 0) return backend.send("del", key, "", 0, make(receiveWritten))
-          guard.save(make, key, session, serialize(this, session, this[INSIDE].maxSessionBytes), ttl)
-        })
+          if (ttl !== FOR_EVER && ttl <= 0) {
+            backend.send("del", key, "", 0, new Request(receiveWritten, done, this, sid, key))
+          } else guard.save(done, sid, key, session, serialize(this, session, maxSessionBytes), ttl)
+        } catch (error) {
+          fail(done, error)
+        }
       })
     }
 
@@ -100,12 +105,15 @@ function createRedisStore(Store, { legacy }) {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
         }
-        attempt(this, sid, done, (key, make) => {
-          const { guard } = this[INSIDE]
+        const { guard } = this[INSIDE]
+        try {
+          const key = keyOf(this, sid)
           // Below 0 is not for ever here: a session that has expired is deleted.
           const ttl = Math.max(ttlMs(this, session), 0)
-          guard.touch(make, key, session, guard.bound(ttl, key, session), receiveTouched)
-        })
+          guard.touch(done, sid, key, session, guard.bound(ttl, key, session), receiveTouched)
+        } catch (error) {
+          fail(done, error)
+        }
       })
     }
 
@@ -158,7 +166,7 @@ function createRedisStore(Store, { legacy }) {
     if (error !== null) return request.finish(error, null)
     if (reply === null || reply === "") return request.finish(null, results.miss)
     const { guard, commandTimeoutMs } = request.store[INSIDE]
-    parse(request, reply, guard, commandTimeoutMs, (failure, session) => request.finish(failure, session))
+    parse(request, reply, guard, commandTimeoutMs, receiveParsed)
   }
 
   /** GET and PTTL in one batch: a session that was only touched says in its cookie when it expires. */
@@ -173,7 +181,7 @@ function createRedisStore(Store, { legacy }) {
       if (waiting > 0) return
       if (text === null || text === "") return request.finish(null, results.miss)
       const { guard, commandTimeoutMs } = request.store[INSIDE]
-      parse(request, text, guard, commandTimeoutMs, (failure, session) => {
+      parse(request, text, guard, commandTimeoutMs, (_request, failure, session) => {
         const [problem, fresh] = failure === null ? refreshed(request.sid, session, livesMs) : [failure, null]
         request.finish(problem, fresh)
       })
@@ -194,6 +202,10 @@ function createRedisStore(Store, { legacy }) {
     )
   }
 
+  function receiveParsed(request, error, session) {
+    request.finish(error, session)
+  }
+
   function receiveWritten(request, error, reply) {
     request.finish(error, error === null ? results.written(reply) : null)
   }
@@ -212,20 +224,9 @@ function createRedisStore(Store, { legacy }) {
     try {
       key = keyOf(store, sid)
     } catch (error) {
-      new Request(undefined, done).fail(error)
-      return undefined
+      return fail(done, error)
     }
     return new Request(receive, done, store, sid, key)
-  }
-
-  /** Calls `work(key, make)`; what that throws, in code of the application or ours, is the error of the call. */
-  function attempt(store, sid, done, work) {
-    try {
-      const key = keyOf(store, sid)
-      work(key, (receive) => new Request(receive, done, store, sid, key))
-    } catch (error) {
-      new Request(undefined, done).fail(error)
-    }
   }
 
   /** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */
@@ -242,6 +243,11 @@ function createRedisStore(Store, { legacy }) {
   }
 
   return RedisStore
+}
+
+/** A call that ends with what application code or ours has thrown. */
+function fail(done, error) {
+  new Request(undefined, done).fail(thrownError("Code of the application", error))
 }
 
 function finish(request, value) {

@@ -34,6 +34,9 @@ class Request extends AsyncResource {
     /** What it is asked as, and the message of that, if somebody listens. */
     this.command = undefined
     this.trace = undefined
+    /** What came, until it is settled. */
+    this.error = null
+    this.reply = null
   }
 
   /** It is about to be asked as `command`, unless that is refused. */
@@ -44,21 +47,19 @@ class Request extends AsyncResource {
 
   /** What came for it, in its context. Called once; what its callback throws twice is uncaught. */
   settle(error, reply) {
+    if (this.callback === undefined) this.emitDestroy()
     try {
-      this.runInAsyncScope(receive, null, this, error, reply)
+      if (this.trace === undefined) this.runInAsyncScope(this.receive, null, this, error, reply)
+      else this.runInAsyncScope(settleTraced, null, this, error, reply)
     } catch (thrown) {
       this.runInAsyncScope(nextTick, null, rethrow, thrown)
     }
-    if (this.callback === undefined) this.emitDestroy()
   }
 
   /** The call has come to its end. */
   finish(error, value) {
-    try {
-      callBack(this.callback, error, value)
-    } finally {
-      this.emitDestroy()
-    }
+    this.emitDestroy()
+    callBack(this.callback, error, value)
   }
 
   /** It is never asked. Not at once: no callback is called before its method has returned. */
@@ -74,9 +75,8 @@ class Request extends AsyncResource {
   }
 }
 
-function receive(request, error, reply) {
+function settleTraced(request, error, reply) {
   const { trace } = request
-  if (trace === undefined) return request.receive(request, error, reply)
   request.trace = undefined
   ended(trace, error, () => request.receive(request, error, reply))
 }

@@ -47,7 +47,7 @@ function serialize(store, session, maxBytes) {
 }
 
 /**
- * Calls `done(error, session)` once with the session that `text` holds, stored under the key of `request`;
+ * Calls `done(request, error, session)` once with the session that `text` holds, stored under the key of `request`;
  * with null if it has outlived its lifetime. A parser that is async has what is left of the time.
  */
 function parse(request, text, guard, commandTimeoutMs, done) {
@@ -58,7 +58,7 @@ function parse(request, text, guard, commandTimeoutMs, done) {
     session = store.serializer.parse(text)
     then = session?.then
   } catch (error) {
-    return done(decodeError(sid, error), null)
+    return done(request, decodeError(sid, error), null)
   }
   if (typeof then !== "function") return deliver(request, text, session, guard, done)
   const late = () => timeoutError("The serializer did not parse the session", commandTimeoutMs)
@@ -66,7 +66,7 @@ function parse(request, text, guard, commandTimeoutMs, done) {
   const settle = withDeadline(left, late, (error, value) => {
     request.runInAsyncScope(() => {
       if (error === null) deliver(request, text, value, guard, done)
-      else done(error, null)
+      else done(request, error, null)
     })
   })
   // A promise, as the application's may settle more than once.
@@ -76,19 +76,20 @@ function parse(request, text, guard, commandTimeoutMs, done) {
   )
 }
 
-function deliver({ store, sid, key }, text, session, guard, done) {
+function deliver(request, text, session, guard, done) {
+  const { store, sid, key } = request
   let lives
   try {
     if (typeof session !== "object") throw undefined
     lives = session === null || guard.read(session, key, text)
   } catch (error) {
-    return done(decodeError(sid, error), null)
+    return done(request, decodeError(sid, error), null)
   }
-  if (lives) return done(null, session)
+  if (lives) return done(request, null, session)
   // It has outlived its lifetime, which may have been shortened since it was written. Whether it is
   // removed or not, it will not be got any more.
   store.destroy(sid, () => {})
-  done(null, null)
+  done(request, null, null)
 }
 
 /** `[error, session]` of a session whose key lives so much longer: its cookie says so. */

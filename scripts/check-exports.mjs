@@ -1,4 +1,4 @@
-// That index.d.ts and index.d.mts say what the package exports: lets tsc compare the names.
+// Compares the names in index.d.ts and index.d.mts with the names that the package exports, by tsc.
 import { mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join } from "node:path"
@@ -12,6 +12,7 @@ const commonjs = require("../index.js")
 const { OPTIONS } = require("../lib/options/options.js")
 
 const own = (value) => Object.getOwnPropertyNames(value)
+const disposable = Object.hasOwn(commonjs.RedisStore.prototype, Symbol.asyncDispose)
 const functionOwn = new Set(["length", "name", "prototype", "arguments", "caller"])
 const storeFields = Object.keys(new commonjs.RedisStore({ url: "redis://localhost" })).filter(
   (name) => !name.startsWith("_"),
@@ -21,9 +22,10 @@ const storeMethods = own(commonjs.RedisStore.prototype).filter((name) => name !=
 const NAMES = {
   'keyof typeof import("connect-redis-native", { with: { "resolution-mode": "import" } })': Object.keys(esm),
   "keyof typeof connectRedis": own(commonjs).filter((name) => !functionOwn.has(name)),
-  'Exclude<keyof connectRedis.RedisStore, keyof import("express-session").Store> | OverridableByStore': [
+  'Exclude<keyof connectRedis.RedisStore, keyof import("express-session").Store | symbol> | OverridableByStore': [
     ...storeFields,
     ...storeMethods,
+    ...(disposable ? [Symbol.asyncDispose] : []),
   ],
   "keyof connectRedis.RedisStoreOptions": Object.keys(OPTIONS),
 }
@@ -31,7 +33,8 @@ const overridden = storeMethods.filter((name) =>
   ["get", "set", "touch", "destroy", "all", "length", "clear", "createSession"].includes(name),
 )
 
-const union = (names) => names.map((name) => JSON.stringify(name)).join(" | ")
+const literal = (name) => (typeof name === "symbol" ? "typeof Symbol.asyncDispose" : JSON.stringify(name))
+const union = (names) => names.map(literal).join(" | ")
 const checks = Object.entries(NAMES).map(
   ([type, names], at) => `type Check${at} = Same<${type}, ${union(names)}>\nconst check${at}: Check${at} = true\n`,
 )
@@ -40,10 +43,13 @@ type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : { missing: Exclude
 type OverridableByStore = ${union(overridden)}
 ${checks.join("")}export { ${checks.map((_, at) => `check${at}`).join(", ")} }
 `
-const folder = join(root, "__test__", "types", "generated")
+const folder = join(root, "__test__", "types", "generated-exports")
 mkdirSync(folder, { recursive: true })
 writeFileSync(join(folder, "exports.cts"), text)
-writeFileSync(join(folder, "tsconfig.json"), '{ "extends": "../tsconfig.json", "include": ["*.cts"] }\n')
+writeFileSync(
+  join(folder, "tsconfig.json"),
+  '{ "extends": "../tsconfig.json", "compilerOptions": { "paths": {} }, "include": ["*.cts"] }\n',
+)
 try {
   await run("npx", ["tsc", "-p", folder], { cwd: root })
 } finally {

@@ -8,7 +8,7 @@ use redis::Value;
 
 use crate::error::{Error, ErrorCode};
 
-/// Which command, by the number that it has in [`Kind::ALL`].
+/// Which command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are Redis's own names")]
 pub enum Kind {
@@ -23,39 +23,78 @@ pub enum Kind {
     Unlink,
     Scan,
     Ping,
+    ClusterSlots,
 }
 
+/// What a command does to the value of its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Nothing, or it only changes its expiry: it may always be repeated.
+    None,
+    /// Writes the whole value: it is repeated only if no later request writes that key.
+    Writes,
+    /// Removes it; it may be repeated, as the requests behind it are repeated too.
+    Removes,
+}
+
+/// What the reply to a command is, unless it is an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Text, or nil.
+    Value,
+    /// OK, or nil if a condition was not met, or the text that is there instead.
+    Written,
+    Count,
+    /// Text or nil for each key.
+    Values,
+    /// A cursor and keys.
+    Page,
+    /// Any simple string.
+    Pong,
+    /// Read by [`cluster::read_map`](crate::connection::cluster::read_map).
+    Map,
+}
+
+/// A command: its name, what it does to its key, and its reply.
+struct Row(Kind, &'static str, Effect, Shape);
+
+/// Every command, in the order of their numbers.
+const ROWS: [Row; Kind::COUNT] = [
+    Row(Kind::Get, "GET", Effect::None, Shape::Value),
+    Row(Kind::Set, "SET", Effect::Writes, Shape::Written),
+    Row(Kind::Eval, "EVAL", Effect::Writes, Shape::Written),
+    Row(Kind::EvalSha, "EVALSHA", Effect::Writes, Shape::Written),
+    Row(Kind::Pttl, "PTTL", Effect::None, Shape::Count),
+    Row(Kind::PExpire, "PEXPIRE", Effect::None, Shape::Count),
+    Row(Kind::Del, "DEL", Effect::Removes, Shape::Count),
+    Row(Kind::MGet, "MGET", Effect::None, Shape::Values),
+    Row(Kind::Unlink, "UNLINK", Effect::Removes, Shape::Count),
+    Row(Kind::Scan, "SCAN", Effect::None, Shape::Page),
+    Row(Kind::Ping, "PING", Effect::None, Shape::Pong),
+    Row(
+        Kind::ClusterSlots,
+        "CLUSTER SLOTS",
+        Effect::None,
+        Shape::Map,
+    ),
+];
+
 impl Kind {
+    /// How many there are.
+    pub const COUNT: usize = Self::ClusterSlots as usize + 1;
+
     /// Every one, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
-        Self::Get,
-        Self::Set,
-        Self::Eval,
-        Self::EvalSha,
-        Self::Pttl,
-        Self::PExpire,
-        Self::Del,
-        Self::MGet,
-        Self::Unlink,
-        Self::Scan,
-        Self::Ping,
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        ROWS.iter().map(|row| row.0)
+    }
+
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
 
     /// The command's name, as Redis's documentation spells it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Set => "SET",
-            Self::Eval => "EVAL",
-            Self::EvalSha => "EVALSHA",
-            Self::Pttl => "PTTL",
-            Self::PExpire => "PEXPIRE",
-            Self::Del => "DEL",
-            Self::MGet => "MGET",
-            Self::Unlink => "UNLINK",
-            Self::Scan => "SCAN",
-            Self::Ping => "PING",
-        }
+        self.row().1
     }
 }
 
@@ -118,6 +157,8 @@ pub enum Command {
     },
     /// <https://redis.io/docs/latest/commands/ping/>
     Ping,
+    /// <https://redis.io/docs/latest/commands/cluster-slots/>
+    ClusterSlots,
 }
 
 /// How long what is written lives.
@@ -181,16 +222,6 @@ impl Swap {
             by: SwapBy::Set,
             repeated: false,
         })
-    }
-
-    /// By which command it is to be asked again, after this error.
-    pub fn again(&self, error: &Error) -> Option<SwapBy> {
-        match (self.by, error.cause_code()) {
-            // A syntax error: whatever its version, it has no IFEQ.
-            (SwapBy::Set, Some("ERR")) => Some(SwapBy::EvalSha),
-            (SwapBy::EvalSha, Some("NOSCRIPT")) => Some(SwapBy::Eval),
-            _ => None,
-        }
     }
 
     /// What the value that is stored, or was before, says of this swap.
@@ -267,6 +298,7 @@ impl Command {
             Self::Unlink { .. } => Kind::Unlink,
             Self::Scan { .. } => Kind::Scan,
             Self::Ping => Kind::Ping,
+            Self::ClusterSlots => Kind::ClusterSlots,
         }
     }
 
@@ -284,22 +316,40 @@ impl Command {
             | Self::Pttl { key }
             | Self::Del { key } => Some(key),
             Self::Swap(swap) => Some(&swap.key),
-            Self::MGet { .. } | Self::Unlink { .. } | Self::Scan { .. } | Self::Ping => None,
+            Self::MGet { .. }
+            | Self::Unlink { .. }
+            | Self::Scan { .. }
+            | Self::Ping
+            | Self::ClusterSlots => None,
         }
     }
 
     /// The key whose whole value this command replaces or removes.
     pub fn written_key(&self) -> Option<&[u8]> {
-        match self {
-            Self::Set { key, .. } | Self::Del { key } => Some(key),
-            Self::Swap(swap) => Some(&swap.key),
-            _ => None,
+        match self.kind().row().2 {
+            Effect::Writes | Effect::Removes => self.key(),
+            Effect::None => None,
         }
     }
 
-    /// Whether it is to be repeated only if nobody has written the key since.
-    pub fn is_write(&self) -> bool {
-        matches!(self, Self::Set { .. } | Self::Swap(_))
+    /// Whether it must not be repeated once a later request has written its key.
+    pub fn undoes_later_writes(&self) -> bool {
+        self.kind().row().2 == Effect::Writes
+    }
+
+    /// Turns to another command that does the same, if `error` says that the server does not have this one,
+    /// and returns whether there is one.
+    pub fn try_another_way(&mut self, error: &Error) -> bool {
+        let Self::Swap(swap) = self else {
+            return false;
+        };
+        swap.by = match (swap.by, error.cause_code()) {
+            // A syntax error: whatever its version, it has no IFEQ.
+            (SwapBy::Set, Some("ERR")) => SwapBy::EvalSha,
+            (SwapBy::EvalSha, Some("NOSCRIPT")) => SwapBy::Eval,
+            _ => return false,
+        };
+        true
     }
 
     /// It is sent once more, as the reply to it was lost.
@@ -311,20 +361,27 @@ impl Command {
 
     /// Reads the reply to this command.
     pub fn reply(&self, value: Value) -> Result<Reply, Error> {
-        match (self, value) {
+        match (self.kind().row().3, value) {
             (_, Value::ServerError(error)) => {
                 Err(Error::server(self.name(), &error, &self.secrets()))
             }
-            (Self::Get { .. }, Value::BulkString(text)) => Ok(Reply::Text(text)),
-            (Self::Get { .. }, Value::Nil) => Ok(Reply::Nil),
-            (Self::Set { .. } | Self::Swap(_), Value::Okay) => Ok(Reply::Ok),
-            (Self::Set { .. } | Self::Swap(_), Value::Nil) => Ok(Reply::Nil),
-            (Self::Swap(swap), Value::BulkString(value)) => swap.outcome(value),
-            (Self::Pttl { .. }, Value::Int(count)) => Ok(Reply::Count(count)),
-            (Self::Expire { .. } | Self::Del { .. } | Self::Unlink { .. }, Value::Int(count)) => {
-                Ok(Reply::Count(count))
-            }
-            (Self::MGet { keys }, Value::Array(values)) if values.len() == keys.len() => values
+            (Shape::Value, Value::BulkString(text)) => Ok(Reply::Text(text)),
+            (Shape::Value | Shape::Written, Value::Nil) => Ok(Reply::Nil),
+            (Shape::Written, Value::Okay) | (Shape::Pong, Value::SimpleString(_)) => Ok(Reply::Ok),
+            (Shape::Written, Value::BulkString(now)) => match self {
+                Self::Swap(swap) => swap.outcome(now),
+                _ => Err(self.unexpected()),
+            },
+            (Shape::Count, Value::Int(count)) => Ok(Reply::Count(count)),
+            (Shape::Values, Value::Array(values)) => self.values(values),
+            (Shape::Page, Value::Array(parts)) => self.page(parts),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn values(&self, values: Vec<Value>) -> Result<Reply, Error> {
+        match self {
+            Self::MGet { keys } if values.len() == keys.len() => values
                 .into_iter()
                 .map(|value| match value {
                     Value::BulkString(text) => Ok(Some(text)),
@@ -333,25 +390,15 @@ impl Command {
                 })
                 .collect::<Result<_, _>>()
                 .map(Reply::Texts),
-            (Self::Scan { .. }, Value::Array(parts)) => self.page(parts),
-            (Self::Ping, Value::SimpleString(_)) => Ok(Reply::Ok),
             _ => Err(self.unexpected()),
         }
     }
 
     fn page(&self, parts: Vec<Value>) -> Result<Reply, Error> {
-        let Ok([Value::BulkString(cursor), Value::Array(keys)]) = <[Value; 2]>::try_from(parts)
-        else {
-            return Err(self.unexpected());
-        };
-        let keys = keys
-            .into_iter()
-            .map(|key| match key {
-                Value::BulkString(key) => Ok(key),
-                _ => Err(self.unexpected()),
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Reply::Page { cursor, keys })
+        match redis::from_redis_value::<(Vec<u8>, Vec<Vec<u8>>)>(Value::Array(parts)) {
+            Ok((cursor, keys)) => Ok(Reply::Page { cursor, keys }),
+            Err(_) => Err(self.unexpected()),
+        }
     }
 
     fn unexpected(&self) -> Error {
@@ -373,7 +420,7 @@ impl Command {
             Self::Swap(swap) => vec![&swap.key, &swap.base, &swap.value],
             Self::Set { key, value, .. } => vec![key, value],
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
-            Self::Scan { .. } | Self::Ping => vec![],
+            Self::Scan { .. } | Self::Ping | Self::ClusterSlots => vec![],
         }
     }
 }
@@ -381,6 +428,13 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_has_its_row() {
+        for (number, kind) in Kind::all().enumerate() {
+            assert_eq!(kind as usize, number);
+        }
+    }
 
     #[test]
     fn a_value_equal_to_its_own_is_its_own_only_where_a_swap_is_repeated() {

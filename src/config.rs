@@ -1,6 +1,10 @@
 //! Settings of one store, checked and complete: no `Option` for a field that has a default.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 
@@ -25,8 +29,28 @@ pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
 /// The longest delay before a connection is tried again: a server that is back is noticed within a
 /// second.
 pub const RECONNECT_MAX: Duration = Duration::from_millis(800);
-/// A connection on which so many requests in a row ran into their deadline is dropped.
+/// A connection that keeps silent for a deadline is replaced. If so many requests ran into theirs
+/// meanwhile, the circuit opens.
 pub const TIMEOUTS_IN_A_ROW: u32 = 3;
+/// No more is read from one connection before others have their turn.
+pub const TURN_BYTES: usize = 256 << 10;
+/// Before deadlines are looked at, so much of what has come is read first: it counts.
+pub const OVERDUE_BYTES: usize = 16 << 20;
+/// The I/O thread reads for an event loop that has not done so for this long while requests wait for
+/// room on the wire.
+pub const BUSY_LOOP: Duration = Duration::from_millis(25);
+/// MOVED and ASK replies that one request follows.
+pub const REDIRECTIONS_MAX: u8 = 16;
+/// Masters of a cluster: Redis recommends at most 1000.
+pub const CLUSTER_NODES_MAX: usize = 1000;
+/// The longest time between two questions for a map that does not agree with what nodes say.
+pub const MAP_RETRY_MAX: Duration = Duration::from_secs(5);
+/// A question about all keys that finds no other key for so many times `command_timeout` ends.
+pub const SEARCH_STALL_TIMEOUTS: u32 = 30;
+/// All the keys that a question about them may find, in bytes.
+pub const SEARCH_MAX_BYTES: usize = 1 << 30;
+/// The shortest time between two reconnects because the server is a replica.
+pub const DEMOTION_RECONNECT: Duration = Duration::from_secs(1);
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
 pub const SCAN_COUNT_MIN: u32 = 1000;
 /// How many sessions are remembered as refreshed, at the least; at the most twice as many.
@@ -157,6 +181,8 @@ pub struct Tls {
     pub servername: Option<String>,
     /// Accept any certificate, as Node's `rejectUnauthorized: false`.
     pub accept_invalid: bool,
+    /// What was made of these settings: built once, as all connections of a store share its sessions.
+    pub built: Arc<OnceLock<Result<Arc<rustls::ClientConfig>, Error>>>,
 }
 
 /// Who we are to a server.
@@ -199,8 +225,7 @@ pub struct Config {
     pub command_timeout: Duration,
     /// One more pending request than this is refused at once.
     pub max_pending: usize,
-    /// Whoever takes the answers waits for replies himself: see
-    /// [`Sink::watch`](crate::engine::Sink::watch).
+    /// The event loop reads replies itself: see [`Sink::watch`](crate::driver::Sink::watch).
     pub watched: bool,
     /// Swaps will be asked for: their script is loaded with every connection.
     pub swaps: bool,
@@ -214,29 +239,6 @@ impl Config {
         match &self.credentials_source {
             Some(source) => source.ask().await,
             None => Ok(self.credentials.clone()),
-        }
-    }
-}
-
-#[cfg(test)]
-impl Config {
-    /// What tests have no wish about.
-    pub(crate) fn of(servers: Servers) -> Self {
-        Self {
-            servers,
-            tls: None,
-            addresses: Addresses::default(),
-            bare_login: false,
-            credentials: Credentials::default(),
-            credentials_source: None,
-            database: 0,
-            client_name: None,
-            connect_timeout: Duration::from_secs(1),
-            command_timeout: Duration::from_secs(1),
-            max_pending: 10,
-            watched: false,
-            swaps: true,
-            touch_after: Duration::ZERO,
         }
     }
 }

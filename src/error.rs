@@ -1,6 +1,6 @@
 //! The closed list of errors, and what Redis's own errors become.
 
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 
 use redis::ServerError;
 
@@ -164,9 +164,46 @@ impl Error {
         self.cause.as_ref()?.code.as_deref()
     }
 
-    /// Whether the server does not have, or was told not to have, the command.
-    pub fn says_unknown_command(&self) -> bool {
-        self.code == ErrorCode::Server && self.message.contains("unknown command")
+    /// Whether Redis refused the command for what it is: unknown, renamed or denied.
+    pub fn refuses_command(&self) -> bool {
+        matches!(self.cause_code(), Some("ERR" | "NOPERM"))
+            && matches!(self.code, ErrorCode::Server | ErrorCode::Auth)
+    }
+
+    /// A request to a store that is closed.
+    pub fn closed_store() -> Self {
+        Self::new(
+            ErrorCode::Closed,
+            "The store is closed; make a new RedisStore to go on.",
+        )
+    }
+
+    /// There was no connection to `name` in time, last because of `last`.
+    pub fn no_connection(name: &str, waited: Duration, last: Option<&Self>) -> Self {
+        let waited = waited.as_millis();
+        Self::because(
+            &format!("No connection to Redis at {name} within {waited} ms."),
+            last,
+        )
+    }
+
+    /// Requests do not wait for `name` any more, last because of `last`.
+    pub fn refused(name: &str, last: Option<&Self>) -> Self {
+        Self::because(
+            &format!("Redis at {name} does not answer; requests are refused until it does."),
+            last,
+        )
+    }
+
+    fn because(what: &str, last: Option<&Self>) -> Self {
+        let why = last.map_or_else(String::new, |error| format!(" {}", error.message));
+        let code = match last.map(|error| error.code) {
+            None | Some(ErrorCode::Timeout) => ErrorCode::Connect,
+            Some(code) => code,
+        };
+        let mut error = Self::new(code, format!("{what}{why}"));
+        error.cause = last.and_then(|error| error.cause.clone());
+        error
     }
 
     /// A failure to reach `endpoint`.

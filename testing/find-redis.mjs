@@ -3,6 +3,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSyn
 import { homedir } from "node:os"
 import { basename, delimiter, join } from "node:path"
 
+import { aptInstall } from "./apt.mjs"
 import { output, run } from "./run.mjs"
 
 const NAMES = ["redis-server", "valkey-server"]
@@ -60,18 +61,7 @@ function onPath() {
 }
 
 async function byApt() {
-  const release = existsSync("/etc/os-release") ? readFileSync("/etc/os-release", "utf8") : ""
-  if (!/^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release) || process.getuid?.() !== 0) return
-  if (output("apt-get", ["--version"]) === undefined) return
-  console.error("Installing redis-server by apt (under a minute)...")
-  // Debian's package starts a service of its own unless this says that no runlevel wants one.
-  const options = { stdio: "ignore", env: { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" } }
-  try {
-    await run("apt-get", ["update"], options)
-    await run("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"], options)
-  } catch (error) {
-    console.error(error.message)
-  }
+  await aptInstall("redis-server")
   const found = onPath()
   return found && { ...found, source: "redis-server by apt" }
 }

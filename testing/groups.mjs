@@ -15,13 +15,19 @@ export const GROUPS = [
     covers: "every method, by url, redis 6 and ioredis 6, native and delegated",
     topics: ["contract", "delegation"],
   },
-  { name: "options", tier: "quick", covers: "every option and its wrong values", topics: ["options"] },
+  { name: "options", tier: "quick", covers: "every option and its wrong values", topics: ["options", "names"] },
+  {
+    name: "parity",
+    tier: "quick",
+    covers: "what works with connect-redis 10 works here; callbacks",
+    topics: ["parity", "callbacks"],
+  },
   { name: "bugs", tier: "quick", covers: "connect-redis's bugs that are not copied", topics: ["bugs"] },
   {
     name: "connection",
     tier: "quick",
     covers: "connecting, limits, errors, the circuit, retries, secrets",
-    topics: ["connection", "limits", "errors", "circuit", "retries", "secrets"],
+    topics: ["connection", "limits", "errors", "circuit", "retries", "secrets", "liveness"],
   },
   {
     name: "context",
@@ -41,7 +47,7 @@ export const GROUPS = [
     name: "types",
     tier: "quick",
     covers: "index.d.ts in TypeScript 5.9 and 7",
-    command: [process.execPath, "scripts/check-types.mjs"],
+    command: [process.execPath, "scripts/check-types.mjs", "--quick"],
   },
   {
     name: "clients",
@@ -87,6 +93,7 @@ export const GROUPS = [
     covers: "Express 4, NestJS, Passport, Socket.IO, Fastify and others",
     topics: ["neighbours", "fastify"],
   },
+  { name: "demo", tier: "all", covers: "the demo's page in Chromium", topics: ["demo"], limitSeconds: 120 },
   { name: "upstream", tier: "all", covers: "the own tests of connect-redis 4 to 10", topics: ["upstream"] },
   { name: "valkey", tier: "all", covers: "servers whose SET compares", topics: ["valkey"] },
   {
@@ -95,6 +102,13 @@ export const GROUPS = [
     covers: "packing, publishing, the workflows' scripts",
     topics: ["release"],
     limitSeconds: 300,
+  },
+  {
+    name: "targets",
+    tier: "all",
+    covers: "linux-x64-musl, built and run; binaries of other systems, read",
+    topics: ["targets"],
+    limitSeconds: 900,
   },
   {
     name: "install",

@@ -16,11 +16,12 @@ export function run(command, args, options = {}) {
 }
 
 /** What a command prints, or undefined if it is not there or fails. */
-export function output(command, args) {
+export function output(command, args, options = {}) {
   const { status, stdout } = spawnSync(command, args, {
     encoding: "utf8",
     shell: shell(command),
     stdio: ["ignore", "pipe", "ignore"],
+    ...options,
   })
   return status === 0 ? stdout : undefined
 }

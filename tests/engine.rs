@@ -15,10 +15,11 @@ use std::{
 use connect_redis_native::{
     command::{Command, Expiry, Reply, Swap},
     config::{Addresses, Config, Credentials, Endpoint, Servers},
-    engine::{Circuit, Completion, Engine, Notice, Reading, Request, Sink, Watch, Work},
+    conflict::Conflict,
+    core::{Circuit, Completion, Notice, Request, Work},
+    driver::{self, Reading, Sink, Watch},
     error::{Error, ErrorCode},
-    guard::Conflict,
-    scan::{Keyspace, Question},
+    keyspace::{Keyspace, Question},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,8 +72,8 @@ impl Drop for Server {
 struct Answers(Sender<Completion>, Sender<Notice>, Sender<Watch>);
 
 impl Sink for Answers {
-    fn deliver(&self, completions: Vec<Completion>) -> bool {
-        for completion in completions {
+    fn deliver(&self, completions: &mut Vec<Completion>) -> bool {
+        for completion in completions.drain(..) {
             let _ = self.0.send(completion);
         }
         true
@@ -88,7 +89,7 @@ impl Sink for Answers {
 }
 
 struct Store {
-    engine: Engine,
+    engine: driver::Store,
     answers: Receiver<Completion>,
     notices: Receiver<Notice>,
     watches: Receiver<Watch>,
@@ -123,7 +124,7 @@ impl Store {
         let (notifier, notices) = channel();
         let (watcher, watches) = channel();
         let sink = Arc::new(Answers(sender, notifier, watcher));
-        let engine = Engine::start(config, sink).expect("the engine starts");
+        let engine = driver::Store::start(config, sink);
         Self {
             engine,
             answers,
@@ -265,7 +266,7 @@ fn a_server_that_is_not_there_is_a_connect_error_by_the_deadline() {
     let mut store = Store::open(1, |config| {
         config.command_timeout = Duration::from_millis(200);
     });
-    let error = store.ask(get("key")).expect_err("nobody answers");
+    let error = store.ask(get("key")).expect_err("no server");
     assert_eq!(error.code, ErrorCode::Connect);
     assert_eq!(error.cause_code(), Some("ECONNREFUSED"));
 }
@@ -305,11 +306,11 @@ fn the_circuit_opens_when_nothing_answers_and_closes_when_the_server_is_back() {
     store.expect(&Notice::Circuit(Circuit::Open));
     // With the circuit open this is refused whatever its deadline is.
     store.command_timeout = Duration::from_secs(3600);
-    let error = store.ask(get("key")).expect_err("nobody is there");
+    let error = store.ask(get("key")).expect_err("no server");
     assert_eq!(error.code, ErrorCode::Connect);
     assert!(error.message.contains("refused until"), "{error}");
     // A port that is open and silent: the attempt takes long enough to be seen.
-    let silent = TcpListener::bind(("127.0.0.1", port)).expect("nobody listens there");
+    let silent = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     store.expect(&Notice::Circuit(Circuit::HalfOpen));
     drop(silent);
     let _server = Server::start_on(port);
@@ -343,7 +344,7 @@ fn what_a_lost_connection_leaves_is_repeated_in_its_order() {
         get("key"),
         set("other", "1"),
     ]);
-    // The server must have been sent all of it before it dies: nothing tells but the socket.
+    // The server must have been sent all of it before it dies: only the socket shows it.
     std::thread::sleep(Duration::from_millis(100));
     drop(server);
     let _second = Server::start_on(port);
@@ -368,7 +369,7 @@ fn close_answers_what_is_pending() {
 
 #[cfg(unix)]
 #[test]
-fn whoever_watches_a_connection_reads_its_replies_and_learns_of_its_end() {
+fn a_watched_connection_is_read_from_outside_and_its_end_is_seen() {
     let server = Server::start();
     let mut store = Store::open(server.port, |config| config.watched = true);
     let watch = store.watches.recv_timeout(PATIENCE).expect("a connection");
@@ -415,8 +416,8 @@ fn a_swap_writes_only_over_what_is_there_and_a_merge_over_what_others_wrote() {
     assert_eq!(store.ask(swap("{}", "{}")), Ok(Reply::Nil));
     store.ask(set("key", "{}")).expect("an answer");
     assert_eq!(store.ask(swap("{}", r#"{"a":1}"#)), Ok(Reply::Ok));
-    // Written before, by a try whose reply was lost.
-    assert_eq!(store.ask(swap("{}", r#"{"a":1}"#)), Ok(Reply::Ok));
+    // A value equal to its own is another's, as no reply was lost.
+    assert_eq!(store.ask(swap("{}", r#"{"a":1}"#)), text(r#"{"a":1}"#));
     assert_eq!(store.ask(swap("{}", r#"{"b":1}"#)), text(r#"{"a":1}"#));
 
     let conflict = Conflict {

@@ -2,15 +2,18 @@ import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 
 /**
- * Runs `code`, an ES module that knows RedisStore, in a process of its own.
+ * Runs `code`, an ES module that knows RedisStore, in a process of its own, which may have so many
+ * `descriptors`.
  *
  * @returns how it ended and what it printed
  */
-export function script(code, env = {}) {
+export function script(code, { descriptors, ...env } = {}) {
   const program = `
     import { RedisStore } from "./index.mjs"
     ${code}`
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+  const words = [process.execPath, "--input-type=module", "--eval", program]
+  if (descriptors !== undefined) words.unshift("sh", "-c", `ulimit -n ${descriptors}; exec "$@"`, "sh")
+  const child = spawn(words[0], words.slice(1), {
     cwd: fileURLToPath(new URL("../..", import.meta.url)),
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],

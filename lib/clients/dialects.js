@@ -1,6 +1,6 @@
 "use strict"
 
-const { argumentError } = require("../errors.js")
+const { argumentError, optionError } = require("../errors.js")
 
 const SECOND_MS = 1000
 
@@ -100,8 +100,14 @@ DIALECTS.nodeRedisCluster = {
   masters: (client) => Promise.all((client.masters ?? []).map((master) => client.nodeClient(master))),
 }
 
-/** The dialect of a client, whose `name` a known kind says. */
+/** The dialect of a client, whose `name` a known kind says. A TypeError if it lacks what every store needs. */
 function dialectOf(client, name) {
+  const missing = ["get", "set", "del"].find((needed) => !has(client, needed))
+  if (missing !== undefined) {
+    throw optionError(
+      `Option "client" must be a Redis client, got an object without the method ${missing}(); pass a client of redis or ioredis, or {url: "redis://..."}.`,
+    )
+  }
   return DIALECTS[name ?? guessed(client)]
 }
 

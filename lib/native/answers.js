@@ -9,28 +9,28 @@ const ANSWERS_PER_TURN = 512
 let rows
 
 /**
- * Takes answers out of the native half, which waits for `pending` more: calls `answered(id, error, reply)`
- * and `noticed(notice, error)` for each, in order. Neither runs code of the application. Returns how many
- * are left for another turn of the event loop.
+ * Takes answers out of the native half into `pending`, and calls `noticed(notice, error)` for each notice.
+ * Neither runs code of the application. Returns how many are left for another turn of the event loop.
  */
-function takeAnswers(native, pending, answered, noticed) {
+function takeAnswers(native, pending, noticed) {
   const { answerHeader, answerColumns, answers: kinds, errorCodes, notices } = loadProtocol()
+  const { text: TEXT, ok: OK, count: COUNT, nil: NIL, texts: TEXTS, notice: NOTICE } = kinds
   rows ??= new Float64Array(answerHeader + ANSWERS_PER_TURN * answerColumns)
-  const texts = native.drain(rows, pending)
+  const texts = native.drain(rows, pending.count)
   const [count, left] = rows
   let text = 0
   for (let i = 0, at = answerHeader; i < count; i++, at += answerColumns) {
     const id = rows[at]
     const kind = rows[at + 1]
     const number = rows[at + 2]
-    if (kind === kinds.text) answered(id, null, texts[text++])
-    else if (kind === kinds.ok) answered(id, null, true)
-    else if (kind === kinds.count) answered(id, null, number)
-    else if (kind === kinds.nil) answered(id, null, null)
-    else if (kind === kinds.texts) {
-      answered(id, null, texts.slice(text, text + number))
+    if (kind === TEXT) pending.answer(id, null, texts[text++])
+    else if (kind === OK) pending.answer(id, null, true)
+    else if (kind === COUNT) pending.answer(id, null, number)
+    else if (kind === NIL) pending.answer(id, null, null)
+    else if (kind === TEXTS) {
+      pending.answer(id, null, texts.slice(text, text + number))
       text += number
-    } else if (kind === kinds.notice) {
+    } else if (kind === NOTICE) {
       const notice = notices[number]
       if (notice === "failed") {
         noticed(notice, errorOf(texts[text], texts, text + 1))
@@ -38,7 +38,7 @@ function takeAnswers(native, pending, answered, noticed) {
       } else if (notice === "crashed") noticed(notice, crashError(texts[text++]))
       else noticed(notice, undefined)
     } else {
-      answered(id, errorOf(errorCodes[number], texts, text), null)
+      pending.answer(id, errorOf(errorCodes[number], texts, text), null)
       text += 3
     }
   }

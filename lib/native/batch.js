@@ -6,6 +6,7 @@ const { ask } = require("../request.js")
 const { clearImmediate, nextTick, setImmediate } = require("../timers.js")
 const { takeAnswers } = require("./answers.js")
 const { Outbox } = require("./outbox.js")
+const { Pending } = require("./pending.js")
 const { loadProtocol } = require("./protocol.js")
 
 /** Bun and Deno have an event loop of another kind, and some of libuv's names. */
@@ -21,6 +22,8 @@ const TEXT_MAX_UNITS = 2 ** 26
 class Batch {
   /** "connecting", "ready", "down" or "closed". */
   status = "connecting"
+  /** Whether it can take requests: not once it has failed or is closed. */
+  isOpen = true
   #protocol = loadProtocol()
   #native
   #keyPrefix
@@ -32,18 +35,12 @@ class Batch {
   #circuit = "closed"
   /** The backends of its stores. Weak: a store that is dropped without close() is collected. */
   #members = new Set()
-  #requests = []
-  #free = []
-  #unanswered = 0
-  #pendingBytes = 0
+  #pending = new Pending()
   #outbox = new Outbox(this.#protocol.requestColumns)
   #flushing = false
   #count = 0
   /** Messages of this batch's requests, where there are subscribers. */
   #traces = []
-  /** Requests that are answered, each followed by its error and its reply; from `#next` on they are to be settled. */
-  #answered = []
-  #next = 0
 
   constructor({ keyPrefix, credentials, ...settings }, { maxPendingBytes, ...limits }) {
     this.#keyPrefix = keyPrefix
@@ -62,11 +59,6 @@ class Batch {
         "The client's settings have a value of the wrong type; check its host, port, database, user, password and TLS.",
       )
     }
-  }
-
-  /** Whether it can take requests: not once it has failed or is closed. */
-  get isOpen() {
-    return !this.#failed && this.status !== "closed"
   }
 
   /** How many stores it has. */
@@ -97,6 +89,7 @@ class Batch {
     }
     if (this.#live().length > 0 || !this.isOpen) return
     this.status = "closed"
+    this.isOpen = false
     await ask((request) => {
       request.owner = member
       const id = this.#open(request)
@@ -149,27 +142,25 @@ class Batch {
     for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
-  /** How many batches there were, and the numbers of src/engine/stats.rs. */
+  /** How many batches there were, and the numbers of src/core/stats.rs. */
   stats() {
     return { batches: this.#count, numbers: this.#failed ? undefined : this.#native.stats() }
   }
 
   /** Whether a request of so many characters can be added now; if not, it has been refused. */
   #admits(request, units) {
-    if (this.#pendingBytes + units > this.#maxPendingBytes) {
+    if (this.#pending.units + units > this.#maxPendingBytes) {
       request.owner.refuse(request, fullError(this.#maxPendingBytes))
       return false
     }
-    this.#pendingBytes += units
+    this.#pending.units += units
     request.bytes = units
     if (this.#outbox.units + units > TEXT_MAX_UNITS) this.#flush()
     return true
   }
 
   #open(request) {
-    const id = this.#free.length > 0 ? this.#free.pop() : this.#requests.length
-    this.#requests[id] = request
-    this.#unanswered++
+    const id = this.#pending.open(request)
     request.owner.keep()
     if (request.trace !== undefined) {
       if (this.#server !== undefined) request.trace.server = this.#server
@@ -183,7 +174,7 @@ class Batch {
     if (this.#flushing) return
     this.#flushing = true
     // With nothing else pending, nothing is won by waiting for the end of the turn.
-    if (this.#unanswered === 1) nextTick(flush, this)
+    if (this.#pending.count === 1) nextTick(flush, this)
     else setImmediate(flush, this)
   }
 
@@ -206,24 +197,10 @@ class Batch {
     // The native half that called may have failed meanwhile.
     if (this.#failed) return
     const notices = []
-    const left = takeAnswers(
-      this.#native,
-      this.#unanswered,
-      (id, error, reply) => this.#answered.push(this.#take(id), error, reply),
-      (notice, error) => notices.push(notice, error),
-    )
+    const left = takeAnswers(this.#native, this.#pending, (notice, error) => notices.push(notice, error))
     if (left > 0) setImmediate(wake, this)
     for (let i = 0; i < notices.length; i += 2) this.#notice(notices[i], notices[i + 1])
     this.settle()
-  }
-
-  #take(id) {
-    const request = this.#requests[id]
-    this.#requests[id] = undefined
-    this.#free.push(id)
-    this.#unanswered--
-    this.#pendingBytes -= request.bytes
-    return request
   }
 
   /**
@@ -231,21 +208,20 @@ class Batch {
    * of them; where one of them runs the event loop itself, that goes on with both.
    */
   settle() {
-    if (this.#next === this.#answered.length) return
+    const pending = this.#pending
+    if (pending.next === pending.answered.length) return
     const meanwhile = setImmediate(goOn, this)
     this.#flushing = true
     try {
-      while (this.#next < this.#answered.length) {
-        const at = this.#next
-        this.#next = at + 3
-        const request = this.#answered[at]
-        const error = this.#answered[at + 1]
-        const reply = this.#answered[at + 2]
+      while (pending.next < pending.answered.length) {
+        const request = pending.answered[pending.next++]
+        const { error, reply } = request
+        request.reply = null
         request.owner.release()
         request.settle(error, reply)
       }
-      this.#answered = []
-      this.#next = 0
+      pending.answered = []
+      pending.next = 0
     } finally {
       clearImmediate(meanwhile)
       this.flush()
@@ -281,10 +257,10 @@ class Batch {
 
   /** The native half has failed: nothing pending will be answered by it, and the next request starts another. */
   #crash(error) {
-    const pending = this.#requests.filter((request) => request !== undefined)
     this.#failed = true
+    this.isOpen = false
     this.status = "connecting"
-    for (const request of pending) {
+    for (const request of this.#pending.abandoned()) {
       request.owner.release()
       request.owner.refuse(request, error)
     }

@@ -36,7 +36,7 @@ class Counts {
     this.#sumMs += ms
   }
 
-  /** What store.stats() returns: these counts and, if given, those of src/engine/stats.rs. */
+  /** What store.stats() returns: these counts and, if given, those of src/core/stats.rs. */
   read({ pending, batches, sharedBy }, numbers) {
     const commands = {}
     for (const [command, outcomes] of Object.entries(this.#commands)) {

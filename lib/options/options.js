@@ -34,7 +34,6 @@ const OPTIONS = {
   },
   database: {
     must: "be a database number",
-    read: numeric,
     test: (value) => Number.isInteger(value) && value >= 0 && value <= 0x7fffffff,
   },
   clientName: {
@@ -59,13 +58,11 @@ const OPTIONS = {
   connectTimeoutMs: {
     initial: 5000,
     must: `be an integer from 1 to ${MAX_TIMER_MS}, in milliseconds`,
-    read: numeric,
     test: integer(1, MAX_TIMER_MS),
   },
   commandTimeoutMs: {
     initial: 2000,
     must: `be an integer from 1 to ${MAX_TIMER_MS}, in milliseconds`,
-    read: numeric,
     test: integer(1, MAX_TIMER_MS),
   },
   maxPending: {
@@ -77,13 +74,11 @@ const OPTIONS = {
   maxPendingBytes: {
     initial: 256 * 2 ** 20,
     must: "be an integer from 1 to 4294967296, in bytes",
-    read: numeric,
     test: integer(1, 2 ** 32),
   },
   maxSessionBytes: {
     initial: 8 * 2 ** 20,
     must: "be an integer from 1 to 268435456, in bytes",
-    read: numeric,
     test: integer(1, 2 ** 28),
   },
   resurrect: { initial: false, must: "be true or false", test: boolean },
@@ -95,13 +90,11 @@ const OPTIONS = {
   touchAfter: {
     initial: 0,
     must: "be a number of seconds, 0 or more",
-    read: numeric,
     test: (value) => Number.isFinite(value) && value >= 0,
   },
   freshExpires: { initial: false, must: "be true or false", test: boolean },
   maxLifetime: {
     must: "be a positive number of seconds",
-    read: numeric,
     test: (value) => Number.isFinite(value) && value > 0,
   },
   emitConnectionEvents: { initial: false, must: "be true or false", test: boolean },
@@ -115,6 +108,9 @@ const CONNECTION = ["tls", "username", "password", "credentials", "database", "c
 
 /** What says where Redis is and as whom: a wrong value may hold a password. */
 const SECRET = new Set([...SOURCES, ...CONNECTION])
+
+/** Texts that are taken for true or false. */
+const FLAGS = new Set(["yes", "no", "on", "off", "true", "false", "1", "0"])
 
 /** connect-redis 3's own connection options. */
 const RETIRED = new Set(["host", "port", "socket", "db", "pass"])
@@ -151,7 +147,7 @@ function readOptions(options) {
     }
     const value = readAs === undefined ? given : readAs(given)
     if (!test(value)) {
-      throw optionError(`Option "${name}" must ${must}, got ${SECRET.has(name) ? kindOf(given) : shown(given)}.`)
+      throw optionError(`Option "${name}" must ${must}, got ${shownOption(name, given)}.`)
     }
     read[name] = value
   }
@@ -163,6 +159,13 @@ function readOptions(options) {
   demandOneSource(read, options)
   warnOfIgnored(ignored, hasClient)
   return read
+}
+
+/** A wrong value as a message may show it. */
+function shownOption(name, value) {
+  if (name === "clientName" || (name === "database" && typeof value === "number")) return shown(value)
+  if (name === "tls" && FLAGS.has(value)) return shown(value)
+  return SECRET.has(name) ? `a ${typeof value}` : shown(value)
 }
 
 /** The value of an option, be it inherited; but not from Object.prototype, whatever stands there. */

@@ -56,7 +56,7 @@ function readSentinel(sentinel) {
   }
   for (const [field, value] of Object.entries({ username, password })) {
     if (value != null && typeof value !== "string") {
-      throw optionError(`Option "sentinel.${field}" must be a string, got ${kindOf(value)}.`)
+      throw optionError(`Option "sentinel.${field}" must be a string, got a ${typeof value}.`)
     }
   }
   return {

@@ -8,6 +8,9 @@ const SHAPE = "redis://user:password@host:port/database, rediss:// for TLS, or r
 /** Whether a protocol is TLS. */
 const PROTOCOLS = { redis: false, rediss: true, valkey: false, valkeys: true }
 
+/** Beginnings that a message may show; another one may be a password. */
+const SCHEMES = new Set(["http", "https", "localhost", "redis-cluster", "redis-sentinel", "tcp", "valkey", "valkeys"])
+
 /** The connection settings that a Redis URL means. No part of it is in a message: it may hold a password. */
 function readUrl(url) {
   let parsed
@@ -37,7 +40,7 @@ function readUrl(url) {
   }
   if (!Object.hasOwn(PROTOCOLS, protocol)) {
     throw optionError(
-      `Option "url" must begin as in ${SHAPE}, got ${/^\w+:\/\//.test(String(url)) ? `"${protocol}://"` : "one without"}.`,
+      `Option "url" must begin as in ${SHAPE}, got ${SCHEMES.has(protocol) ? `"${protocol}:"` : "something else"}.`,
     )
   }
   allowParameters(parsed, ["family"])

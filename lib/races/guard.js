@@ -1,53 +1,54 @@
 "use strict"
 
 const { sidHash, timeoutError } = require("../errors.js")
+const { Request } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
 const { Lifetime } = require("./lifetime.js")
 
 const LATE_TOUCH = "Redis did not answer"
 
-/**
- * What a store has read: beside an object and not in it, as nothing of the application sees private
- * members. A WeakMap does the same at the price of half a JSON.parse for each session.
- */
-class Mark extends class {
+/** Its constructor returns the object it was given, so that private members of a subclass stand on that. */
+class Carrier {
   constructor(data) {
     return data
   }
-} {
-  #by
-  #key
-  #read
+}
 
-  constructor(data, by, key, read) {
-    super(data)
-    this.#by = by
-    this.#key = key
-    this.#read = read
-  }
+/**
+ * Makes what one store knows of objects that it has read: their key or, where the text matters, also that.
+ * It stands beside an object and not in it, as nothing of the application sees private members. A WeakMap
+ * does the same at the price of half a JSON.parse for each session.
+ */
+function createMarks() {
+  const unmarkable = new WeakMap()
+  return class Mark extends Carrier {
+    #mark
 
-  static put(data, by, key, read) {
-    if (#by in data) {
-      data.#by = by
-      data.#key = key
-      data.#read = read
-      return data
+    constructor(data, mark) {
+      super(data)
+      this.#mark = mark
     }
-    try {
-      return new Mark(data, by, key, read)
-    } catch {
-      // An engine may keep private members off objects that are not extensible.
-      return unmarkable.set(data, { by, key, read })
-    }
-  }
 
-  static of(data) {
-    if (typeof data !== "object" || data === null) return undefined
-    return #by in data ? { by: data.#by, key: data.#key, read: data.#read } : unmarkable.get(data)
+    static put(data, mark) {
+      if (#mark in data) {
+        data.#mark = mark
+        return data
+      }
+      try {
+        return new Mark(data, mark)
+      } catch {
+        // An engine may keep private members off objects that are not extensible.
+        return unmarkable.set(data, mark)
+      }
+    }
+
+    static of(data) {
+      if (typeof data !== "object" || data === null) return undefined
+      return #mark in data ? data.#mark : unmarkable.get(data)
+    }
   }
 }
-const unmarkable = new WeakMap()
 
 /**
  * What a store knows of the sessions that requests work on, for as long as they live: which it has
@@ -63,8 +64,11 @@ class Guard {
   #commandTimeoutMs
   #done
   #conflicts
+  /** Whether the text that a session was read as matters later. */
+  #keepsText
   /** What is known of sessions. */
   #known = new WeakMap()
+  #marks = createMarks()
 
   /** `done(request, reply)` ends a save that was written. */
   constructor(store, backend, { onConflict, resurrect, maxLifetime, commandTimeoutMs }, serialize, done) {
@@ -73,6 +77,7 @@ class Guard {
     this.#onConflict = onConflict
     this.#resurrect = resurrect
     this.#lifetime = new Lifetime(store, maxLifetime)
+    this.#keepsText = onConflict !== "overwrite" || this.#lifetime.isLimited
     this.#commandTimeoutMs = commandTimeoutMs
     this.#done = done
     this.#conflicts = new Conflicts({
@@ -86,27 +91,23 @@ class Guard {
     })
   }
 
-  get #keepsText() {
-    return this.#onConflict !== "overwrite" || this.#lifetime.isLimited
-  }
-
   /** `data` was read under `key` as `text`. False: it has outlived its lifetime. */
   read(data, key, text) {
     if (!this.#keepsText) {
-      Mark.put(data, this, key, undefined)
+      this.#marks.put(data, key)
       return true
     }
     const created = this.#lifetime.take(data)
-    Mark.put(data, this, key, { text, created })
+    this.#marks.put(data, { key, text, created })
     return !this.#lifetime.hasEnded(created)
   }
 
   /** express-session has made `session` of `data`: it counts as loaded if this store has read that under this key. */
   loaded(session, key, data) {
     if (session === null || typeof session !== "object") return
-    const mark = Mark.of(data)
-    if (mark === undefined || mark.by !== this || mark.key !== key) return
-    this.#known.set(session, { key, base: mark.read?.text, created: mark.read?.created })
+    const mark = this.#marks.of(data)
+    if (mark === undefined || (mark.key ?? mark) !== key) return
+    this.#known.set(session, { key, base: mark.text, created: mark.created })
   }
 
   #knownOf(key, session) {
@@ -120,46 +121,52 @@ class Guard {
     return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
   }
 
-  /** Saves `session`, serialized as `text`; `make(receive)` makes the request. */
-  save(make, key, session, text, ttl) {
+  /** Saves `session`, serialized as `text`, for a call that `callback` ends. */
+  save(callback, sid, key, session, text, ttl) {
     const known = this.#knownOf(key, session)
     const created = known?.created ?? Date.now()
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
     const value = this.#lifetime.stamped(text, created)
-    if (known === undefined) return this.#saveUnknown(make, key, session, value, ttl, created)
+    if (known === undefined) return this.#saveUnknown(callback, sid, key, session, value, ttl, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
-      return this.#swap(make, key, known, { base, value, ttl, created })
+      return this.#swap(callback, sid, key, known, { base, value, ttl, created })
     }
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       if (error !== null) own.finish(error, null)
       else if (reply === null) this.#gone(own, value, ttl)
       else this.#done(own, reply)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     this.#backend.send(this.#resurrect ? "set" : "replace", key, value, ttl, request)
   }
 
+  #request(receive, callback, sid, key) {
+    return new Request(receive, callback, this.#store, sid, key)
+  }
+
   /** Only a session of a request is known from then on: any other object is written whenever it is set. */
-  #saveUnknown(make, key, session, value, ttl, created) {
+  #saveUnknown(callback, sid, key, session, value, ttl, created) {
     // Before it is sent: a getter may throw, and nothing of the application is looked at when the reply comes.
     const isOfRequest = typeof session?.req === "object"
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
       if (isOfRequest) this.#stored(session, key, value, created)
       this.#done(own, reply)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     this.#backend.send("set", key, value, ttl, request)
   }
 
-  #swap(make, key, known, { base, value, ttl, created }) {
+  #swap(callback, sid, key, known, { base, value, ttl, created }) {
     const failed = (own, error) => {
       if (known.base === value) known.base = base
       if (error.code === "ERR_REDIS_STORE_CONFLICT") this.#tell("refused", own.sid)
       own.finish(error, null)
     }
     const gone = (own) => this.#gone(own, value, ttl)
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       if (error !== null) return failed(own, error)
       if (reply === null) return gone(own)
       if (typeof reply !== "string") return this.#done(own, reply)
@@ -169,7 +176,8 @@ class Guard {
         this.#done(own, true)
       }
       this.#conflicts.settle({ request: own, key, base, value, ttl, created, theirs: reply, failed, gone, done })
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
     // At once: another save of this session that does not wait for this one goes on from it.
     known.base = value
@@ -177,21 +185,22 @@ class Guard {
   }
 
   /** Lets a session live on; `receive(request, error, reply)` ends it. One that does not say when it was created is told so now. */
-  touch(make, key, session, ttl, receive) {
+  touch(callback, sid, key, session, ttl, receive) {
     const known = this.#knownOf(key, session)
     if (!this.#lifetime.isLimited || known?.base === undefined || known.created !== undefined || ttl <= 0) {
-      return this.#backend.send("expire", key, "", ttl, make(receive))
+      return this.#backend.send("expire", key, "", ttl, this.#request(receive, callback, sid, key))
     }
     const created = Date.now()
     const value = this.#lifetime.stamped(known.base, created)
-    const request = make((own, error, reply) => {
+    const received = (own, error, reply) => {
       // Another request that has written it meanwhile has said when.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
         return this.#follow(own, LATE_TOUCH, "expire", "", ttl, (failure, count) => receive(own, failure, count))
       }
       if (error === null && reply !== null) this.#stored(session, key, value, created)
       receive(own, error, reply === null ? 0 : 1)
-    })
+    }
+    const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
     this.#backend.swap(key, known.base, value, ttl, request)
   }

@@ -57,7 +57,7 @@ impl CredentialsSource for Questions {
         let (sender, answer) = oneshot::channel();
         let number = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever asked may have run out of time.
+            // A question whose attempt to connect has run out of time needs no answer.
             open.answers.retain(|_, waiting| !waiting.is_closed());
             open.next = open.next.wrapping_add(1);
             let number = open.next;
@@ -66,7 +66,12 @@ impl CredentialsSource for Questions {
         };
         self.ask
             .call(number, ThreadsafeFunctionCallMode::NonBlocking);
-        let gone = || Error::new(ErrorCode::Auth, "Nobody is left to ask for credentials.");
+        let gone = || {
+            Error::new(
+                ErrorCode::Auth,
+                "The store has ended, and asks for no credentials any more.",
+            )
+        };
         answer
             .map(move |answer| answer.unwrap_or_else(|_| Err(gone())))
             .boxed()

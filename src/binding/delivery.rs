@@ -24,7 +24,8 @@ use super::{
 use crate::{
     command::Reply,
     config::UNREAD_BYTES,
-    engine::{Circuit, Completion, Notice, Sink, Watch},
+    core::{Circuit, Completion, Notice},
+    driver::{Sink, Watch},
     error::Error,
 };
 
@@ -55,13 +56,13 @@ struct Waiting {
     items: VecDeque<Item>,
     /// What the answers hold.
     bytes: usize,
-    /// The worker was told to stop reading.
+    /// The store was told to stop reading replies.
     full: bool,
-    /// A call is on its way or being served: whoever it wakes takes these answers too.
+    /// A call is on its way or under way, and will fetch these answers too.
     announced: bool,
     /// Some of the answers of this call were handed out.
     started: bool,
-    /// Connections that nobody watches yet.
+    /// Connections that are not polled yet.
     watches: Vec<Watch>,
 }
 
@@ -83,7 +84,7 @@ impl Waiting {
 }
 
 impl Delivery {
-    /// `wake` does not keep the event loop alive; whoever has requests pending does.
+    /// `wake` does not keep the event loop alive; pending requests do.
     pub fn new(wake: &Function<'_, (), ()>) -> napi::Result<Self> {
         let wake = wake.build_threadsafe_function().weak::<true>().build()?;
         Ok(Self {
@@ -106,7 +107,7 @@ impl Delivery {
         pending: usize,
         closing: Option<u32>,
     ) -> napi::Result<(Array<'env>, bool, bool)> {
-        // SAFETY: JavaScript runs on this thread only, so nobody else sees the memory until this
+        // SAFETY: JavaScript runs on this thread only, so no other code sees the memory until this
         // call returns, and no JavaScript runs during it.
         let rows = unsafe { rows.as_mut() };
         let Some(([count, left], rows)) = rows.split_first_chunk_mut::<ANSWER_HEADER>() else {
@@ -173,7 +174,7 @@ impl Delivery {
             (announced, !waiting.full)
         };
         if !announced {
-            // Fails only when the environment is gone, and with it everybody who waits.
+            // Fails only when the environment is gone, and with it all that waits for an answer.
             self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
         roomy
@@ -246,8 +247,8 @@ fn encode_error(error: Error, texts: &mut Vec<Option<Text>>) {
 }
 
 impl Sink for Delivery {
-    fn deliver(&self, completions: Vec<Completion>) -> bool {
-        self.push(completions.into_iter().map(Item::Completion), None)
+    fn deliver(&self, completions: &mut Vec<Completion>) -> bool {
+        self.push(completions.drain(..).map(Item::Completion), None)
     }
 
     fn notice(&self, notice: Notice) {

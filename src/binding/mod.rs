@@ -20,7 +20,7 @@ use napi_derive::napi;
 
 use crate::{
     config::Credentials,
-    engine::Engine,
+    driver::Store,
     error::{Error, ErrorCode},
 };
 use credentials::Questions;
@@ -38,7 +38,7 @@ pub struct RedisStore {
 }
 
 struct Live {
-    engine: Arc<Engine>,
+    store: Arc<Store>,
     #[cfg(unix)]
     caller: Rc<watcher::Caller>,
     delivery: Arc<Delivery>,
@@ -79,11 +79,10 @@ impl RedisStore {
         }
         let command_timeout = config.command_timeout;
         let delivery = Arc::new(Delivery::new(&wake)?);
-        let engine = Engine::start(config, Arc::clone(&delivery) as _)
-            .map_err(|error| napi::Error::from_reason(error.to_string()))?;
+        let store = Store::start(config, Arc::clone(&delivery) as _);
         Ok(Self {
             live: Some(Live {
-                engine: Arc::new(engine),
+                store: Arc::new(store),
                 #[cfg(unix)]
                 caller,
                 delivery,
@@ -125,7 +124,7 @@ impl RedisStore {
     pub fn submit(&self, count: u32, used: u32, rows: &[f64], text: Utf16String) {
         let Some(live) = &self.live else { return };
         let rows = rows[..rows.len().min(used as usize)].to_vec();
-        live.engine.submit(
+        live.store.submit(
             count as usize,
             text.len(),
             Box::new(move || submission::decode(&rows, &text)),
@@ -150,23 +149,23 @@ impl RedisStore {
                 .drain(env, rows, pending as usize, live.closing)?;
         #[cfg(unix)]
         for watch in live.delivery.watches() {
-            watcher::start(&live.caller, &live.delivery, &live.engine, &watch);
+            watcher::start(&live.caller, &live.delivery, &live.store, &watch);
         }
         if roomy {
-            live.engine.resume();
+            live.store.resume();
         }
         if ended {
-            self.counted = live.engine.stats().numbers();
+            self.counted = live.store.stats().numbers();
             self.live = None;
         }
         Ok(texts)
     }
 
-    /// What was counted so far; see [`Stats::numbers`](crate::engine::Stats::numbers).
+    /// What was counted so far; see [`Stats::numbers`](crate::core::Stats::numbers).
     #[napi(catch_unwind)]
     pub fn stats(&self) -> Vec<f64> {
         match &self.live {
-            Some(live) => live.engine.stats().numbers(),
+            Some(live) => live.store.stats().numbers(),
             None => self.counted.clone(),
         }
     }
@@ -176,7 +175,7 @@ impl RedisStore {
     pub fn close(&mut self, id: u32) {
         if let Some(live) = &mut self.live {
             live.closing = Some(id);
-            live.engine.close(id);
+            live.store.close(id);
         }
     }
 }

@@ -170,6 +170,7 @@ impl TlsSettings {
             key: self.key,
             servername: self.servername,
             accept_invalid: !self.reject_unauthorized,
+            built: Arc::default(),
         }
     }
 }

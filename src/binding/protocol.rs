@@ -3,7 +3,7 @@
 
 use napi_derive::napi;
 
-use crate::{command::Kind, engine::Stats, error::ErrorCode};
+use crate::{command::Kind, core::Stats, error::ErrorCode};
 
 /// An enum whose variants have numbers from 0 on and names in JavaScript.
 macro_rules! numbered {
@@ -180,7 +180,7 @@ pub fn protocol() -> Protocol {
         request_columns: REQUEST_COLUMNS as u32,
         answer_header: ANSWER_HEADER as u32,
         answer_columns: ANSWER_COLUMNS as u32,
-        counted_commands: Kind::ALL.into_iter().map(lower).collect(),
+        counted_commands: Kind::all().map(lower).collect(),
         outcomes: Stats::outcomes().to_vec(),
         latency_bounds_ms: Stats::latency_bounds_ms(),
     }

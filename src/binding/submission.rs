@@ -15,10 +15,10 @@ use std::time::Duration;
 use super::protocol::{Operation, REQUEST_COLUMNS};
 use crate::{
     command::{Command, Expiry, Swap},
-    engine::{Request, Work},
+    conflict::Conflict,
+    core::{Request, Work},
     error::{Error, ErrorCode},
-    guard::Conflict,
-    scan::{Keyspace, Question},
+    keyspace::{Keyspace, Question},
 };
 
 /// Reads the requests of one flush.

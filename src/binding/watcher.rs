@@ -20,7 +20,7 @@ use libloading::os::unix::Library;
 use napi::{bindgen_prelude::*, check_status, sys};
 
 use super::delivery::Delivery;
-use crate::engine::{Engine, Reading, Watch};
+use crate::driver::{Reading, Store, Watch};
 
 /// `UV_POLL` of `uv_handle_type`, and `UV_READABLE`: both are part of libuv's ABI.
 const POLL: c_int = 8;
@@ -42,7 +42,7 @@ struct Uv {
     get_data: unsafe extern "C" fn(Handle) -> *mut c_void,
 }
 
-/// None where the program has no libuv for us; then replies are waited for on the I/O thread.
+/// None if the program exports no libuv: then the I/O thread waits for replies.
 fn uv() -> Option<&'static Uv> {
     static UV: OnceLock<Option<Uv>> = OnceLock::new();
     UV.get_or_init(|| {
@@ -142,24 +142,24 @@ struct Watcher {
     uv: &'static Uv,
     caller: Rc<Caller>,
     delivery: Arc<Delivery>,
-    engine: Weak<Engine>,
+    store: Weak<Store>,
     watch: Watch,
     hook: sys::napi_async_cleanup_hook_handle,
 }
 
-/// Calls `wake` by `caller` whenever replies have come on `watch`, until the connection ends, the
-/// engine is gone or the environment is. A connection that cannot be watched is ended.
-pub fn start(caller: &Rc<Caller>, delivery: &Arc<Delivery>, engine: &Arc<Engine>, watch: &Watch) {
-    if open(caller, delivery, engine, watch.clone()).is_err() {
+/// Calls `wake` by `caller` whenever replies have come on `watch`, until the connection, the store or the
+/// environment ends. A connection that cannot be polled is ended.
+pub fn start(caller: &Rc<Caller>, delivery: &Arc<Delivery>, store: &Arc<Store>, watch: &Watch) {
+    if open(caller, delivery, store, watch.clone()).is_err() {
         let _ = watch.socket.shutdown(Shutdown::Both);
-        let _ = engine.read(watch);
+        let _ = store.read(watch);
     }
 }
 
 fn open(
     caller: &Rc<Caller>,
     delivery: &Arc<Delivery>,
-    engine: &Arc<Engine>,
+    store: &Arc<Store>,
     watch: Watch,
 ) -> Result<()> {
     let uv = uv().ok_or_else(|| Error::from_reason("No libuv"))?;
@@ -180,7 +180,7 @@ fn open(
             uv,
             caller: Rc::clone(caller),
             delivery: Arc::clone(delivery),
-            engine: Arc::downgrade(engine),
+            store: Arc::downgrade(store),
             watch,
             hook: null_mut(),
         }));
@@ -208,8 +208,8 @@ unsafe extern "C" fn on_readable(handle: Handle, status: c_int, _events: c_int) 
         let (reading, caller) = {
             let watcher = &*watcher;
             let announced = watcher.delivery.announce();
-            let reading = match watcher.engine.upgrade() {
-                Some(engine) => engine.read(&watcher.watch),
+            let reading = match watcher.store.upgrade() {
+                Some(store) => store.read(&watcher.watch),
                 None => Reading::Ended,
             };
             let caller =
@@ -219,7 +219,7 @@ unsafe extern "C" fn on_readable(handle: Handle, status: c_int, _events: c_int) 
         if reading == Reading::Ended {
             (uv.close)(handle, closed);
         } else if status < 0 {
-            // libuv stops at an error, and nobody has read it yet.
+            // libuv stops at an error, which was not read yet.
             (uv.poll_start)(handle, READABLE, on_readable);
         }
         if let Some(caller) = caller {

@@ -1,7 +1,7 @@
 //! How a command is written: <https://redis.io/docs/latest/develop/reference/protocol-spec/#arrays>
 
 use super::{Command, Expiry, Kind, SwapBy};
-use crate::guard;
+use crate::conflict;
 
 impl Command {
     /// Appends the command's wire form.
@@ -26,8 +26,8 @@ impl Command {
                         let condition: &[&[u8]] = &[b"IFEQ", &swap.base, b"GET"];
                         return set(out, &swap.key, &swap.value, swap.expiry, condition);
                     }
-                    SwapBy::EvalSha => guard::swap_hash(),
-                    SwapBy::Eval => guard::SWAP,
+                    SwapBy::EvalSha => conflict::swap_hash(),
+                    SwapBy::Eval => conflict::SWAP,
                 };
                 head(out, 7, self.name());
                 bulk(out, script.as_bytes());
@@ -65,6 +65,10 @@ impl Command {
                 number(out, count);
             }
             Self::Ping => head(out, 1, self.name()),
+            Self::ClusterSlots => {
+                head(out, 2, "CLUSTER");
+                bulk(out, b"SLOTS");
+            }
         }
     }
 }

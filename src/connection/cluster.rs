@@ -1,10 +1,10 @@
-//! Who serves which slot of a cluster:
+//! Which node serves which slot of a cluster:
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use redis::{Pipeline, Value};
+use redis::{Pipeline, ServerError, ServerErrorKind, Value};
 use tokio::time::timeout;
 
 use super::standalone::{Connection, Login};
@@ -56,7 +56,7 @@ const CRC16: [u16; 256] = {
     table
 };
 
-/// Asks the nodes at once who serves what, and takes the first answer.
+/// Asks all of `nodes` for the map at once, and takes the first answer.
 pub async fn discover(config: Arc<Config>, nodes: Vec<Endpoint>) -> Result<Vec<Range>, Error> {
     let mut answers: FuturesUnordered<_> = nodes
         .iter()
@@ -85,22 +85,34 @@ async fn ask(node: &Endpoint, config: &Config) -> Result<Vec<Range>, Error> {
     let mut connection = Connection::open(node, &Login::of(config).await?, config, None).await?;
     let mut question = Pipeline::new();
     question.cmd("CLUSTER").arg("SLOTS");
-    let ranges = match connection.ask(&question).await?.pop() {
-        Some(Value::Array(ranges)) => ranges
+    match connection.ask(&question).await?.pop() {
+        Some(map) => read_map(&map, node),
+        None => Err(no_map(node)),
+    }
+}
+
+/// Reads the reply to CLUSTER SLOTS of the node `asked`.
+pub fn read_map(map: &Value, asked: &Endpoint) -> Result<Vec<Range>, Error> {
+    let ranges: Vec<Range> = match map {
+        Value::Array(ranges) => ranges
             .iter()
-            .filter_map(|range| read(range, node))
+            .filter_map(|range| read(range, asked))
             .collect(),
         _ => Vec::new(),
     };
     if ranges.is_empty() {
-        return Err(Error::new(
-            ErrorCode::Connect,
-            format!(
-                "Redis at {node} is no node of a working cluster; pass it as url if it runs alone."
-            ),
-        ));
+        return Err(no_map(asked));
     }
     Ok(ranges)
+}
+
+fn no_map(asked: &Endpoint) -> Error {
+    Error::new(
+        ErrorCode::Connect,
+        format!(
+            "Redis at {asked} is not a node of a working cluster; pass it as url if it runs alone."
+        ),
+    )
 }
 
 const LOCAL: &str = "127.0.0.1";
@@ -142,26 +154,23 @@ fn read(range: &Value, asked: &Endpoint) -> Option<Range> {
     (first <= last && last < SLOTS).then_some((first, last, Endpoint::Tcp { host, port }))
 }
 
-/// What a node said instead of serving a command.
+/// Why a command was not executed, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Redirection {
     /// The slot has moved there for good.
     Moved(Endpoint),
     /// This key is there already, while its slot moves.
     Ask(Endpoint),
-    /// Nobody serves it now: a failover is under way, or the node is loading.
+    /// It is not served now: a failover is under way, or the node is loading.
     Later,
-    /// This server is no master any more.
+    /// This server is not a master any more.
     Demoted,
-    /// This connection's credentials hold no more.
-    Stranger,
+    /// The connection's credentials are not valid any more.
+    AuthLost,
 }
 
-/// Reads a redirection out of a reply. None of them has executed the command.
-pub fn redirection(reply: &Value, asked: Option<&Endpoint>) -> Option<Redirection> {
-    let Value::ServerError(error) = reply else {
-        return None;
-    };
+/// Reads a redirection out of an error reply of the node `asked`. None of them has executed the command.
+pub fn redirection(error: &ServerError, asked: Option<&Endpoint>) -> Option<Redirection> {
     let there = || {
         let (host, port) = error.details()?.rsplit_once(' ')?.1.rsplit_once(':')?;
         let own = asked.map_or(LOCAL, host_of);
@@ -173,12 +182,15 @@ pub fn redirection(reply: &Value, asked: Option<&Endpoint>) -> Option<Redirectio
             port: port.parse().ok()?,
         })
     };
-    match error.code() {
-        "MOVED" => there().map(Redirection::Moved),
-        "ASK" => there().map(Redirection::Ask),
-        "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "MASTERDOWN" => Some(Redirection::Later),
-        "READONLY" => Some(Redirection::Demoted),
-        "NOAUTH" => Some(Redirection::Stranger),
+    match error.kind() {
+        Some(ServerErrorKind::Moved) => there().map(Redirection::Moved),
+        Some(ServerErrorKind::Ask) => there().map(Redirection::Ask),
+        Some(
+            ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain | ServerErrorKind::BusyLoading,
+        ) => Some(Redirection::Later),
+        Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Some(Redirection::Demoted),
+        // The crate has no kind for it.
+        None if error.code() == "NOAUTH" => Some(Redirection::AuthLost),
         _ => None,
     }
 }

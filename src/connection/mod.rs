@@ -1,11 +1,11 @@
 //! The one place that knows how Redis is run: what a connection is opened to, and how that is
-//! found. Everything above sees a [`Connection`] to one server.
+//! found. Everything above sees an open [`Stream`] to one server.
 
 pub mod cluster;
 pub mod reader;
 mod sentinel;
 mod standalone;
-mod stream;
+pub mod stream;
 mod tls;
 
 use std::{fmt, sync::Arc};
@@ -17,8 +17,9 @@ use crate::{
     error::{Error, ErrorCode},
 };
 pub use sentinel::KnownSentinels;
-use standalone::Login;
-pub use standalone::{Connection, Identity, Moved, Traffic};
+use standalone::{Connection, Login};
+pub use standalone::{Identity, Opened, Traffic};
+use stream::Stream;
 pub use tls::roots;
 
 /// What a connection is opened to.
@@ -26,7 +27,7 @@ pub use tls::roots;
 pub enum Target {
     /// This server.
     Server(Endpoint),
-    /// Whoever the sentinels say is the master.
+    /// The master that the sentinels name.
     Master,
 }
 
@@ -40,6 +41,15 @@ impl Target {
     }
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(endpoint) => endpoint.fmt(f),
+            Self::Master => f.write_str("the master"),
+        }
+    }
+}
+
 /// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the connection
 /// before this one: commands of it that the server has not read yet must not run after the first of
 /// ours, so it is killed first.
@@ -47,7 +57,7 @@ pub async fn open(
     config: Arc<Config>,
     target: Target,
     predecessor: Option<Identity>,
-) -> Result<Connection, Error> {
+) -> Result<(Stream, Opened), Error> {
     let limit = config.connect_timeout;
     let opened = match (&target, &config.servers) {
         (Target::Server(endpoint), _) => {
@@ -66,11 +76,12 @@ pub async fn open(
         }
         (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
     }?;
+    let (mut stream, opened) = opened.into_parts()?;
     if config.watched {
-        opened.watched()
-    } else {
-        Ok(opened)
+        let watched = stream.watch();
+        watched.map_err(|error| Error::io(&Named(&target, &config).to_string(), &error))?;
     }
+    Ok((stream, opened))
 }
 
 fn not_accepted(endpoint: &Endpoint, config: &Config) -> Error {

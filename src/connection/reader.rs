@@ -2,17 +2,12 @@
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>. RESP2 only: no connection of
 //! ours asks for another.
 
-use std::{
-    fmt, io,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::fmt;
 
 use redis::Value;
-use tokio::io::{AsyncRead, ReadBuf};
 
 /// A reply of more bytes than this is thrown away as it comes: no JavaScript string could hold much
-/// more, and nobody's memory should.
+/// more.
 pub const REPLY_MAX_BYTES: usize = 256 << 20;
 
 /// No reply's first line is longer, but for an error that quotes us.
@@ -21,6 +16,9 @@ const LINE_MAX_BYTES: usize = 64 << 10;
 const DEPTH_MAX: usize = 8;
 /// What an element costs beside its bytes.
 const ELEMENT_BYTES: usize = size_of::<Value>();
+/// An array of more elements than this is thrown away like a reply that is too large: a SCAN's page has at
+/// most a few more than its COUNT, which is a million at most.
+const ELEMENTS_MAX: usize = 2 << 20;
 /// Elements to make room for before any has come.
 const ELEMENTS_AHEAD: usize = 1024;
 const READ_MIN_BYTES: usize = 4 << 10;
@@ -92,21 +90,23 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// Reads what there is; `Ok(0)` is the end of the stream.
-    pub fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        stream: &mut (impl AsyncRead + Unpin),
-    ) -> Poll<io::Result<usize>> {
+    /// Where bytes are to be read to.
+    pub fn room(&mut self) -> &mut [u8] {
         self.make_room();
-        let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
-        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
-        let count = room.filled().len();
-        if room.remaining() == 0 {
+        &mut self.buffer[self.end..]
+    }
+
+    /// The first `count` bytes of [`Self::room`] were read.
+    pub fn filled(&mut self, count: usize) {
+        if self.end + count == self.buffer.len() {
             self.read_bytes = (self.read_bytes * 4).min(READ_MAX_BYTES);
         }
         self.end += count;
-        Poll::Ready(Ok(count))
+    }
+
+    /// Whether every byte belonged to a reply that was taken.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.end && self.arrays.is_empty() && self.discard.is_none()
     }
 
     fn make_room(&mut self) {
@@ -148,6 +148,7 @@ impl Reader {
                     if self.arrays.len() == DEPTH_MAX {
                         return Err(Malformed);
                     }
+                    self.too_large |= count > ELEMENTS_MAX;
                     let elements = Vec::with_capacity(count.min(ELEMENTS_AHEAD));
                     self.arrays.push((elements, count));
                     continue;
@@ -167,7 +168,9 @@ impl Reader {
     /// Puts an element where it belongs, and returns the reply if that was the last of it.
     fn place(&mut self, mut value: Value) -> Option<Value> {
         while let Some((mut elements, missing)) = self.arrays.pop() {
-            if !self.too_large {
+            if self.too_large {
+                elements = Vec::new();
+            } else {
                 elements.push(value);
             }
             if missing > 1 {
@@ -408,6 +411,28 @@ mod tests {
         }
         reader.feed(b"\r\n+OK\r\n");
         assert_eq!(reader.next_frame(), Ok(Some(Frame::TooLarge)));
+        assert_eq!(reader.next_frame(), Ok(Some(Frame::Value(Value::Okay))));
+    }
+
+    #[test]
+    fn an_array_of_too_many_elements_keeps_none_of_them() {
+        let mut reader = Reader::default();
+        let count = ELEMENTS_MAX + 1;
+        reader.feed(format!("*{count}\r\n").as_bytes());
+        for _ in 0..count {
+            reader.feed(b":1\r\n");
+            assert!(
+                reader
+                    .arrays
+                    .iter()
+                    .all(|(elements, _)| elements.is_empty())
+            );
+            match reader.next_frame() {
+                Ok(None) => {}
+                frame => assert_eq!(frame, Ok(Some(Frame::TooLarge))),
+            }
+        }
+        reader.feed(b"+OK\r\n");
         assert_eq!(reader.next_frame(), Ok(Some(Frame::Value(Value::Okay))));
     }
 

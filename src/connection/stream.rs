@@ -52,7 +52,7 @@ pub enum Wire {
     /// A unix socket.
     #[cfg(unix)]
     Unix(UnixStream),
-    /// A socket whose replies somebody outside waits for.
+    /// A socket that the event loop polls for replies.
     #[cfg(unix)]
     Watched(Watched),
 }
@@ -65,8 +65,8 @@ impl Stream {
         }
     }
 
-    /// Leaves it to somebody else to wait for what comes: from here on nothing wakes a task that
-    /// reads.
+    /// Makes the stream one that the event loop polls for replies: a task that reads it is not woken any
+    /// more.
     #[cfg(unix)]
     #[expect(
         deprecated,
@@ -87,13 +87,13 @@ impl Stream {
         Ok(())
     }
 
-    /// Nobody can do that here.
+    /// Not supported on this platform.
     #[cfg(not(unix))]
     pub fn watch(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// What is to be watched, if anything.
+    /// The socket that the event loop polls, if it does.
     pub fn socket(&self) -> Option<&Arc<Socket>> {
         match self.wire() {
             #[cfg(unix)]
@@ -102,14 +102,14 @@ impl Stream {
         }
     }
 
-    /// Whether it may hold bytes that the socket does not show any more.
-    pub fn holds_back(&self) -> bool {
+    /// Whether it may hold data that a poll handle of the socket cannot see.
+    pub fn may_buffer(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 }
 
-/// Reading never waits, writing does. It is open for as long as somebody watches it, so that its
-/// number is not taken over by another one meanwhile; who drops this one tells them.
+/// Reading never waits, writing does. The descriptor stays open while a poll handle has it, so that its
+/// number is not used again meanwhile; dropping this shuts the socket down, which the poll handle sees.
 #[cfg(unix)]
 pub struct Watched(AsyncFd<Arc<Socket>>);
 

@@ -38,8 +38,7 @@ pub async fn handshake(
             &format!("must be a host name or an address, got {name:?}"),
         )
     })?;
-    let config = client_config(settings)?;
-    TlsConnector::from(Arc::new(config))
+    TlsConnector::from(client_config(settings).await?)
         .connect(name, tcp)
         .await
         .map_err(|error| {
@@ -75,7 +74,24 @@ fn cause(error: &io::Error) -> Cause {
     Cause::coded(code, error)
 }
 
-fn client_config(settings: &Tls) -> Result<ClientConfig, Error> {
+/// The configuration of a store, built with its first connection: reading the system's certificates
+/// takes milliseconds, and sessions are resumed only with the same configuration.
+async fn client_config(settings: &Tls) -> Result<Arc<ClientConfig>, Error> {
+    if let Some(built) = settings.built.get() {
+        return built.clone();
+    }
+    let settings = settings.clone();
+    let build = move || {
+        let built = settings
+            .built
+            .get_or_init(|| build(&settings).map(Arc::new));
+        built.clone()
+    };
+    let built = tokio::task::spawn_blocking(build).await;
+    built.unwrap_or_else(|_| Err(option("tls", "could not be read")))
+}
+
+fn build(settings: &Tls) -> Result<ClientConfig, Error> {
     let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

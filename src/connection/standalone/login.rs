@@ -1,15 +1,15 @@
 //! How a connection begins: who we are, which database, and what the server is.
 
-use redis::{Pipeline, ServerError, Value};
+use redis::{Pipeline, ServerError, ServerErrorKind, Value};
 
 use super::Connection;
 use crate::{
     config::{Addresses, Config, Credentials, Tls},
+    conflict,
     error::Error,
-    guard,
 };
 
-/// What a connection begins with.
+/// The commands that a connection begins with.
 #[derive(Clone)]
 pub struct Login<'a> {
     pub credentials: Credentials,
@@ -38,9 +38,9 @@ impl<'a> Login<'a> {
     }
 }
 
-/// A connection as the server knows it. Ids begin anew when a server does, addresses come from us:
-/// only both together are nobody else.
-#[derive(Clone)]
+/// A connection as the server knows it. Ids begin again when a server does, and addresses are chosen by
+/// the client: only both together name one connection.
+#[derive(Clone, Default)]
 pub struct Identity {
     id: i64,
     address: String,
@@ -100,7 +100,7 @@ impl Connection {
             (replies.next(), replies.next())
         };
         if login.swaps && !login.is_bare {
-            self.compares = replies.nth(1).is_some_and(|info| compares(&info));
+            self.opened.compares = replies.nth(1).is_some_and(|info| compares(&info));
         }
         match replies.next_back() {
             Some(Value::ServerError(error)) => self.tolerate(&error, &secrets)?,
@@ -108,7 +108,7 @@ impl Connection {
             _ => return Err(Error::not_redis(&self.endpoint)),
         }
         if let (Some(Value::Int(id)), Some(address)) = (id, info.as_ref().and_then(address_of)) {
-            self.identity = Some(Identity { id, address });
+            self.opened.identity = Some(Identity { id, address });
         }
         Ok(())
     }
@@ -116,12 +116,15 @@ impl Connection {
     /// An error is as good a sign of life as a reply, be it that the ACL denies us PING or that a
     /// script is running; but not one that says that it will answer nothing.
     fn tolerate(&self, error: &ServerError, secrets: &[&[u8]]) -> Result<(), Error> {
-        match error.code() {
-            "NOAUTH" | "LOADING" | "MASTERDOWN" => {
-                Err(Error::login(&self.endpoint, "PING", error, secrets))
-            }
-            _ => Ok(()),
+        let is_away = matches!(
+            error.kind(),
+            Some(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown)
+        );
+        // The crate has no kind for NOAUTH.
+        if is_away || error.code() == "NOAUTH" {
+            return Err(Error::login(&self.endpoint, "PING", error, secrets));
         }
+        Ok(())
     }
 }
 
@@ -132,7 +135,7 @@ fn introduce(question: &mut Pipeline, login: &Login<'_>, predecessor: Option<&Id
     if login.swaps {
         // Refused by some ACLs; then the script is sent along.
         let load = question.cmd("SCRIPT").arg("LOAD");
-        load.arg(guard::SWAP);
+        load.arg(conflict::SWAP);
         question.cmd("INFO").arg("server");
     }
     if let Some(name) = login.client_name {

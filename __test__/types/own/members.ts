@@ -1,0 +1,82 @@
+// What a store has beyond connect-redis 10: events, status, errors, counters.
+import { once } from "node:events"
+import {
+  RedisStore,
+  RedisStoreError,
+  type RedisStoreCommandMessage,
+  type RedisStoreConflict,
+  type RedisStoreConnectionMessage,
+  type RedisStoreErrorCode,
+  type RedisStoreEvent,
+  type RedisStoreListener,
+  type RedisStoreStatus,
+} from "connect-redis-native"
+
+export async function use(store: RedisStore): Promise<unknown> {
+  await using own = new RedisStore({ url: "redis://localhost" })
+  await own[Symbol.asyncDispose]()
+  const status: "connecting" | "ready" | "down" | "closed" = store.status
+  const native: boolean = store.native
+  const pong: "PONG" = await store.ping()
+  store.ping((error, pong?: string) => void [error, pong])
+  const none: null = await store.close()
+  store.close((error) => error)
+  const { commands, latency, pending } = store.stats()
+  // @ts-expect-error the status is read-only
+  store.status = "ready"
+  // @ts-expect-error there is no state
+  void store.state
+  // @ts-expect-error a status that does not exist
+  if (store.status === "open") return
+  return [status, native, pong, none, commands.get?.ok, latency.sumMs + pending]
+}
+
+export async function events(store: RedisStore): Promise<void> {
+  const listener: RedisStoreListener<"conflict"> = ({ kind, sidHash, paths }) => void [kind, sidHash, paths]
+  store.on("conflict", listener).once("conflict", listener).off("conflict", listener)
+  store.addListener("ready", () => {}).removeListener("reconnecting", () => {})
+  store.prependListener("end", () => {}).prependOnceListener("connect", () => {})
+  store.on("error", (error) => void (error.code satisfies RedisStoreErrorCode))
+  store.once("error", (error: Error) => void error.message)
+  await once(store, "ready")
+  const names: RedisStoreEvent[] = ["ready", "reconnecting", "end", "error", "conflict", "connect", "disconnect"]
+  for (const name of names) store.on(name, (...args) => void args)
+  // @ts-expect-error an event that does not exist
+  store.on("typo", () => {})
+  // @ts-expect-error an event that does not exist
+  store.once("typo", () => {})
+  // @ts-expect-error an event that does not exist
+  store.off("typo", () => {})
+  // @ts-expect-error an event that does not exist
+  store.addListener("typo", () => {})
+  // @ts-expect-error an event that does not exist
+  store.removeListener("typo", () => {})
+  // @ts-expect-error an event that does not exist
+  store.prependListener("typo", () => {})
+  // @ts-expect-error an event that does not exist
+  store.prependOnceListener("typo", () => {})
+  // @ts-expect-error ready has no argument
+  store.on("ready", (value: string) => void value)
+  // @ts-expect-error the argument is a conflict
+  store.once("conflict", (value: string) => void value)
+}
+
+export function errors(error: unknown): RedisStoreErrorCode | undefined {
+  if (!(error instanceof RedisStoreError)) return undefined
+  // @ts-expect-error a code that does not exist
+  if (error.code === "ERR_OTHER") return undefined
+  if (error.code === "ERR_REDIS_STORE_ENCODE") return "ERR_REDIS_STORE_ENCODE"
+  // @ts-expect-error a code that does not exist
+  void new RedisStoreError("ERR_OTHER", "")
+  return new RedisStoreError("ERR_REDIS_STORE_TIMEOUT", "too slow", error.cause).code
+}
+
+export function messages(
+  command: RedisStoreCommandMessage,
+  connection: RedisStoreConnectionMessage,
+  conflict: RedisStoreConflict,
+): unknown {
+  const status: RedisStoreStatus = connection.status
+  const port: number | undefined = command.server?.port
+  return [status, port, command.outcome === "ok", connection.error?.code, conflict.kind === "merged"]
+}

@@ -1,0 +1,143 @@
+//! When the map of a cluster is asked for, and of whom: a node that is connected, else the nodes that
+//! the options name; at growing intervals while the answers do not help.
+
+use std::time::{Duration, Instant};
+
+use super::{Circuit, backoff::Backoff, breaker::CircuitBreaker};
+use crate::{
+    config::{CLUSTER_RETRY, CLUSTER_RETRY_MAX, MAP_RETRY_MAX},
+    error::{Error, ErrorCode},
+    mutation::{Mutation, is_active},
+};
+
+/// The question for the map.
+pub(super) struct Discovery {
+    due: Option<Instant>,
+    running: Option<Asked>,
+    asked_at: Option<Instant>,
+    pub(super) attempts: usize,
+    backoff: Backoff,
+    pub(super) breaker: CircuitBreaker,
+    error: Option<Error>,
+}
+
+/// Of whom the map is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Over this open connection.
+    Node,
+    /// Over a connection of its own, of the nodes that the options name.
+    Seeds,
+}
+
+impl Discovery {
+    /// The map is due at once.
+    pub(super) fn new(now: Instant) -> Self {
+        let mut breaker = CircuitBreaker::default();
+        breaker.fail(now);
+        Self {
+            due: Some(now),
+            running: None,
+            asked_at: None,
+            attempts: 0,
+            backoff: Backoff::default(),
+            breaker,
+            error: None,
+        }
+    }
+
+    /// Something shows that the map has changed, or it does not say enough. `is_urgent`: requests wait
+    /// for a node that is away.
+    pub(super) fn request(&mut self, now: Instant, is_urgent: bool) {
+        let limit = if is_urgent {
+            CLUSTER_RETRY_MAX
+        } else {
+            MAP_RETRY_MAX
+        };
+        if let Some(due) = self.due {
+            if is_urgent {
+                self.due = Some(due.min(now + limit));
+            }
+            return;
+        }
+        if self.asked_at.is_some_and(|at| at + 2 * MAP_RETRY_MAX < now) {
+            self.backoff.reset();
+        }
+        let delay = if is_active(Mutation::MapsAreAskedForWithoutBackoff) {
+            Duration::ZERO
+        } else {
+            self.backoff.next(CLUSTER_RETRY, limit)
+        };
+        self.due = Some(now + delay);
+    }
+
+    /// Whether the map is to be asked for now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.running.is_none() && self.due.is_some_and(|due| due <= now)
+    }
+
+    pub(super) fn begin(&mut self, asked: Asked, now: Instant) {
+        self.due = None;
+        self.running = Some(asked);
+        self.asked_at = Some(now);
+        self.attempts += 1;
+    }
+
+    /// Ends the question to the configured nodes, and returns whether it was the one under way.
+    pub(super) fn end_at_seeds(&mut self) -> bool {
+        let is_current = self.running == Some(Asked::Seeds);
+        if is_current {
+            self.running = None;
+        }
+        is_current
+    }
+
+    /// Ends the question to a connected node, and returns whether it was the one under way.
+    pub(super) fn end_at_node(&mut self) -> bool {
+        let is_current = self.running == Some(Asked::Node);
+        if is_current {
+            self.running = None;
+        }
+        is_current
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// When it is next to be asked for.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| self.running.is_none())
+    }
+
+    /// An answer came. `is_complete`: every slot has an owner.
+    pub(super) fn succeeded(&mut self, is_complete: bool, now: Instant) {
+        self.error = None;
+        if is_complete {
+            self.breaker.close();
+        } else {
+            self.breaker.fail(now);
+        }
+    }
+
+    /// No answer came. `is_missed`: requests may wait for it.
+    pub(super) fn failed(&mut self, error: Error, is_missed: bool, now: Instant) {
+        if is_missed {
+            self.breaker.fail(now);
+            // Credentials that are refused are not accepted by waiting.
+            if error.code != ErrorCode::Connect {
+                self.breaker.open();
+            }
+        }
+        self.error = Some(error);
+    }
+
+    pub(super) fn circuit(&self) -> Circuit {
+        self.breaker.circuit(self.is_running())
+    }
+
+    /// Why no node is known for a key.
+    pub(super) fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+}

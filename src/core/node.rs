@@ -1,0 +1,409 @@
+//! One server: its connection, what waits for it, and what is on the wire to it.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Instant,
+};
+
+use super::{
+    Circuit, Connection,
+    backoff::Backoff,
+    breaker::CircuitBreaker,
+    in_flight::InFlight,
+    parked::Parked,
+    request::{self, Expired, Job, ReplyTo},
+};
+use crate::{
+    command::{Command, SwapBy},
+    config::{
+        Config, DEMOTION_RECONNECT, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, TIMEOUTS_IN_A_ROW,
+        WRITE_AHEAD_BYTES,
+    },
+    connection::{
+        Identity, Named, Opened, Target, Traffic,
+        reader::{Frame, Reader},
+    },
+    error::{Error, ErrorCode},
+    mutation::{Mutation, is_active},
+};
+
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+
+pub(super) struct Node {
+    pub(super) target: Target,
+    state: State,
+    pub(super) queue: VecDeque<Job>,
+    pub(super) flight: InFlight,
+    reader: Reader,
+    /// Bytes to be sent, from `sent` on.
+    out: Vec<u8>,
+    sent: usize,
+    /// Bytes that were encoded and sent on this connection.
+    encoded: u64,
+    written: u64,
+    backoff: Backoff,
+    pub(super) breaker: CircuitBreaker,
+    /// Why there is no connection.
+    pub(super) error: Option<Error>,
+    last_attempt: Option<Instant>,
+    /// When a connection was last given up because its server is a replica.
+    demoted_at: Option<Instant>,
+    /// When bytes last came; only looked at by a mutation.
+    pub(super) read_at: Option<Instant>,
+    /// The connection that was given up; the server may still run commands of it.
+    predecessor: Option<Identity>,
+    identity: Option<Identity>,
+    /// The server has `SET … IFEQ`.
+    compares: bool,
+    /// Requests that ran into their deadline since the last reply.
+    timeouts: u32,
+    /// It has had a connection.
+    pub(super) was_up: bool,
+    pub(super) traffic: Traffic,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Down { retry_at: Instant },
+    Opening(Connection),
+    Up(Connection),
+}
+
+impl Node {
+    /// A server that is to be connected to at once.
+    pub(super) fn new(target: Target, now: Instant) -> Self {
+        let mut breaker = CircuitBreaker::default();
+        breaker.fail(now);
+        Self {
+            target,
+            state: State::Down { retry_at: now },
+            queue: VecDeque::new(),
+            flight: InFlight::default(),
+            reader: Reader::default(),
+            out: Vec::new(),
+            sent: 0,
+            encoded: 0,
+            written: 0,
+            backoff: Backoff::default(),
+            breaker,
+            error: None,
+            last_attempt: None,
+            demoted_at: None,
+            read_at: None,
+            predecessor: None,
+            identity: None,
+            compares: false,
+            timeouts: 0,
+            was_up: false,
+            traffic: Traffic::default(),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
+    pub(super) fn connection(&self) -> Option<Connection> {
+        match self.state {
+            State::Up(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The connection that is open or being opened.
+    pub(super) fn attempt(&self) -> Option<Connection> {
+        match self.state {
+            State::Up(connection) | State::Opening(connection) => Some(connection),
+            State::Down { .. } => None,
+        }
+    }
+
+    pub(super) fn circuit(&self) -> Circuit {
+        let is_trying = matches!(self.state, State::Opening(_));
+        self.breaker.circuit(is_trying)
+    }
+
+    /// When the next attempt to connect is due.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Down { retry_at } => Some(retry_at),
+            _ => None,
+        }
+    }
+
+    /// An attempt to connect begins. Returns the connection to kill before the new one serves.
+    pub(super) fn opening(&mut self, connection: Connection, now: Instant) -> Option<Identity> {
+        self.state = State::Opening(connection);
+        self.last_attempt = Some(now);
+        self.predecessor.clone()
+    }
+
+    /// The connection is open.
+    pub(super) fn opened(&mut self, connection: Connection, opened: Opened) {
+        self.state = State::Up(connection);
+        self.identity = opened.identity;
+        self.compares = opened.compares;
+        self.traffic += opened.traffic;
+        self.predecessor = None;
+        self.error = None;
+        self.breaker.close();
+    }
+
+    /// Whether the connection to a server that is a replica may be given up: often enough to find a new
+    /// master, and not so often that its other requests suffer.
+    pub(super) fn may_be_given_up(&mut self, now: Instant) -> bool {
+        let may = self
+            .demoted_at
+            .is_none_or(|at| now >= at + DEMOTION_RECONNECT);
+        if may {
+            self.demoted_at = Some(now);
+        }
+        may
+    }
+
+    /// Closes the connection, or the attempt at it, because of `error`, plans the next attempt, and
+    /// queues again, in their order and before everything else, the requests that are safe to repeat.
+    /// Returns the others.
+    pub(super) fn lose(
+        &mut self,
+        error: Error,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> Vec<Job> {
+        if self.is_up() {
+            self.predecessor = self.identity.take().or(self.predecessor.take());
+        }
+        self.error = Some(error);
+        self.breaker.fail(now);
+        let delay = self
+            .backoff
+            .next_jittered(RECONNECT_MIN, RECONNECT_MAX, random);
+        // However often a server accepts connections and ends them.
+        let soonest = self.last_attempt.map_or(now, |at| at + RECONNECT_MIN);
+        let retry_at = if is_active(Mutation::ReconnectsAreNotLimited) {
+            now
+        } else {
+            soonest.max(now + delay)
+        };
+        self.state = State::Down { retry_at };
+        self.reader = Reader::default();
+        self.out.clear();
+        self.sent = 0;
+        let written = std::mem::take(&mut self.written);
+        self.encoded = 0;
+        self.timeouts = 0;
+        self.sort_out(written)
+    }
+
+    /// Queues again what can be repeated of what was on the wire.
+    fn sort_out(&mut self, written: u64) -> Vec<Job> {
+        let flown = self.flight.drain(written);
+        let mut jobs: Vec<(Job, bool, bool)> = flown
+            .map(|(job, is_written)| (job, true, is_written))
+            .chain(self.queue.drain(..).map(|job| (job, false, false)))
+            .collect();
+        // One that is sent again may be on the wire, or wait, behind later ones.
+        jobs.sort_by_key(|(job, ..)| job.seq);
+        // A write whose key is written again by a later request must not run after that one.
+        let mut overwritten: HashSet<Vec<u8>> = HashSet::new();
+        let mut refused = Vec::new();
+        for (mut job, flown, is_written) in jobs.into_iter().rev() {
+            let superseded = job
+                .command
+                .written_key()
+                .is_some_and(|key| !overwritten.insert(key.to_vec()));
+            if job.is_expired() {
+                continue;
+            }
+            // The map is better asked for elsewhere.
+            if matches!(job.reply_to, ReplyTo::Discovery) {
+                refused.push(job);
+                continue;
+            }
+            if !flown {
+                self.queue.push_front(job);
+                continue;
+            }
+            let spends = is_written || is_active(Mutation::UnwrittenRequestsSpendTheirRetry);
+            if spends && (job.retried || (superseded && job.command.undoes_later_writes())) {
+                refused.push(job);
+                continue;
+            }
+            if spends {
+                job.retried = true;
+                job.command.repeat();
+            }
+            self.queue.push_front(job);
+        }
+        if is_active(Mutation::LostRequestsAreRepeatedInReverse) {
+            self.queue.make_contiguous().reverse();
+        }
+        refused
+    }
+
+    /// Queues `job` in the order of the requests, which is nearly always at the end.
+    pub(super) fn enqueue(&mut self, job: Job) {
+        let at = match self.queue.back() {
+            Some(last) if last.seq > job.seq => {
+                self.queue.partition_point(|other| other.seq < job.seq)
+            }
+            _ => self.queue.len(),
+        };
+        self.queue.insert(at, job);
+    }
+
+    /// Encodes queued commands, as many as may be on the wire; requests of a slot that is parked are
+    /// parked too.
+    pub(super) fn dispatch(&mut self, now: Instant, parked: &mut Parked) {
+        if !self.is_up() {
+            return;
+        }
+        while self.flight.len() < IN_FLIGHT && self.out.len() - self.sent < WRITE_AHEAD_BYTES {
+            let Some(mut job) = self.queue.pop_front() else {
+                return;
+            };
+            if !job.asking && parked.holds(&job) {
+                parked.add(job);
+                continue;
+            }
+            if job.asking {
+                self.encode(ASKING);
+                self.flight.push(None, now, self.encoded);
+            }
+            if let Command::Swap(swap) = &mut job.command
+                && swap.by == SwapBy::Set
+                && !self.compares
+            {
+                swap.by = SwapBy::EvalSha;
+            }
+            let before = self.out.len();
+            job.command.encode(&mut self.out);
+            self.encoded += (self.out.len() - before) as u64;
+            self.flight.push(Some(job), now, self.encoded);
+        }
+    }
+
+    fn encode(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+        self.encoded += bytes.len() as u64;
+    }
+
+    /// Bytes to be written.
+    pub(super) fn output(&self) -> &[u8] {
+        &self.out[self.sent..]
+    }
+
+    /// The first `count` bytes of [`Self::output`] were written.
+    pub(super) fn wrote(&mut self, count: usize) {
+        self.sent += count;
+        self.written += count as u64;
+        self.traffic.sent += count as u64;
+        if self.sent < self.out.len() {
+            return;
+        }
+        self.out.clear();
+        self.sent = 0;
+        // The room for one large session is not kept by every idle store.
+        if self.out.capacity() > 2 * WRITE_AHEAD_BYTES {
+            self.out = Vec::new();
+        }
+    }
+
+    /// Where bytes are to be read to.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        self.reader.room()
+    }
+
+    /// So many bytes were read to [`Self::room`].
+    pub(super) fn filled(&mut self, count: usize, now: Instant) {
+        self.read_at = Some(now);
+        self.reader.filled(count);
+        self.traffic.received += count as u64;
+    }
+
+    /// The next reply, its command, and the error reply to its ASKING.
+    pub(super) fn next_reply(&mut self) -> Result<Option<(Job, Frame, Option<Error>)>, Error> {
+        let not_redis = |node: &Self| Error::not_redis(&node.target.to_string());
+        while let Some(frame) = self.reader.next_frame().map_err(|_| not_redis(self))? {
+            if self.flight.expects_asking() {
+                let error = match frame {
+                    Frame::Value(redis::Value::ServerError(error)) => {
+                        Some(Error::server("ASKING", &error, &[]))
+                    }
+                    _ => None,
+                };
+                self.flight.asked(error);
+                continue;
+            }
+            let Some((job, asking_error)) = self.flight.pop() else {
+                return Err(not_redis(self));
+            };
+            self.timeouts = 0;
+            self.backoff.reset();
+            return Ok(Some((job, frame, asking_error)));
+        }
+        Ok(None)
+    }
+
+    /// Requests of this node ran into their deadline, and the connection is given up for it. Opens the
+    /// circuit if they were several.
+    pub(super) fn silent(
+        &mut self,
+        error: Error,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> Vec<Job> {
+        let opens = self.timeouts >= TIMEOUTS_IN_A_ROW;
+        let refused = self.lose(error, now, random);
+        if opens {
+            self.breaker.open();
+        }
+        refused
+    }
+
+    /// Takes out the requests whose deadline has come.
+    pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Expired>) {
+        for job in self.flight.jobs_mut() {
+            if job.deadline <= now && !job.is_expired() {
+                self.timeouts += 1;
+                expired.push(job.expire());
+            } else if is_active(Mutation::ExpiryStopsAtTheFirstWaiting) {
+                break;
+            }
+        }
+        let late = |job: &Job| job.deadline <= now;
+        let queued = request::take(&mut self.queue, late);
+        expired.extend(queued.into_iter().map(|mut job| job.expire()));
+    }
+
+    /// The earliest deadline of a request.
+    pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        let flying = self.flight.jobs().filter(|job| !job.is_expired());
+        flying.chain(&self.queue).map(|job| job.deadline).min()
+    }
+
+    /// Why a request that ran into its deadline got no answer.
+    pub(super) fn timeout_error(&self, config: &Config) -> Error {
+        let name = Named(&self.target, config);
+        if self.is_up() {
+            let waited = config.command_timeout.as_millis();
+            return Error::new(
+                ErrorCode::Timeout,
+                format!(
+                    "Redis at {name} did not answer within {waited} ms (option \"commandTimeoutMs\"); check that it is not overloaded."
+                ),
+            );
+        }
+        Error::no_connection(
+            &name.to_string(),
+            config.command_timeout,
+            self.error.as_ref(),
+        )
+    }
+
+    /// Why a request is refused while the circuit is open.
+    pub(super) fn refusal(&self, config: &Config) -> Error {
+        let name = Named(&self.target, config).to_string();
+        Error::refused(&name, self.error.as_ref())
+    }
+}

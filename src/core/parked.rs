@@ -1,0 +1,133 @@
+//! Requests that wait because Redis did not execute one of their slot: its slot moves, its server is
+//! loading, its script is unknown. They are sent again, in the order of the requests, when nothing of
+//! their slot is on the wire and their pause is over. A silent connection is replaced after a deadline,
+//! so the wire is empty in time.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Instant,
+};
+
+use super::request::{Expired, Job};
+use crate::{
+    error::Error,
+    mutation::{Mutation, is_active},
+};
+
+/// Parked requests, by slot.
+#[derive(Default)]
+pub(super) struct Parked {
+    slots: BTreeMap<u16, Slot>,
+}
+
+struct Slot {
+    jobs: Vec<Job>,
+    not_before: Instant,
+}
+
+/// What is to become of a request that was executed while earlier ones of its slot are parked.
+pub(super) enum Order {
+    /// It may be answered.
+    Kept,
+    /// An earlier write of its key is still to come: it must be read again after that.
+    ReadAgain,
+}
+
+impl Parked {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether `job` is to wait with others of its slot.
+    pub(super) fn holds(&self, job: &Job) -> bool {
+        !self.slots.is_empty() && job.pinned.is_none() && self.slots.contains_key(&job.slot)
+    }
+
+    /// Adds `job` to the others of its slot.
+    pub(super) fn add(&mut self, job: Job) {
+        if let Some(slot) = self.slots.get_mut(&job.slot) {
+            slot.jobs.push(job);
+        }
+    }
+
+    /// Parks `slot` until `not_before` at the earliest.
+    pub(super) fn park(&mut self, slot: u16, not_before: Instant) {
+        let jobs = Vec::new();
+        let slot = self.slots.entry(slot).or_insert(Slot { jobs, not_before });
+        slot.not_before = slot.not_before.max(not_before);
+    }
+
+    /// `later` was executed. Takes out the parked writes that would undo its own.
+    pub(super) fn executed(&mut self, later: &Job) -> (Order, Vec<Job>) {
+        let Some(slot) = self.slots.get_mut(&later.slot) else {
+            return (Order::Kept, Vec::new());
+        };
+        let is_before = |job: &Job| job.seq < later.seq;
+        if later.command.written_key().is_some() {
+            if is_active(Mutation::ResentWritesFollowLaterWrites) {
+                return (Order::Kept, Vec::new());
+            }
+            let undoes = |job: &mut Job| is_before(job) && job.would_undo(later);
+            return (Order::Kept, slot.jobs.extract_if(.., undoes).collect());
+        }
+        let key = later.command.key();
+        let waits = |job: &Job| is_before(job) && key.is_some() && job.command.written_key() == key;
+        let order =
+            if slot.jobs.iter().any(waits) && !is_active(Mutation::ResentWritesFollowLaterReads) {
+                Order::ReadAgain
+            } else {
+                Order::Kept
+            };
+        (order, Vec::new())
+    }
+
+    /// Takes out the slots whose pause is over and that have nothing on the wire, with their requests in
+    /// order.
+    pub(super) fn release<'a>(
+        &mut self,
+        now: Instant,
+        flying: impl Iterator<Item = &'a Job>,
+    ) -> (HashSet<u16>, Vec<Job>) {
+        let flying: HashSet<u16> = flying
+            .filter(|job| job.pinned.is_none() && self.slots.contains_key(&job.slot))
+            .map(|job| job.slot)
+            .collect();
+        let mut released = HashSet::new();
+        let mut jobs = Vec::new();
+        self.slots.retain(|number, slot| {
+            if slot.not_before > now || flying.contains(number) {
+                return true;
+            }
+            released.insert(*number);
+            jobs.append(&mut slot.jobs);
+            false
+        });
+        jobs.sort_unstable_by_key(|job| job.seq);
+        (released, jobs)
+    }
+
+    /// Takes out the requests whose deadline has come.
+    pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Expired>) {
+        if is_active(Mutation::ParkedRequestsHaveNoDeadline) {
+            return;
+        }
+        for slot in self.slots.values_mut() {
+            let late = slot.jobs.extract_if(.., |job| job.deadline <= now);
+            expired.extend(late.map(|mut job| job.expire()));
+        }
+    }
+
+    /// When a deadline or the end of a pause comes. A pause that is over waits for replies.
+    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let times = self.slots.values().flat_map(|slot| {
+            let pause = Some(slot.not_before).filter(|at| *at > now);
+            slot.jobs.iter().map(|job| job.deadline).chain(pause)
+        });
+        times.min()
+    }
+
+    /// Why a request that waited here got no answer.
+    pub(super) fn error(expired: &Expired) -> Option<Error> {
+        expired.refusal.as_deref().cloned()
+    }
+}

@@ -1,0 +1,255 @@
+//! Requests that take many commands: questions about all keys, merges, and in a cluster whatever
+//! concerns several slots. Each command is a part of its task, with a deadline of its own.
+
+use std::{collections::HashMap, time::Instant};
+
+use super::{
+    Core, NodeId, Work,
+    request::{Job, ReplyTo},
+};
+use crate::{
+    command::{Command, Reply},
+    config::Config,
+    conflict::{Conflict, Merge},
+    error::Error,
+    keyspace::{Keyspace, Next, Search, Step},
+};
+
+/// The tasks under way.
+#[derive(Default)]
+pub(super) struct Tasks {
+    next: u32,
+    running: HashMap<u32, Task>,
+    /// Requests that wait until a cluster is known.
+    waiting: Vec<(u32, Work, Instant)>,
+}
+
+struct Task {
+    /// The request's number.
+    id: u32,
+    work: TaskWork,
+}
+
+enum TaskWork {
+    Search {
+        search: Box<Search>,
+        nodes: Vec<NodeId>,
+    },
+    Merge {
+        merge: Box<Merge>,
+        deadline: Instant,
+    },
+    /// A GET or a PING each: how many are unanswered, and the values.
+    Each {
+        left: usize,
+        texts: Vec<Option<Vec<u8>>>,
+        is_ping: bool,
+        error: Option<Error>,
+    },
+}
+
+impl Tasks {
+    fn add(&mut self, id: u32, work: TaskWork) -> u32 {
+        let task = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.running.insert(task, Task { id, work });
+        task
+    }
+
+    /// The earliest deadline of what waits for a cluster's map.
+    pub(super) fn waiting_until(&self) -> Option<Instant> {
+        self.waiting.iter().map(|(_, _, deadline)| *deadline).min()
+    }
+}
+
+impl Core {
+    /// Starts to answer a question about all keys. Its first SCAN is queued behind earlier requests and
+    /// before later ones.
+    pub(super) fn ask_keyspace(
+        &mut self,
+        id: u32,
+        keyspace: Keyspace,
+        deadline: Instant,
+        now: Instant,
+    ) {
+        let nodes = self.masters();
+        if nodes.is_empty() {
+            return self.wait_for_map(id, Work::Keyspace(keyspace), deadline);
+        }
+        let split = self.router.is_cluster();
+        let stall = search_stall(&self.config);
+        let (search, step) = Search::new(keyspace, nodes.len(), split, stall, now);
+        let search = Box::new(search);
+        let task = self.tasks.add(id, TaskWork::Search { search, nodes });
+        self.run_steps(task, vec![step], now);
+    }
+
+    /// An MGET whose keys are in many slots: a GET each.
+    pub(super) fn get_each(&mut self, id: u32, keys: Vec<Vec<u8>>, deadline: Instant) {
+        if keys.is_empty() {
+            return self.answer(id, Ok(Reply::Texts(Vec::new())));
+        }
+        let work = TaskWork::Each {
+            left: keys.len(),
+            texts: vec![None; keys.len()],
+            is_ping: false,
+            error: None,
+        };
+        let task = self.tasks.add(id, work);
+        for (key, part) in keys.into_iter().zip(0..) {
+            let reply_to = ReplyTo::Task { task, part };
+            self.enter(Job::new(Command::Get { key }, reply_to, deadline));
+        }
+    }
+
+    /// A PING to every master.
+    pub(super) fn ping_each(&mut self, id: u32, deadline: Instant) {
+        let nodes = self.masters();
+        if nodes.is_empty() {
+            return self.wait_for_map(id, Work::Command(Command::Ping), deadline);
+        }
+        let work = TaskWork::Each {
+            left: nodes.len(),
+            texts: Vec::new(),
+            is_ping: true,
+            error: None,
+        };
+        let task = self.tasks.add(id, work);
+        for (node, part) in nodes.into_iter().zip(0..) {
+            let mut job = Job::new(Command::Ping, ReplyTo::Task { task, part }, deadline);
+            job.pinned = Some(node);
+            self.enter(job);
+        }
+    }
+
+    /// Merges a write, by `deadline`.
+    pub(super) fn merge(&mut self, id: u32, conflict: Conflict, deadline: Instant, now: Instant) {
+        let mut merge = Box::new(Merge::new(conflict));
+        match merge.attempt() {
+            Ok(command) => {
+                let task = self.tasks.add(id, TaskWork::Merge { merge, deadline });
+                self.run_part(task, None, command, deadline, now);
+            }
+            Err(error) => self.answer(id, Err(error)),
+        }
+    }
+
+    fn run_part(
+        &mut self,
+        task: u32,
+        node: Option<NodeId>,
+        command: Command,
+        deadline: Instant,
+        now: Instant,
+    ) {
+        let deadline = deadline.min(now + self.config.command_timeout);
+        self.schedule(deadline);
+        let mut job = Job::new(command, ReplyTo::Task { task, part: 0 }, deadline);
+        job.pinned = node;
+        self.enter(job);
+    }
+
+    fn run_steps(&mut self, task: u32, steps: Vec<Step>, now: Instant) {
+        let deadline = now + self.config.command_timeout;
+        for Step { lane, command } in steps {
+            let node = match self.tasks.running.get(&task) {
+                Some(Task {
+                    work: TaskWork::Search { nodes, .. },
+                    ..
+                }) => lane.and_then(|lane| nodes.get(lane).copied()),
+                _ => None,
+            };
+            self.run_part(task, node, command, deadline, now);
+        }
+    }
+
+    /// Gives the replies of this turn to their tasks.
+    pub(super) fn run_tasks(&mut self, now: Instant) {
+        if let Some(error) = self.failed_map.take() {
+            self.node_discovered(Err(error), now);
+        }
+        while let Some((task, part, outcome)) = self.parts.pop_front() {
+            let Some(Task { id, work }) = self.tasks.running.get_mut(&task) else {
+                continue;
+            };
+            let id = *id;
+            let answer = match work {
+                TaskWork::Search { search, .. } => match search.on_reply(outcome, now) {
+                    Next::Wait => None,
+                    Next::Run(steps) => {
+                        self.run_steps(task, steps, now);
+                        None
+                    }
+                    Next::Done(answer) => Some(answer),
+                },
+                TaskWork::Merge { merge, deadline } => match merge.on_reply(outcome) {
+                    Ok(command) => {
+                        let deadline = *deadline;
+                        self.run_part(task, None, command, deadline, now);
+                        None
+                    }
+                    Err(answer) => Some(answer),
+                },
+                TaskWork::Each {
+                    left,
+                    texts,
+                    is_ping,
+                    error,
+                } => {
+                    match outcome {
+                        Ok(Reply::Text(text)) => texts[part as usize] = Some(text),
+                        Ok(_) => {}
+                        Err(failure) => *error = error.take().or(Some(failure)),
+                    }
+                    *left -= 1;
+                    (*left == 0).then(|| match error.take() {
+                        Some(error) => Err(error),
+                        None if *is_ping => Ok(Reply::Ok),
+                        None => Ok(Reply::Texts(std::mem::take(texts))),
+                    })
+                }
+            };
+            if let Some(answer) = answer {
+                self.tasks.running.remove(&task);
+                self.answer(id, answer);
+            }
+        }
+    }
+
+    fn wait_for_map(&mut self, id: u32, work: Work, deadline: Instant) {
+        self.tasks.waiting.push((id, work, deadline));
+        self.changed = true;
+    }
+
+    /// Begins what has waited, once a cluster is known.
+    pub(super) fn waiting_for_map(&mut self, now: Instant) {
+        if self.masters().is_empty() {
+            return;
+        }
+        for (id, work, deadline) in std::mem::take(&mut self.tasks.waiting) {
+            self.begin(id, work, deadline, now);
+        }
+    }
+
+    /// Answers what waits for a cluster that is not waited for any more.
+    pub(super) fn refuse_waiting_for_map(&mut self, error: &Error) {
+        for (id, work, _) in std::mem::take(&mut self.tasks.waiting) {
+            self.answer_work(id, &work, Err(error.clone()));
+        }
+    }
+
+    /// Answers what waits for a cluster and has run into its deadline.
+    pub(super) fn expire_waiting_for_map(&mut self, now: Instant) {
+        let late = |(_, _, deadline): &mut (u32, Work, Instant)| *deadline <= now;
+        let late: Vec<_> = self.tasks.waiting.extract_if(.., late).collect();
+        for (id, work, _) in late {
+            let error = self.unrouted_error();
+            self.answer_work(id, &work, Err(error));
+        }
+    }
+}
+
+/// How long a question about all keys may go on without finding another one.
+fn search_stall(config: &Config) -> std::time::Duration {
+    config.command_timeout * crate::config::SEARCH_STALL_TIMEOUTS
+}

@@ -1,0 +1,186 @@
+//! Drives a [`Core`]: opens connections, moves bytes, keeps time. Decides nothing. Two threads do it: the
+//! [I/O thread](tokio), and the [event loop's](event_loop), so that a request and its reply need no other
+//! one to be woken.
+
+mod event_loop;
+mod machine;
+mod runtime;
+mod tokio;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use socket2::Socket;
+
+use crate::{
+    config::Config,
+    connection::{Opened, stream::Stream},
+    core::{Completion, Connection, Core, Notice, Request, Stats},
+    error::Error,
+};
+use machine::Machine;
+
+/// Where answers go: each request's exactly once.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes all of `completions`, and returns whether more may come: if not, none do until
+    /// [`Store::resume`], unless a deadline has come. Must not block.
+    fn deliver(&self, completions: &mut Vec<Completion>) -> bool;
+    /// Takes a notice. Must not block.
+    fn notice(&self, notice: Notice);
+    /// Takes a new connection that the event loop is to poll, if [`Config::watched`]: whenever the socket
+    /// can be read, it calls [`Store::read`]. Must not block.
+    fn watch(&self, watch: Watch) {
+        drop(watch);
+    }
+}
+
+/// A connection that the event loop polls for replies.
+#[derive(Clone)]
+pub struct Watch {
+    connection: Connection,
+    /// Open for as long as it is polled.
+    pub socket: Arc<Socket>,
+}
+
+/// The outcome of [`Store::read`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The socket is to be polled further.
+    On,
+    /// The connection has ended.
+    Ended,
+}
+
+/// The requests of one flush. Large ones are decoded on the I/O thread.
+pub type Batch = Box<dyn FnOnce() -> Vec<Request> + Send>;
+
+/// A running store. Dropping it ends it at once, without answers.
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Both threads take turns with the whole store: a turn is short, and with one lock there is one order of
+    /// events.
+    machine: Mutex<Machine>,
+    sink: Arc<dyn Sink>,
+    config: Arc<Config>,
+}
+
+impl Store {
+    /// Starts a store; it connects at once.
+    pub fn start(config: Config, sink: Arc<dyn Sink>) -> Self {
+        let config = Arc::new(config);
+        let now = Instant::now();
+        let core = Core::new(Arc::clone(&config), now, fastrand::u64(..));
+        let shared = Arc::new(Shared {
+            machine: Mutex::new(Machine::new(core, now)),
+            sink,
+            config,
+        });
+        let store = Self { shared };
+        store.shared.with(|machine| {
+            if let Err(error) = store.ensure_started(machine) {
+                store.shared.sink.notice(Notice::Failed(error));
+            }
+        });
+        store
+    }
+
+    /// Starts the I/O thread and this store's task on it, unless that was done.
+    fn ensure_started(&self, machine: &mut Machine) -> Result<(), Error> {
+        if machine.runtime.is_none() {
+            let handle = runtime::handle()?;
+            handle.spawn(tokio::Task::run(Arc::clone(&self.shared)));
+            machine.runtime = Some(handle);
+            machine.settle(&self.shared, Instant::now(), None);
+        }
+        Ok(())
+    }
+
+    /// Goes on reading replies after the sink was full.
+    pub fn resume(&self) {
+        self.shared.with(|machine| {
+            machine.core.set_reading(true, Instant::now());
+            machine.left_unread = true;
+            machine.wake();
+        });
+    }
+
+    /// Finishes what is pending, closes the connections and then answers `id`.
+    pub fn close(&self, id: u32) {
+        self.shared.with(|machine| {
+            machine.core.close(id);
+            machine.settle(&self.shared, Instant::now(), None);
+            machine.wake();
+        });
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        let machine = self.shared.machine.lock();
+        // Numbers are numbers, even if a turn has panicked half-way.
+        machine.unwrap_or_else(PoisonError::into_inner).core.stats()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.with(Machine::end);
+    }
+}
+
+impl Shared {
+    /// The machine; none once a turn has panicked, which was reported then.
+    fn lock(&self) -> Option<MutexGuard<'_, Machine>> {
+        self.machine.lock().ok()
+    }
+
+    /// Runs a turn. A panic ends the store, and nothing else.
+    fn with<T: Default>(&self, turn: impl FnOnce(&mut Machine) -> T) -> T {
+        let turn = || self.lock().map(|mut machine| turn(&mut machine));
+        match catch_unwind(AssertUnwindSafe(turn)) {
+            Ok(outcome) => outcome.unwrap_or_default(),
+            Err(_) => {
+                self.crashed();
+                T::default()
+            }
+        }
+    }
+
+    fn crashed(&self) {
+        self.sink.notice(Notice::Crashed);
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.end();
+    }
+
+    /// An attempt to connect has ended.
+    fn opened(self: &Arc<Self>, connection: Connection, outcome: Result<(Stream, Opened), Error>) {
+        self.with(|machine| {
+            let now = Instant::now();
+            match outcome {
+                Ok((stream, opened)) => {
+                    if !machine.core.on_open(connection, Ok(opened), now) {
+                        return;
+                    }
+                    if let Some(socket) = stream.socket() {
+                        let socket = Arc::clone(socket);
+                        self.sink.watch(Watch { connection, socket });
+                    }
+                    if let Some(link) = machine.link(connection) {
+                        link.stream = Some(stream);
+                        link.attempt = None;
+                    }
+                }
+                Err(error) => {
+                    machine.core.on_open(connection, Err(error), now);
+                }
+            }
+            machine.settle(self, now, None);
+            machine.wake();
+        });
+    }
+}

@@ -1,0 +1,45 @@
+//! The one Tokio runtime of the process, on a thread of its own. It is never torn down: stores of
+//! worker threads come and go above it, and process exit ends it with everything else.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use ::tokio::runtime::{Builder, Handle};
+
+use crate::error::{Error, ErrorCode};
+
+/// A lock, so that two stores that begin at once start one thread.
+static HANDLE: Mutex<Option<Handle>> = Mutex::new(None);
+
+/// The runtime, which is started unless it runs. What is missing now, a descriptor or a thread, may be
+/// there when it is tried again.
+pub(super) fn handle() -> Result<Handle, Error> {
+    let mut handle = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = &*handle {
+        return Ok(running.clone());
+    }
+    let started = start().map_err(|error| {
+        Error::new(
+            ErrorCode::Connect,
+            format!(
+                "The I/O thread of the store could not be started: {error}; raise the limits of this process (open files, threads)."
+            ),
+        )
+        .caused_by(&error)
+    })?;
+    Ok(handle.insert(started).clone())
+}
+
+/// One thread serves every store: the work per command is a fraction of what JavaScript and Redis
+/// spend on it, and a second thread would take a core from them.
+fn start() -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("redis-store-io".into())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(handle)
+}

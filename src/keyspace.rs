@@ -1,0 +1,269 @@
+//! Questions about all sessions at once: SCAN to the end, in steps that let other requests through.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    command::{Command, Reply},
+    config::{IDS_PAGE, SCAN_COUNT_MIN, SEARCH_MAX_BYTES, UNLINK_KEYS},
+    error::{Error, ErrorCode},
+    mutation::{Mutation, is_active},
+};
+
+/// A question about all keys that start with `prefix`.
+pub struct Keyspace {
+    /// What to do with them.
+    pub question: Question,
+    /// The bytes that our keys start with; any byte may be in it.
+    pub prefix: Vec<u8>,
+    /// The option `scanCount`.
+    pub count: u32,
+}
+
+/// What to do with the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// How many there are.
+    Length,
+    /// Their names without the prefix, as texts of JSON arrays.
+    Ids,
+    /// Remove them; answers how many were there.
+    Clear,
+}
+
+/// One command of a [`Search`].
+pub struct Step {
+    /// Which of the nodes it is for, if it is not for that of its key.
+    pub lane: Option<usize>,
+    /// The command.
+    pub command: Command,
+}
+
+/// How a [`Search`] goes on.
+pub enum Next {
+    /// Replies to other steps are still to come.
+    Wait,
+    /// By these steps.
+    Run(Vec<Step>),
+    /// It is over.
+    Done(Result<Reply, Error>),
+}
+
+/// The answer to a question about all keys: a SCAN of each node, one after the other.
+pub struct Search {
+    keyspace: Keyspace,
+    nodes: usize,
+    /// The node that is looked at.
+    node: usize,
+    /// A command may name no more than one key.
+    split: bool,
+    /// Cursors of this node's SCAN so far: one that comes again would go on for ever.
+    cursors: HashSet<Vec<u8>>,
+    /// Where the SCAN goes on; none if the node is done.
+    cursor: Option<Vec<u8>>,
+    /// Keys of this page that are to be removed.
+    keys: Vec<Vec<u8>>,
+    /// Keys that the UNLINK under way names.
+    unlinking: usize,
+    /// DELs under way.
+    deleting: usize,
+    seen: HashSet<Vec<u8>>,
+    seen_bytes: usize,
+    removed: i64,
+    stall: Duration,
+    progress_at: Instant,
+}
+
+impl Search {
+    /// Asks `keyspace` of so many nodes. It ends if it finds no other key for `stall`.
+    pub fn new(
+        keyspace: Keyspace,
+        nodes: usize,
+        split: bool,
+        stall: Duration,
+        now: Instant,
+    ) -> (Self, Step) {
+        let mut search = Self {
+            keyspace,
+            nodes,
+            node: 0,
+            split,
+            cursors: HashSet::new(),
+            cursor: None,
+            keys: Vec::new(),
+            unlinking: 0,
+            deleting: 0,
+            seen: HashSet::new(),
+            seen_bytes: 0,
+            removed: 0,
+            stall,
+            progress_at: now,
+        };
+        let step = search.scan(b"0".to_vec());
+        (search, step)
+    }
+
+    fn scan(&mut self, cursor: Vec<u8>) -> Step {
+        let command = Command::Scan {
+            cursor,
+            pattern: pattern(&self.keyspace.prefix),
+            count: self.keyspace.count.max(SCAN_COUNT_MIN),
+        };
+        Step {
+            lane: Some(self.node),
+            command,
+        }
+    }
+
+    /// Takes the reply to a step.
+    pub fn on_reply(&mut self, outcome: Result<Reply, Error>, now: Instant) -> Next {
+        match outcome {
+            Ok(Reply::Page { cursor, keys }) => match self.page(cursor, keys, now) {
+                Ok(()) => self.go_on(),
+                Err(error) => Next::Done(Err(error)),
+            },
+            Ok(reply) => {
+                if let Reply::Count(count) = reply {
+                    self.removed += count;
+                }
+                if self.deleting > 0 {
+                    self.deleting -= 1;
+                } else {
+                    self.keys.drain(..self.unlinking);
+                    self.unlinking = 0;
+                }
+                if self.deleting > 0 {
+                    return Next::Wait;
+                }
+                self.go_on()
+            }
+            // Without UNLINK, one DEL after the other.
+            Err(error) if self.unlinking > 0 && error.refuses_command() => {
+                self.unlinking = 0;
+                self.split = true;
+                self.go_on()
+            }
+            Err(error) => Next::Done(Err(error)),
+        }
+    }
+
+    fn page(&mut self, cursor: Vec<u8>, mut keys: Vec<Vec<u8>>, now: Instant) -> Result<(), Error> {
+        // The pattern is only as good as its escapes: a key that is removed must have our prefix.
+        keys.retain(|key| key.starts_with(&self.keyspace.prefix));
+        let found = self.seen.len() + self.removed as usize;
+        if self.keyspace.question == Question::Clear {
+            self.progress_at = if keys.is_empty() {
+                self.progress_at
+            } else {
+                now
+            };
+            self.keys = keys;
+        } else {
+            for key in keys {
+                let bytes = key.len();
+                if self.seen.insert(key) {
+                    self.seen_bytes += bytes;
+                }
+            }
+            if self.seen.len() > found {
+                self.progress_at = now;
+            }
+        }
+        let is_endless = !self.cursors.insert(cursor.clone())
+            || self.seen_bytes > SEARCH_MAX_BYTES
+            || now.saturating_duration_since(self.progress_at) > self.stall;
+        if is_endless && !is_active(Mutation::EndlessScansAreFollowed) {
+            return Err(Error::new(
+                ErrorCode::Decode,
+                "SCAN does not come to an end; check that this address is Redis, and not a proxy that changes cursors.",
+            ));
+        }
+        self.cursor = (cursor != b"0").then_some(cursor);
+        Ok(())
+    }
+
+    /// Removes the keys of this page, then takes the next page.
+    fn go_on(&mut self) -> Next {
+        // Removed page by page: SCAN returns every key that is there from its start to its end, whatever is
+        // removed meanwhile.
+        if !self.keys.is_empty() {
+            return Next::Run(self.removal());
+        }
+        if let Some(cursor) = self.cursor.take() {
+            return Next::Run(vec![self.scan(cursor)]);
+        }
+        self.node += 1;
+        self.cursors.clear();
+        if self.node < self.nodes {
+            return Next::Run(vec![self.scan(b"0".to_vec())]);
+        }
+        Next::Done(match self.keyspace.question {
+            Question::Clear => Ok(Reply::Count(self.removed)),
+            Question::Length => {
+                let count = i64::try_from(self.seen.len()).unwrap_or(i64::MAX);
+                Ok(Reply::Count(count))
+            }
+            Question::Ids => self.ids(),
+        })
+    }
+
+    fn removal(&mut self) -> Vec<Step> {
+        if self.split {
+            let keys = std::mem::take(&mut self.keys);
+            self.deleting = keys.len();
+            let each = keys.into_iter().map(|key| Step {
+                lane: None,
+                command: Command::Del { key },
+            });
+            return each.collect();
+        }
+        self.unlinking = self.keys.len().min(UNLINK_KEYS);
+        let keys = self.keys[..self.unlinking].to_vec();
+        vec![Step {
+            lane: Some(self.node),
+            command: Command::Unlink { keys },
+        }]
+    }
+
+    fn ids(&self) -> Result<Reply, Error> {
+        let prefix = self.keyspace.prefix.len();
+        let ids: Vec<_> = self
+            .seen
+            .iter()
+            .map(|key| String::from_utf8_lossy(&key[prefix..]))
+            .collect();
+        let pages = ids.chunks(IDS_PAGE).map(serde_json::to_vec);
+        pages
+            .map(|page| page.map(Some))
+            .collect::<Result<_, _>>()
+            .map(Reply::Texts)
+            .map_err(|error| Error::new(ErrorCode::Decode, error.to_string()))
+    }
+}
+
+/// The MATCH pattern of every key that starts with `prefix`, whose glob characters are escaped.
+fn pattern(prefix: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+    for &byte in prefix {
+        if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\') {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.push(b'*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pattern;
+
+    #[test]
+    fn glob_characters_are_escaped() {
+        assert_eq!(pattern(b"app[1]:"), b"app\\[1\\]:*");
+        assert_eq!(pattern(b"u*:"), b"u\\*:*");
+        assert_eq!(pattern(b"a\\?"), b"a\\\\\\?*");
+    }
+}

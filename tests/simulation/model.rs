@@ -1,0 +1,171 @@
+//! What callers asked for and got, and what must hold of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use connect_redis_native::{
+    command::Reply,
+    error::{Error, ErrorCode},
+};
+
+/// Says that a connection was lost.
+pub const LOST: &str = "lost";
+
+/// What a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Get,
+    /// SET and swaps: the value that is written carries the request's id.
+    Write,
+    Delete,
+    Touch(Duration),
+    Other,
+}
+
+pub struct Record {
+    pub asked: Asked,
+    pub key: usize,
+    pub submitted: Duration,
+    /// When it must be settled, at the latest.
+    pub settled_by: Duration,
+    pub settled: Option<(Duration, Result<Reply, Error>)>,
+}
+
+/// All requests of a run, by their numbers, which ascend.
+#[derive(Default)]
+pub struct Model {
+    pub records: BTreeMap<u32, Record>,
+    /// The requests that are not settled.
+    pub open: BTreeMap<u32, Duration>,
+    /// How often a write was on the wire, as far as the system took it.
+    pub written: BTreeMap<u32, u32>,
+    /// When data was lost.
+    pub losses: Vec<Duration>,
+}
+
+/// The value that request `id` writes to `key`.
+pub fn value_of(key: usize, id: u32) -> Vec<u8> {
+    format!("{{\"k\":{key},\"by\":{id}}}").into_bytes()
+}
+
+fn read_value(value: &[u8]) -> Option<(usize, u32)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (key, by) = text.strip_prefix("{\"k\":")?.split_once(",\"by\":")?;
+    Some((key.parse().ok()?, by.strip_suffix('}')?.parse().ok()?))
+}
+
+/// The request that wrote `value`.
+pub fn value_by(value: &[u8]) -> u32 {
+    read_value(value).map_or(u32::MAX, |(_, by)| by)
+}
+
+impl Model {
+    pub fn settle(&mut self, id: u32, outcome: Result<Reply, Error>, now: Duration) {
+        let record = self.records.get_mut(&id).expect("a request that was made");
+        assert!(record.settled.is_none(), "request {id} is settled twice");
+        self.open.remove(&id);
+        match (&record.asked, &outcome) {
+            (Asked::Get, Ok(Reply::Text(value))) => {
+                let (key, _) = read_value(value).expect("a value that was written");
+                assert_eq!(key, record.key, "request {id} got the reply to another");
+            }
+            (Asked::Get, Ok(Reply::Nil))
+            | (Asked::Write, Ok(Reply::Ok | Reply::Nil | Reply::Text(_)))
+            | (Asked::Delete | Asked::Touch(_), Ok(Reply::Count(0 | 1)))
+            | (Asked::Other, Ok(_))
+            | (_, Err(_)) => {}
+            (asked, outcome) => panic!("{asked:?} {id} got {outcome:?}"),
+        }
+        record.settled = Some((now, outcome));
+        self.check_retry(id);
+    }
+
+    /// A retry is spent only on a request that was written: one that fails because its connection was lost
+    /// was written twice, or once if a later write of its session forbids to repeat it.
+    fn check_retry(&self, id: u32) {
+        let record = &self.records[&id];
+        let Some((_, Err(error))) = &record.settled else {
+            return;
+        };
+        if record.asked != Asked::Write || error.message != LOST {
+            return;
+        }
+        let written = self.written.get(&id).copied().unwrap_or(0);
+        let is_last = !self.records.range(id + 1..).any(|(_, later)| {
+            later.key == record.key && matches!(later.asked, Asked::Write | Asked::Delete)
+        });
+        let least = if is_last { 2 } else { 1 };
+        assert!(
+            written >= least,
+            "write {id} failed, though it was written {written} times"
+        );
+    }
+
+    /// Every request is settled by its deadline, within a turn.
+    pub fn check_deadlines(&self, now: Duration) {
+        for (id, by) in &self.open {
+            assert!(*by >= now, "request {id} was due at {by:?}, it is {now:?}");
+        }
+    }
+
+    fn is_acknowledged(&self, record: &Record) -> bool {
+        matches!(
+            (&record.asked, &record.settled),
+            (Asked::Write, Some((_, Ok(Reply::Ok)))) | (Asked::Delete, Some((_, Ok(_))))
+        )
+    }
+
+    /// Per session in order: a get sees the last write that was acknowledged before it in the order of the
+    /// requests, or a later one.
+    pub fn check_order(&self) {
+        let mut floors: BTreeMap<usize, u32> = BTreeMap::new();
+        for (id, record) in &self.records {
+            if self.is_acknowledged(record) {
+                floors.insert(record.key, *id);
+            }
+            let (Asked::Get, Some((at, Ok(reply)))) = (&record.asked, &record.settled) else {
+                continue;
+            };
+            let Some(floor) = floors.get(&record.key) else {
+                continue;
+            };
+            let written = self.records[floor].submitted;
+            if self
+                .losses
+                .iter()
+                .any(|loss| *loss >= written && loss <= at)
+            {
+                continue;
+            }
+            let seen = match reply {
+                Reply::Text(value) => read_value(value).map_or(0, |(_, by)| by),
+                // The latest that may have removed it.
+                _ => self.last_delete(record.key),
+            };
+            assert!(
+                seen >= *floor,
+                "get {id} of key {} saw write {seen}, though {floor} was acknowledged",
+                record.key
+            );
+        }
+    }
+
+    fn last_delete(&self, key: usize) -> u32 {
+        let deletes = self.records.iter().filter(|(_, record)| {
+            record.key == key && matches!(record.asked, Asked::Delete | Asked::Other)
+        });
+        deletes.max_by_key(|(id, _)| **id).map_or(0, |(id, _)| *id)
+    }
+
+    /// Requests of this time are served.
+    pub fn check_served(&self, since: Duration, context: &str, is_a_strange_proxy: bool) {
+        for (id, record) in self.records.iter().filter(|(_, it)| it.submitted >= since) {
+            match &record.settled {
+                _ if record.asked == Asked::Other && is_a_strange_proxy => {}
+                Some((_, Ok(_))) => {}
+                // A merge or swap can lose against others.
+                Some((_, Err(error))) if error.code == ErrorCode::Conflict => {}
+                other => panic!("request {id} ({:?}), {context}: {other:?}", record.asked),
+            }
+        }
+    }
+}
