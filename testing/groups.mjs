@@ -73,7 +73,12 @@ export const GROUPS = [
     covers: "cluster, sentinel, TLS, unix socket, by every client",
     topics: ["topologies"],
   },
-  { name: "failover", tier: "all", covers: "failovers of sentinel and cluster under load", topics: ["failover"] },
+  {
+    name: "failover",
+    tier: "all",
+    covers: "failovers of sentinel and cluster under load, sentinels that change, names that move",
+    topics: ["failover", "sentinels", "moves"],
+  },
   { name: "faults", tier: "all", covers: "every fault under load, long", topics: ["faults"] },
   {
     name: "properties",
