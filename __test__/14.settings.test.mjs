@@ -33,7 +33,6 @@ const TYPES = {
   glideAdvanced: [ADVANCED, `NonNullable<${GLIDE}.GlideClusterClientConfiguration["advancedConfiguration"]>`],
   glideTls: [`NonNullable<${ADVANCED}["tlsAdvancedConfiguration"]>`],
   glideCredentials: [`NonNullable<${GLIDE}.GlideClientConfiguration["credentials"]>`],
-  node: [`${GLIDE}.GlideClientConfiguration["addresses"][number]`],
 }
 for (const name of ["redis-4", "redis-5", "redis"]) {
   const socket = `NonNullable<import("${name}").RedisClientOptions["socket"]>`

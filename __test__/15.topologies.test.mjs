@@ -21,7 +21,7 @@ describe("a cluster of three masters and three replicas", () => {
   let looker
   before(async () => {
     cluster = await startCluster()
-    looker = quiet(createCluster({ rootNodes: cluster.nodes.map((socket) => ({ socket })) }))
+    looker = quiet(createCluster({ rootNodes: cluster.nodes.map((socket) => ({ socket: { ...socket } })) }))
     await looker.connect()
   })
   after(async () => {

@@ -212,7 +212,7 @@ describe("addresses that only the client translates", () => {
       "nodeRedisCluster",
       "nodeAddressMap",
       async () => {
-        const rootNodes = cluster.nodes.map((socket) => ({ socket }))
+        const rootNodes = cluster.nodes.map((socket) => ({ socket: { ...socket } }))
         const client = quiet(createCluster({ rootNodes, nodeAddressMap: cluster.nodeAddressMap }))
         await client.connect()
         return [client, () => client.destroy()]

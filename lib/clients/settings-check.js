@@ -10,12 +10,12 @@ const SETTINGS_OF = {
   "ioredis Cluster": ({ options, startupNodes }) => [
     ["ioredisCluster", options],
     ...ioredisOptions(options.redisOptions),
-    ...startupNodes.map((node) => ["node", node]),
+    ...startupNodes.filter((node) => typeof node === "object").map((node) => ["ioredisNode", node]),
   ],
   "ioredis sentinel": ({ options }) => [
     ...ioredisOptions(options),
     ...tlsOptions(options.sentinelTLS),
-    ...options.sentinels.map((node) => ["node", node]),
+    ...options.sentinels.map(({ family }) => ["ioredisSentinel", { family }]),
   ],
   ioredis: ({ options }) => ioredisOptions({ ...options, ...UNUSED_WITHOUT_SENTINELS }),
   "redis sentinel": (_client, options) => [
@@ -23,7 +23,6 @@ const SETTINGS_OF = {
     ...nodeRedisOptions(options.nodeClientOptions),
     ...nodeRedisOptions(options.sentinelClientOptions),
     ["nodeRedisSentinelClient", options.sentinelClientOptions],
-    ...options.sentinelRootNodes.map((node) => ["node", node]),
   ],
   "redis cluster": (_client, options) => [
     ["nodeRedisCluster", options],
@@ -38,7 +37,6 @@ const SETTINGS_OF = {
     ["glideAdvanced", config.advancedConfiguration],
     ["glideTls", config.advancedConfiguration?.tlsAdvancedConfiguration],
     ["glideCredentials", config.credentials],
-    ...config.addresses.map((node) => ["node", node]),
   ],
   "redis 2 or 3": ({ options }) => [
     ["callbackRedis", options],

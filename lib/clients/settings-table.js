@@ -179,11 +179,19 @@ const IOREDIS_CLUSTER = {
   useSRVRecords: delegate("finds nodes by SRV records", isOff),
 }
 
-/** A node in the list of a cluster, or a sentinel. */
-const NODE = {
+/** A node in the list of an ioredis Cluster may have every option of a client, for itself only. */
+const IOREDIS_NODE = {
+  ...Object.fromEntries(
+    Object.entries(IOREDIS).map(([name, entry]) => [
+      name,
+      entry === ADOPTED ? delegate("is that of one node only", isOff) : entry,
+    ]),
+  ),
   ...all(ADOPTED, "host port"),
-  family: delegate("has nodes of different families", isOff),
 }
+
+/** Of a sentinel ioredis reads its address and family. */
+const IOREDIS_SENTINEL = { family: delegate("is that of one sentinel only", isOff) }
 
 const GLIDE = {
   ...all(ADOPTED, "addresses advancedConfiguration clientName credentials databaseId useTLS"),
@@ -251,8 +259,9 @@ module.exports = {
     glideTls: GLIDE_TLS,
     ioredis: IOREDIS,
     ioredisCluster: IOREDIS_CLUSTER,
+    ioredisNode: IOREDIS_NODE,
+    ioredisSentinel: IOREDIS_SENTINEL,
     net: NET,
-    node: NODE,
     nodeRedis: NODE_REDIS,
     nodeRedisCluster: NODE_REDIS_CLUSTER,
     nodeRedisPool: NODE_REDIS_POOL,
