@@ -304,4 +304,14 @@ describe("without a ca", { skip }, () => {
     assert.equal(printed(program(giving), { wrap, env: { OWN_CA: ca } }), "null\n")
     assert.equal(printed(program(), { wrap, env: { NODE_EXTRA_CA_CERTS: ca } }), "null\n")
   })
+
+  test("and /etc/ssl: the contract suite passes", { skip: lacks }, () => {
+    const suite = join(import.meta.dirname, "10.contract.test.mjs")
+    const [command, ...args] = [...wrap, process.execPath, "--test", suite]
+    const { NODE_TEST_CONTEXT: _own, MATRICES: _matrices, ...env } = process.env
+    const ran = spawnSync(command, args, { env: { ...env, NODE_EXTRA_CA_CERTS: "" }, encoding: "utf8" })
+    assert.equal(ran.status, 0, ran.stdout)
+    assert.match(ran.stdout, /^# pass [1-9]/m)
+    assert.match(ran.stdout, /^# fail 0$/m)
+  })
 })

@@ -18,6 +18,8 @@ const PACE_MS = 5
 const PATIENCE_MS = 30_000
 const quiet = (client) => client.on("error", () => {})
 
+const lookAt = (url) => quiet(createClient({ url })).connect()
+
 /** What is under load: `set(key, value)` and `close()`. */
 function storeOf(options) {
   const store = quiet(new RedisStore({ ...options, prefix: "" }))
@@ -93,7 +95,7 @@ async function plainRows() {
     await redisOf(createClient({ socket: { host: "127.0.0.1", port: at } })),
   ]
   const pair = [await startServer(), await startServer()]
-  const clients = await Promise.all(pair.map(({ url }) => createClient({ url }).connect()))
+  const clients = await Promise.all(pair.map(({ url }) => lookAt(url)))
   await clients[1].sendCommand(["REPLICAOF", "127.0.0.1", String(pair[0].port)])
   await until("replication", async () => (await clients[1].info("replication")).includes("master_link_status:up"))
   const forwarder = await startForwarder(pair[0].port)
@@ -138,7 +140,7 @@ async function sentinelRow(kind, inject, downAfterMs) {
   const all = () => [group.master, ...group.replicas]
   let looker
   await measure(kind, targets, () => inject(group), async (key) => {
-    looker ??= await createClient({ url: all().find(({ port }) => port === group.promoted).url }).connect()
+    looker ??= await lookAt(all().find(({ port }) => port === group.promoted).url)
     return looker.get(key)
   })
   looker?.destroy()
@@ -148,7 +150,7 @@ async function sentinelRow(kind, inject, downAfterMs) {
 
 /** Waits for the promotion as the servers themselves tell it, be the sentinels as they may. */
 async function promoted(group) {
-  const lookers = await Promise.all(group.replicas.map(({ url }) => createClient({ url }).connect()))
+  const lookers = await Promise.all(group.replicas.map(({ url }) => lookAt(url)))
   let at
   await until(
     "a promotion",
