@@ -19,7 +19,11 @@ const quiet = (client) => client.on("error", () => {})
 const GLIDE = 'import("@valkey/valkey-glide")'
 const ADVANCED = `NonNullable<${GLIDE}.GlideClientConfiguration["advancedConfiguration"]>`
 const TYPES = {
-  tls: ['import("node:tls").ConnectionOptions', 'import("node:net").TcpNetConnectOpts', 'import("node:net").IpcNetConnectOpts'],
+  tls: [
+    'import("node:tls").ConnectionOptions',
+    'import("node:net").TcpNetConnectOpts',
+    'import("node:net").IpcNetConnectOpts',
+  ],
   net: ['import("node:net").TcpNetConnectOpts', 'import("node:net").IpcNetConnectOpts'],
   nodeRedis: [],
   nodeRedisSocket: [],
@@ -62,7 +66,9 @@ describe("the table of settings", () => {
       const folder = dirname(require.resolve(`${name}/package.json`))
       const files = ["index.js", ...readdirSync(join(folder, "lib")).map((file) => `lib/${file}`)]
       const sources = files.map((file) => readFileSync(join(folder, file), "utf8"))
-      const found = new Set(sources.flatMap((text) => [...text.matchAll(/\boptions\.(\w+)/g)].map(([, option]) => option)))
+      const found = new Set(
+        sources.flatMap((text) => [...text.matchAll(/\boptions\.(\w+)/g)].map(([, option]) => option)),
+      )
       // Of commands, not of the client.
       for (const other of ["error", "queues"]) found.delete(other)
       assert.ok(found.size > 20)

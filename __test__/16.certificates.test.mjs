@@ -296,9 +296,10 @@ describe("without a ca", { skip }, () => {
     assert.equal(printed(program(giving), { env: { OWN_CA: ca } }), "null\n")
   })
 
-  const EMPTY = "mount -t tmpfs none /etc/ssl && exec \"$@\""
+  const EMPTY = 'mount -t tmpfs none /etc/ssl && exec "$@"'
   const wrap = ["unshare", "--map-root-user", "--mount", "sh", "-c", EMPTY, "sh"]
-  const lacks = spawnSync(wrap[0], [...wrap.slice(1), "true"]).status === 0 ? undefined : "no mount namespace is permitted here"
+  const lacks =
+    spawnSync(wrap[0], [...wrap.slice(1), "true"]).status === 0 ? undefined : "no mount namespace is permitted here"
   test("and /etc/ssl: the roots of Node and NODE_EXTRA_CA_CERTS are trusted", { skip: lacks }, () => {
     assert.match(printed(program(), { wrap }), /^ERR_REDIS_STORE_CONNECT .*UnknownIssuer/)
     assert.equal(printed(program(giving), { wrap, env: { OWN_CA: ca } }), "null\n")

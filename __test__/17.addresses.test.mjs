@@ -250,7 +250,9 @@ describe("ioredis that connects by itself", () => {
     server = await startServer()
   })
   after(() => server.stop())
-  const AbstractConnector = require(join(dirname(require.resolve("ioredis/package.json")), "built/connectors/AbstractConnector.js")).default
+  const AbstractConnector = require(
+    join(dirname(require.resolve("ioredis/package.json")), "built/connectors/AbstractConnector.js"),
+  ).default
   class Connector extends AbstractConnector {
     async connect() {
       this.connecting = true
@@ -338,7 +340,13 @@ describe("a proxy that hangs up on CLIENT", () => {
         database: 3,
         disableClientInfo: true,
       }),
-      new Redis({ port: proxy.port, host: "127.0.0.1", password: "secret", disableClientInfo: true, lazyConnect: true }),
+      new Redis({
+        port: proxy.port,
+        host: "127.0.0.1",
+        password: "secret",
+        disableClientInfo: true,
+        lazyConnect: true,
+      }),
     ]) {
       proxy.connections = 0
       const store = new RedisStore({ client })

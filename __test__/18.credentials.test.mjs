@@ -123,7 +123,9 @@ test("a store is served by its client while its own credentials are refused, and
   assert.equal(pending, 0)
   assert.equal(commands.set.ok, last)
   assert.deepEqual(
-    warnings.filter(({ code }) => code === "CONNECT_REDIS_NATIVE_FALLBACK").map(({ message }) => message.includes("first")),
+    warnings
+      .filter(({ code }) => code === "CONNECT_REDIS_NATIVE_FALLBACK")
+      .map(({ message }) => message.includes("first")),
     [false],
   )
   assert.match(warnings[0].message, /native connection cannot be opened.*WRONGPASS/)
@@ -158,7 +160,13 @@ describe("credentials that are renewed on the client", () => {
   test("after WRONGPASS they are read again", async () => {
     await setPassword("first")
     const Redis = Ioredis("ioredis")
-    const client = new Redis({ host: "127.0.0.1", port: server.port, username: USER, password: "wrong", lazyConnect: true })
+    const client = new Redis({
+      host: "127.0.0.1",
+      port: server.port,
+      username: USER,
+      password: "wrong",
+      lazyConnect: true,
+    })
     const store = new RedisStore({ client, prefix: ownPrefix() })
     await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_AUTH" })
     client.options.password = "first"

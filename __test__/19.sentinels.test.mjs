@@ -115,7 +115,12 @@ describe("sentinels that are replaced one by one", () => {
     const fresh = []
     for (const sentinel of old) {
       const others = [...old.filter((other) => other.process.signalCode === null && other !== sentinel), ...fresh]
-      fresh.push(await group.add(group.master.port, others.map(({ port }) => port)))
+      fresh.push(
+        await group.add(
+          group.master.port,
+          others.map(({ port }) => port),
+        ),
+      )
       // The store learns the new one when it asks the next time.
       await until("the store to ask", () => isAsked(sentinel), 20_000)
       await sentinel.stop()
@@ -159,8 +164,10 @@ describe("a master that is frozen", () => {
     const frozenAt = performance.now()
     await until("a new master", async () => (await group.masterPort()) !== before, 30_000)
     const since = performance.now()
-    await until("service", () => servedAt > since || (servedAt > frozenAt + 3000), 20_000)
-    t.diagnostic(`service ${Math.round(servedAt - since)} ms after the promotion, ${Math.round(since - frozenAt)} ms after the freeze`)
+    await until("service", () => servedAt > since || servedAt > frozenAt + 3000, 20_000)
+    t.diagnostic(
+      `service ${Math.round(servedAt - since)} ms after the promotion, ${Math.round(since - frozenAt)} ms after the freeze`,
+    )
     isRunning = false
     await running
     assert.equal(await store.set("sid", session), null)

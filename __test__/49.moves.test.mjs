@@ -147,7 +147,11 @@ describe("a cluster that resharding and failovers move", () => {
       await store.ping()
       await store.clear()
       const { commands } = store.stats()
-      for (const outcomes of Object.values(commands)) assert.deepEqual(Object.keys(outcomes).filter((it) => it !== "ok" && it !== "spared"), [])
+      for (const outcomes of Object.values(commands))
+        assert.deepEqual(
+          Object.keys(outcomes).filter((it) => it !== "ok" && it !== "spared"),
+          [],
+        )
       await store.close()
     }
     for (const { port } of cluster.masters) assert.deepEqual(await cluster.command(port, "ACL", "LOG"), [])
@@ -163,7 +167,10 @@ describe("a cluster that resharding and failovers move", () => {
     await Promise.all(sids.map((sid) => store.set(sid, { ...session, sid })))
     await move(100, cluster.masters[1], cluster.masters[0])
     const found = await Promise.all(sids.map((sid) => store.get(sid)))
-    assert.deepEqual(found.map(({ sid }) => sid), sids)
+    assert.deepEqual(
+      found.map(({ sid }) => sid),
+      sids,
+    )
     await store.close()
   })
 })

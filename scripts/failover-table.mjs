@@ -45,7 +45,7 @@ function startLoad(name, target) {
       const key = `${name.replace(" ", "-")}:${worker}:${n}`
       try {
         await target.set(key, n)
-        load.successes.push({ at: performance.now(), worker })
+        load.successes.push({ at: performance.now(), worker, key })
         load.acknowledged.set(key, n)
       } catch {
         load.failed++
@@ -75,9 +75,10 @@ async function measure(kind, targets, inject, reader) {
     return first.size === WORKERS ? Math.round(Math.max(...first.values()) - promotedAt) : undefined
   }
   await until("service", () => loads.every((load) => served(load) !== undefined), PATIENCE_MS).catch(() => {})
-  const times = loads.map(served)
-  await delay(500)
+  // The old primary may take writes until it is told.
+  await delay(3000)
   await Promise.all(loads.map(({ stop }) => stop()))
+  const times = await Promise.all(loads.map((load) => servedBy(load, promotedAt, reader)))
   const cells = []
   for (const [at, load] of loads.entries()) {
     // An empty server has nothing.
@@ -86,6 +87,16 @@ async function measure(kind, targets, inject, reader) {
     cells.push(`${times[at] === undefined ? "never" : `${times[at]} ms`} / ${load.failed} / ${lost}`)
   }
   console.log(`| ${kind} | ${cells.join(" | ")} |`)
+}
+
+/** Milliseconds from the promotion until every worker had written to the new primary. */
+async function servedBy({ successes }, promotedAt, reader) {
+  const first = new Map()
+  for (const { at, worker, key } of successes) {
+    if (at <= promotedAt || first.has(worker)) continue
+    if (reader === undefined || (await reader(key)) !== null) first.set(worker, at)
+  }
+  return first.size === WORKERS ? Math.round(Math.max(...first.values()) - promotedAt) : undefined
 }
 
 async function plainRows() {
@@ -139,10 +150,15 @@ async function sentinelRow(kind, inject, downAfterMs) {
   ]
   const all = () => [group.master, ...group.replicas]
   let looker
-  await measure(kind, targets, () => inject(group), async (key) => {
-    looker ??= await lookAt(all().find(({ port }) => port === group.promoted).url)
-    return looker.get(key)
-  })
+  await measure(
+    kind,
+    targets,
+    () => inject(group),
+    async (key) => {
+      looker ??= await lookAt(all().find(({ port }) => port === group.promoted).url)
+      return looker.get(key)
+    },
+  )
   looker?.destroy()
   group.master.process.kill("SIGCONT")
   await group.stop()
@@ -213,7 +229,12 @@ await sentinelRow("all sentinels are replaced, then the master is killed", async
   const fresh = []
   for (const sentinel of old) {
     const others = [...old.filter((other) => other.process.signalCode === null && other !== sentinel), ...fresh]
-    fresh.push(await group.add(group.master.port, others.map(({ port }) => port)))
+    fresh.push(
+      await group.add(
+        group.master.port,
+        others.map(({ port }) => port),
+      ),
+    )
     // As fast as an operator may be.
     await delay(6000)
     await sentinel.stop()

@@ -7,7 +7,12 @@ import { join } from "node:path"
  * A certificate that signs itself, as `openssl req -x509` makes it. `names` is the subjectAltName, empty for
  * none; `version` 1 has no extensions at all; `days` may be negative: expired.
  */
-export function makeSelfSigned({ names = "DNS:localhost,IP:127.0.0.1", curve = "prime256v1", version = 3, days = 2 } = {}) {
+export function makeSelfSigned({
+  names = "DNS:localhost,IP:127.0.0.1",
+  curve = "prime256v1",
+  version = 3,
+  days = 2,
+} = {}) {
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const path = (file) => join(folder, file)
   const openssl = (...args) => execFileSync("openssl", args.map(String), { cwd: folder, stdio: "ignore" })

@@ -116,7 +116,8 @@ export async function startSentinels({ name = "mymaster", password, downAfterMs 
         const asked = await createClient({ url: `redis://127.0.0.1:${other}`, RESP: 2 })
           .on("error", () => {})
           .connect()
-        const knows = async () => (await asked.sendCommand(["SENTINEL", "SENTINELS", name])).flat().includes(String(added.port))
+        const knows = async () =>
+          (await asked.sendCommand(["SENTINEL", "SENTINELS", name])).flat().includes(String(added.port))
         await until("a sentinel to be known", knows, 20_000)
         asked.destroy()
       }

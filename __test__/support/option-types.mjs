@@ -19,7 +19,10 @@ export function propertiesOf(types) {
   if (wrong.length > 0) throw new Error(typescript.flattenDiagnosticMessageText(wrong[0].messageText, "\n"))
   const aliases = source.statements.filter(typescript.isTypeAliasDeclaration)
   return Object.fromEntries(
-    Object.keys(types).map((name, at) => [name, [...names(checker, checker.getTypeAtLocation(aliases[at]))].toSorted()]),
+    Object.keys(types).map((name, at) => [
+      name,
+      [...names(checker, checker.getTypeAtLocation(aliases[at]))].toSorted(),
+    ]),
   )
 }
 

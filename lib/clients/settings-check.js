@@ -63,7 +63,11 @@ function tlsOptions(options, address = {}) {
 
 function nodeRedisOptions(options) {
   const { socket } = options ?? {}
-  if (socket?.tls !== true) return [["nodeRedis", options], ["nodeRedisSocket", socket]]
+  if (socket?.tls !== true)
+    return [
+      ["nodeRedis", options],
+      ["nodeRedisSocket", socket],
+    ]
   return [
     ["nodeRedis", options],
     ["nodeRedisTlsSocket", { ...socket, path: undefined }],

@@ -11,7 +11,13 @@ const HARMLESS = Symbol("harmless")
 /** The client does it and a native connection does not, except with values that `isAdopted`. */
 const delegate = (reason, isAdopted = () => false) => ({ reason, isAdopted })
 
-const all = (mark, names) => Object.fromEntries(names.trim().split(/\s+/).map((name) => [name, mark]))
+const all = (mark, names) =>
+  Object.fromEntries(
+    names
+      .trim()
+      .split(/\s+/)
+      .map((name) => [name, mark]),
+  )
 const isOff = (value) => !value
 const isEmpty = (value) => Object.keys(value).length === 0
 
@@ -76,7 +82,12 @@ const TLS_ADDRESS = {
 }
 
 /** Options that only a TLS connection reads. */
-const ONLY_TLS = all(HARMLESS, Object.keys(TLS).filter((name) => !(name in NET)).join(" "))
+const ONLY_TLS = all(
+  HARMLESS,
+  Object.keys(TLS)
+    .filter((name) => !(name in NET))
+    .join(" "),
+)
 
 /** redis 2 and 3, which document their options in the README. */
 const CALLBACK_REDIS = {
@@ -208,10 +219,7 @@ const GLIDE = {
 
 const GLIDE_ADVANCED = {
   ...all(ADOPTED, "tlsAdvancedConfiguration"),
-  ...all(
-    HARMLESS,
-    "connectionTimeout pubsubReconciliationIntervalMs refreshTopologyFromInitialNodes tcpNoDelay",
-  ),
+  ...all(HARMLESS, "connectionTimeout pubsubReconciliationIntervalMs refreshTopologyFromInitialNodes tcpNoDelay"),
 }
 
 const GLIDE_TLS = all(ADOPTED, "insecure rootCertificates")
