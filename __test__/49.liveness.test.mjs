@@ -86,6 +86,27 @@ describe("a server that", () => {
     await store.close()
   })
 
+  test("serves half of the slots is asked for its map over the connection that is there", async () => {
+    let connections = 0
+    const here = await fake((words, connection) => {
+      connections = Math.max(connections, connection)
+      const port = new URL(here.url).port
+      if (words[0] === "GET") return bulk('{"cookie":{}}')
+      return words[1] === "SLOTS" ? `*1\r\n*3\r\n:0\r\n:8191\r\n*2\r\n${bulk("127.0.0.1")}:${port}\r\n` : ERROR
+    })
+    const store = new RedisStore({ nodes: [{ port: Number(new URL(here.url).port) }], commandTimeoutMs: 500 })
+    const found = await Promise.allSettled(Array.from({ length: 40 }, (_, n) => store.get(`s${n}`)))
+    const errors = found.filter(({ status }) => status === "rejected").map(({ reason }) => reason)
+    assert.ok(errors.length > 0 && errors.length < 40)
+    for (const error of errors) {
+      assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
+      assert.match(error.message, /serves the slot of this key/)
+    }
+    // One to ask for the first map, and one for requests; now and then the configured nodes are asked again.
+    assert.ok(connections <= 5, `${connections} connections`)
+    await store.close()
+  })
+
   test("names 16,384 masters is no cluster", async () => {
     const slot = (number) =>
       `*3\r\n:${number}\r\n:${number}\r\n*2\r\n${bulk(`127.1.${number >> 8}.${number & 255}`)}:7\r\n`
@@ -183,6 +204,28 @@ describe("over TLS", { skip: await lacksTls() }, () => {
     await store.close()
     for (const socket of sockets) socket.destroy()
     endless.close()
+  })
+
+  test("a new connection resumes the session of the one before", async () => {
+    const sockets = []
+    const reused = []
+    const fake = createServer({ cert: certificates.cert, key: certificates.key }, (socket) => {
+      sockets.push(socket.on("error", () => {}))
+      reused.push(socket.isSessionReused())
+      socket.on("data", (data) => {
+        const count = String(data).match(/^\*/gm)?.length ?? 0
+        socket.write(String(data).includes("GET\r\n") ? "$-1\r\n".repeat(count) : `${ERROR.repeat(count - 1)}+PONG\r\n`)
+      })
+    })
+    await new Promise((resolve) => fake.listen(0, "127.0.0.1", resolve))
+    const url = `rediss://127.0.0.1:${fake.address().port}`
+    const store = new RedisStore({ url, tls: { rejectUnauthorized: false } })
+    assert.equal(await store.get("sid"), null)
+    sockets[0].destroy()
+    assert.equal(await store.get("sid"), null)
+    assert.deepEqual(reused, [false, true])
+    await store.close()
+    fake.close()
   })
 
   test("400 sessions of 1 MB are read", async () => {

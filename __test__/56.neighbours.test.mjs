@@ -3,15 +3,10 @@ import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { after } from "node:test"
 
-import { Controller, Get, Module, Req, Session } from "@nestjs/common"
-import { NestFactory } from "@nestjs/core"
 import connect from "connect"
 import { csrfSync } from "csrf-sync"
 import express from "express"
 import session from "express-session"
-import passport from "passport"
-import { Server as SocketServer } from "socket.io"
-import { io as socketClient } from "socket.io-client"
 
 import connectRedisNative, { RedisStore } from "../index.mjs"
 import { until } from "../testing/until.mjs"
@@ -133,63 +128,6 @@ neighbour(`${version("express-session")}'s options`, (test) => {
   })
 })
 
-neighbour(`${version("passport")} under express`, (test) => {
-  class ByName extends passport.Strategy {
-    name = "by-name"
-    authenticate(req) {
-      const { name } = req.body ?? {}
-      if (name === "ada") this.success({ id: 7, name })
-      else this.fail(401)
-    }
-  }
-
-  function app(store) {
-    const users = new passport.Passport()
-    users.use(new ByName())
-    users.serializeUser((user, done) => done(null, user.id))
-    users.deserializeUser((id, done) => done(null, { id, name: "ada" }))
-    const app = express()
-    app.use(sessions(store), express.json(), users.session())
-    app.get("/cart", (req, res) => {
-      req.session.cart = "full"
-      res.json({ id: req.sessionID })
-    })
-    app.get("/me", (req, res) => {
-      res.json({ id: req.sessionID, user: req.user?.name ?? null, cart: req.session.cart ?? null })
-    })
-    app.post("/sign-in", users.authenticate("by-name", { keepSessionInfo: true }), (req, res) => res.json({}))
-    app.post("/sign-out", (req, res, next) => req.logout((error) => (error ? next(error) : res.json({}))))
-    return visit(app)
-  }
-
-  test("a login takes a new id, and the old one is gone", async () => {
-    const store = open()
-    const { go } = await app(store)
-    const { id: anonymous } = await go("/cart")
-    assert.equal((await go("/sign-in", { method: "POST", json: { name: "eve" } })).status, 401)
-    assert.deepEqual(await stored(store), [anonymous])
-    await go("/sign-in", { method: "POST", json: { name: "ada" } })
-    const { id, user, cart } = await go("/me")
-    assert.notEqual(id, anonymous)
-    assert.deepEqual([user, cart], ["ada", "full"])
-    assert.deepEqual(await stored(store), [id])
-    assert.deepEqual((await store.get(id)).passport, { user: 7 })
-  })
-
-  test("after a logout, the cookie of before signs nobody in", async () => {
-    const store = open()
-    const { go, cookies } = await app(store)
-    await go("/sign-in", { method: "POST", json: { name: "ada" } })
-    const { id: signedIn } = await go("/me")
-    const before = new Map(cookies)
-    await go("/sign-out", { method: "POST" })
-    assert.equal((await go("/me")).user, null)
-    assert.equal(await store.get(signedIn), null)
-    for (const [name, value] of before) cookies.set(name, value)
-    assert.deepEqual([(await go("/me")).user, await store.get(signedIn)], [null, null])
-  })
-})
-
 neighbour(`${version("csrf-sync")}, as csurf: a token in the session`, (test) => {
   test("a post passes with the session's token only", async () => {
     const { generateToken, csrfSynchronisedProtection } = csrfSync()
@@ -208,134 +146,6 @@ neighbour(`${version("csrf-sync")}, as csurf: a token in the session`, (test) =>
     assert.equal((await order(ada, token)).ordered, true)
     assert.equal((await ada.go("/token")).token, token)
   })
-})
-
-neighbour(`${version("@nestjs/core")} with express-session`, (test) => {
-  class Visits {
-    visit(own) {
-      own.visits = (own.visits ?? 0) + 1
-      return { visits: own.visits }
-    }
-
-    async signIn(req) {
-      await new Promise((resolve, reject) => {
-        req.session.regenerate((error) => (error ? reject(error) : resolve()))
-      })
-      req.session.user = "ada"
-      return { id: req.sessionID }
-    }
-
-    look(own) {
-      return { visits: own.visits ?? 0, user: own.user ?? null }
-    }
-  }
-  class App {}
-  // What TypeScript makes of the decorators of a class.
-  const decorate = (method, path, parameter) => {
-    Get(path)(Visits.prototype, method, Object.getOwnPropertyDescriptor(Visits.prototype, method))
-    parameter(Visits.prototype, method, 0)
-  }
-  decorate("visit", "visit", Session())
-  decorate("signIn", "sign-in", Req())
-  decorate("look", "look", Session())
-  Controller()(Visits)
-  Module({ controllers: [Visits] })(App)
-
-  async function app(store) {
-    const nest = await NestFactory.create(App, { logger: false })
-    nest.use(sessions(store))
-    await nest.init()
-    closers.push(() => nest.close())
-    return visit(nest.getHttpAdapter().getInstance())
-  }
-
-  test("counts visits, signs in with a new id", async () => {
-    const store = open()
-    const { go } = await app(store)
-    assert.equal((await go("/visit")).visits, 1)
-    assert.equal((await go("/visit")).visits, 2)
-    const [anonymous] = await store.ids()
-    const { id } = await go("/sign-in")
-    assert.notEqual(id, anonymous)
-    assert.deepEqual(await stored(store), [id])
-    assert.equal((await go("/look")).user, "ada")
-  })
-
-  test("a Redis that is not there is an error of the request", async () => {
-    const { go } = await app(open({ url: "redis://127.0.0.1:1", commandTimeoutMs: 100 }))
-    assert.equal((await go("/sign-in")).status, 500)
-  })
-})
-
-neighbour(`${version("socket.io")} sharing the session middleware`, (test) => {
-  async function app(store) {
-    const app = express()
-    const middleware = sessions(store)
-    app.use(middleware)
-    app.get("/sign-in", (req, res) => {
-      req.session.user = "ada"
-      res.json({})
-    })
-    app.get("/look", (req, res) => res.json({ user: req.session.user ?? null, said: req.session.said ?? null }))
-    const { listener, url, close } = await serve(app)
-    const sockets = new SocketServer(listener)
-    sockets.engine.use(middleware)
-    sockets.use((socket, next) => next(socket.request.session.user ? undefined : new Error("nobody")))
-    sockets.on("connection", (socket) => {
-      socket.join(socket.request.session.id)
-      socket.on("say", (said, done) => {
-        // An older request's session: what others have changed since is read first.
-        socket.request.session.reload((error) => {
-          if (error) return done(String(error))
-          socket.request.session.said = said
-          socket.request.session.save((failed) => done(failed ?? null))
-        })
-      })
-    })
-    app.get("/sign-out", (req, res, next) => {
-      const { sessionID } = req
-      req.session.destroy((error) => {
-        if (error) return next(error)
-        sockets.in(sessionID).disconnectSockets()
-        res.json({})
-      })
-    })
-    closers.push(async () => {
-      await sockets.close()
-      await close()
-    })
-    return browser(url)
-  }
-
-  /** A socket with the browser's cookie, and how its connection came out. */
-  async function connected(url, { cookie }, transport) {
-    const socket = socketClient(url, {
-      transports: [transport],
-      extraHeaders: cookie === "" ? {} : { cookie },
-      reconnection: false,
-    })
-    closers.push(() => socket.close())
-    const outcome = await new Promise((resolve) => {
-      socket.once("connect", () => resolve("connected"))
-      socket.once("connect_error", (error) => resolve(error.message))
-    })
-    return { socket, outcome }
-  }
-
-  for (const transport of ["websocket", "polling"]) {
-    test(`by ${transport}: sees the sign-in, saves, ends with the session`, async () => {
-      const one = await app(open())
-      assert.equal((await connected(one.url, one, transport)).outcome, "nobody")
-      await one.go("/sign-in")
-      const { socket, outcome } = await connected(one.url, one, transport)
-      assert.equal(outcome, "connected")
-      assert.equal(await new Promise((resolve) => socket.emit("say", "hello", resolve)), null)
-      assert.deepEqual((({ user, said }) => ({ user, said }))(await one.go("/look")), { user: "ada", said: "hello" })
-      const ended = new Promise((resolve) => socket.once("disconnect", resolve))
-      await one.go("/sign-out")
-      assert.equal(await ended, "io server disconnect")
-    })
-  }
 })
 
 neighbour("class extends RedisStore", (test) => {

@@ -1,14 +1,26 @@
 // Every code block of the READMEs and of docs/ does what it says.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs"
 import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
 import { basename, dirname, join } from "node:path"
 import { after, before, describe, test } from "node:test"
 import { fileURLToPath, pathToFileURL } from "node:url"
 
+import { createClient } from "redis"
+
 import { lacksTls, makeCertificates, startCluster, startSentinels } from "../testing/topologies.mjs"
+import { until } from "../testing/until.mjs"
 import { blocks, sides } from "./support/markdown.mjs"
 import { freePort, ownServer, startServer } from "./support/servers.mjs"
 
@@ -21,8 +33,8 @@ const { OPTIONS } = require("../lib/options/options.js")
 const { errorCodes } = require("../lib/native/protocol.js").loadProtocol()
 
 const FILES = [
-  ...["README.md", "bench/README.md"],
-  ...["demo", "express", "opentelemetry", "prometheus"].map((name) => `examples/${name}/README.md`),
+  ...["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md"],
+  ...readdirSync(join(root, "examples")).map((name) => `examples/${name}/README.md`),
   ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`),
 ]
 const DOCUMENTS = FILES.map((name) => ({ name, found: blocks(join(root, name)) }))
@@ -65,9 +77,27 @@ const PLACES = [
     names: /redis\.example\.com/,
     start: async () => {
       const port = await freePort()
-      const own = await startServer({ port: 0, args: [...certificates.args(port, "optional")] })
+      const user = ["--user", "user", "on", ">password", "~*", "&*", "+@all"]
+      const own = await startServer({ port: 0, args: [...certificates.args(port, "optional"), ...user] })
       closers.push(own.stop)
       return { "redis.example.com:6380": `localhost:${port}` }
+    },
+  },
+  {
+    names: /cluster\.example\.com/,
+    start: async () => {
+      const port = await freePort()
+      const args = ["--cluster-enabled", "yes", "--tls-cluster", "yes", ...certificates.args(port)]
+      const own = await startServer({ port: 0, args })
+      closers.push(own.stop)
+      const admin = createClient({ socket: { host: "localhost", port, tls: true, ca: certificates.ca } })
+      await admin.connect()
+      await admin.sendCommand(["CLUSTER", "ADDSLOTS", ...Array.from({ length: 16384 }, (_, slot) => String(slot))])
+      await until("a working cluster", async () =>
+        /cluster_state:ok/.test(await admin.sendCommand(["CLUSTER", "INFO"])),
+      )
+      await admin.close()
+      return { "cluster.example.com:6379": `localhost:${port}` }
     },
   },
 ]
@@ -119,15 +149,26 @@ after(async () => {
   for (const close of closers.toReversed()) await close()
 })
 
-/** How a block of each language is tested. */
+/** The files of the apps in examples/, which 57.examples.test.mjs runs. */
+const APPS = readdirSync(join(root, "examples"), { recursive: true })
+  .filter((name) => /\.(mjs|cjs|mts|ts)$/.test(name) && !/node_modules|dist/.test(name))
+  .map((name) => readFileSync(join(root, "examples", name), "utf8"))
+
+/** Whether `code` stands in one of those apps as it is. */
+const isExcerpt = (code) => APPS.some((text) => `\n${text}\n`.includes(`\n${code}\n`))
+const isProgram = (code) => /^import .* from "express"|= require\("express"\)/m.test(code) && /\.listen\(/.test(code)
+
+/** How a block of each language is tested. An excerpt of an app is tested with that app. */
 const LANGUAGES = {
   async js({ code, heading }) {
+    if (isExcerpt(code) && !isProgram(code)) return
     const outcome = await runs(code, RELEASES[heading])
     assert.ok(outcome.stores + (outcome.again ?? 0) + outcome.said > 0, "nothing came of it that could be looked at")
     if (/\bapp\.use\(session\(/.test(code)) assert.deepEqual([outcome.visits, outcome.again], [1, 2])
   },
 
   async ts({ code }) {
+    if (isExcerpt(code) && !isProgram(code)) return
     const { outputText } = ts.transpileModule(code, { compilerOptions: { module: "esnext", target: "es2022" } })
     const folder = layOut(code, {})
     try {
@@ -157,9 +198,10 @@ const LANGUAGES = {
     for (const line of code.split("\n").filter(Boolean)) {
       const words = line.replace(/#.*/, "").trim().split(/\s+/)
       while (/^[A-Z_]+=/.test(words[0])) words.shift()
-      const [npm, verb, ...names] = words
-      assert.equal(npm, "npm", `an unknown command: ${line}`)
-      if (verb === "test") assert.ok(manifest.scripts.test)
+      const [program, verb, ...names] = words
+      assert.ok(["npm", "node"].includes(program), `an unknown command: ${line}`)
+      if (program === "node") assert.ok(existsSync(join(root, verb)), `no script ${verb}`)
+      else if (verb === "test") assert.ok(manifest.scripts.test)
       else if (verb === "run") assert.ok(manifest.scripts[names[0]], `no script ${names[0]}`)
       else if (verb === "start") assert.ok(JSON.parse(readFileSync(join(folder, "package.json"), "utf8")).scripts.start)
       else if (verb === "install" || verb === "uninstall") names.forEach(isKnownPackage)
@@ -206,7 +248,7 @@ for (const { name, found } of DOCUMENTS) {
       const title = `line ${line}: ${language || "no language"}`
       test(title, async (t) => {
         assert.ok(LANGUAGES[language], `nothing is known of a block of language "${language}"`)
-        if (/redis\.example\.com/.test(block.code) && noTls) return t.skip(noTls)
+        if (/(redis|cluster)\.example\.com/.test(block.code) && noTls) return t.skip(noTls)
         await server.client.flushAll()
         await LANGUAGES[language](block, dirname(join(root, name)))
       })
@@ -226,7 +268,10 @@ async function runs(code, names = {}, env = {}) {
     writeFileSync(file, `${text}\nfinish({ ${named.join(", ")} })\n`)
     const { exitCode, printed, errors } = await run(["--import", given, file], folder, env)
     assert.equal(exitCode, 0, `${text}\n${printed}${errors}`)
-    const lines = printed.trim().split("\n")
+    const lines = printed
+      .replace(/^Open http:.*$/m, "")
+      .trim()
+      .split("\n")
     const outcome = JSON.parse(lines.pop())
     const said = [...text.matchAll(/^ *console\.log\(.*\);? \/\/ (.*)$/gm)].map(([, expected]) => expected)
     assert.deepEqual(
@@ -272,7 +317,15 @@ function layOut(code, names) {
 function run(args, cwd, env = {}) {
   const child = spawn(process.execPath, args, {
     cwd,
-    env: { ...process.env, NODE_ENV: "test", PORT: "0", REDIS_URL: server.url, ...env },
+    env: {
+      ...process.env,
+      NODE_ENV: "test",
+      PORT: "0",
+      REDIS_URL: server.url,
+      // The authority that a hosted service's certificate would have in the system.
+      ...(existsSync(join(cwd, "ca.pem")) && { NODE_EXTRA_CA_CERTS: join(cwd, "ca.pem") }),
+      ...env,
+    },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: 20_000,
   })
@@ -287,7 +340,9 @@ function run(args, cwd, env = {}) {
 }
 
 test("an app that stops as deployment.md says ends by itself", async () => {
-  const { code } = DOCUMENTS.flatMap(({ found }) => found).find(({ code }) => code.includes("SIGTERM"))
+  const { code } = DOCUMENTS.flatMap(({ found }) => found).find(
+    ({ code, language }) => language === "js" && code.includes("SIGTERM"),
+  )
   const folder = layOut(code, {})
   try {
     const file = join(folder, "block.mjs")

@@ -1,13 +1,17 @@
 // What is published, installed into empty projects by every package manager.
 import assert from "node:assert/strict"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
 import { cpSync, existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join, relative } from "node:path"
+import { createInterface } from "node:readline"
 import { after, before, describe, test } from "node:test"
 
 import * as esbuild from "esbuild"
 
 import { root } from "../testing/project.mjs"
+import { blocks } from "./support/markdown.mjs"
 import {
   NAME,
   addon,
@@ -24,6 +28,7 @@ import {
   project,
   readPacked,
   release,
+  server,
   skip,
   tool,
   writeJson,
@@ -152,7 +157,7 @@ describe("the tarballs", () => {
 
   test("are small", (t) => {
     for (const [tarball, most] of [
-      [release.main, 200],
+      [release.main, 300],
       [release.platforms[here.target], 2500],
     ]) {
       const size = statSync(tarball).size / 1000
@@ -204,12 +209,110 @@ describe("an Express app on the tarballs", () => {
   }
 })
 
-test("npm run try: ten lines from an empty folder, a session survives a restart", { skip }, async () => {
+test("npm run try: the quick start from an empty folder, a session survives a restart", { skip }, async () => {
   const printed = await must(root, process.execPath, "scripts/try.mjs", "--tarballs", join(base, "release"))
   const said = ["first start: visit 1", "first start: visit 2", "after a restart: visit 3", "after a restart: visit 4"]
   assert.ok(printed.endsWith(`${said.join("\n")}\n`), printed)
-  const lines = readFileSync(join(root, "examples/ten-lines/app.mjs"), "utf8")
-  assert.ok(readFileSync(join(root, "README.md"), "utf8").includes(`\`\`\`js\n${lines}\`\`\`\n`))
+})
+
+/** Runs a command that starts an app, and visits the address that it prints twice with the same cookies. */
+async function visitTwice(folder, ...[command, ...args]) {
+  const child = spawn(command, args, {
+    cwd: folder,
+    // npm starts the app in a process of its own: both are in one group.
+    detached: true,
+    env: { ...process.env, REDIS_URL: server.url, PORT: "0", NODE_OPTIONS: "" },
+    stdio: ["ignore", "pipe", "inherit"],
+  })
+  const ended = once(child, "exit")
+  try {
+    let printed = ""
+    const address = (async () => {
+      for await (const line of createInterface(child.stdout)) {
+        printed += `${line}\n`
+        const [, url] = /^Open (http:\S+)$/.exec(line) ?? []
+        if (url) return url
+      }
+      return undefined
+    })()
+    const url = await Promise.race([address, ended.then(() => undefined)])
+    assert.ok(url, printed)
+    const first = await fetch(url)
+    assert.equal(first.status, 200)
+    const cookies = first.headers.getSetCookie().map((cookie) => cookie.split(";")[0])
+    return [await first.text(), await (await fetch(url, { headers: { cookie: cookies.join("; ") } })).text()]
+  } finally {
+    process.kill(-child.pid, "SIGTERM")
+    await ended
+  }
+}
+
+describe("the quick starts of README and getting-started.md, pasted into an empty folder", () => {
+  const PAGES = ["README.md", "docs/getting-started.md"]
+  const isWhole = ({ language, code }) => ["js", "ts"].includes(language) && code.includes(".listen(")
+  const kindOf = ({ language, code }) => (language === "ts" ? "mts" : code.includes("require(") ? "cjs" : "mjs")
+  let folder
+  before(async () => {
+    if (skip) return
+    folder = project()
+    // The commands of getting-started.md, but the package is the tarballs.
+    await npm(folder, "install", release.main, release.platforms[here.target], "express", "express-session")
+    const types = ["typescript@5", "@types/express", "@types/express-session", "@types/node"]
+    await npm(folder, "install", "--save-dev", ...types)
+  })
+
+  for (const page of PAGES) {
+    for (const block of blocks(join(root, page)).filter(isWhole)) {
+      const kind = kindOf(block)
+      row(`${page}: app.${kind}`, async () => {
+        const file = `app.${kind}`
+        writeFileSync(join(folder, file), `${block.code}\n`)
+        if (kind === "mts") {
+          const options = ["--module", "nodenext", "--target", "es2022", "--strict", "--skipLibCheck"]
+          await must(folder, process.execPath, "node_modules/typescript/bin/tsc", file, ...options)
+        }
+        assert.deepEqual(await visitTwice(folder, process.execPath, file.replace("mts", "mjs")), ["visit 1", "visit 2"])
+      })
+    }
+  }
+
+  test("are one in ES modules, CommonJS and TypeScript on each page", () => {
+    for (const page of PAGES) {
+      assert.deepEqual(blocks(join(root, page)).filter(isWhole).map(kindOf), ["mjs", "cjs", "mts"], page)
+    }
+  })
+})
+
+describe("npm install && npm start, in each example", () => {
+  const twice = (text) => [text(1), text(2)]
+  const json = (visits) => JSON.stringify({ visits, user: null })
+  const cart = JSON.stringify({ user: null, cart: [] })
+  const page = readFileSync(join(root, "examples/socket.io/page.html"), "utf8")
+  const ANSWERS = {
+    fastify: twice(json),
+    koa: twice(json),
+    nestjs: twice(json),
+    passport: [cart, cart],
+    "quick-start": twice((visits) => `visit ${visits}`),
+    "socket.io": [page, page],
+  }
+  for (const [name, expected] of Object.entries(ANSWERS)) {
+    row(`examples/${name}`, async () => {
+      const folder = project()
+      cpSync(join(root, "examples", name), folder, { recursive: true })
+      await npm(folder, "install")
+      assert.deepEqual(await visitTwice(folder, "npm", "start"), expected)
+    })
+  }
+
+  row("examples/express", async () => {
+    const folder = project()
+    cpSync(join(root, "examples/express"), folder, { recursive: true })
+    await npm(folder, "install")
+    const [first, second] = await visitTwice(folder, "npm", "start")
+    assert.match(first, /Store: connect-redis-native \(native\)/)
+    assert.match(second, /<b>2<\/b> times/)
+  })
 })
 
 describe("TypeScript, strict", () => {

@@ -108,7 +108,7 @@ describe("runtimes", { skip }, () => {
     const { main, platforms } = await pack({ to: join(folder, "release"), quiet: true })
     mkdirSync(project)
     writeFileSync(join(project, "package.json"), '{ "private": true }')
-    copyFileSync(join(root, "examples", "ten-lines", "app.mjs"), join(project, "app.mjs"))
+    copyFileSync(join(root, "examples", "quick-start", "app.mjs"), join(project, "app.mjs"))
     const packages = [main, platforms[target], "express@5", "express-session@1"]
     await run("npm", ["install", "--no-audit", "--no-fund", ...packages], { cwd: project, stdio: "ignore" })
   })

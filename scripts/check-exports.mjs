@@ -22,7 +22,7 @@ const storeMethods = own(commonjs.RedisStore.prototype).filter((name) => name !=
 const NAMES = {
   'keyof typeof import("connect-redis-native", { with: { "resolution-mode": "import" } })': Object.keys(esm),
   "keyof typeof connectRedis": own(commonjs).filter((name) => !functionOwn.has(name)),
-  'Exclude<keyof connectRedis.RedisStore, keyof import("express-session").Store | symbol> | OverridableByStore': [
+  'Exclude<keyof connectRedis.RedisStore, keyof import("express-session").Store> | OverridableByStore': [
     ...storeFields,
     ...storeMethods,
     ...(disposable ? [Symbol.asyncDispose] : []),

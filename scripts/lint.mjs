@@ -1,4 +1,4 @@
-// `npm run lint`: formatters, linters and types. Changes nothing.
+// `npm run lint`: formatters, linters, prose and types. Changes nothing.
 import { root } from "../testing/project.mjs"
 import { prepare } from "./prepare.mjs"
 import { run } from "../testing/run.mjs"
@@ -8,6 +8,7 @@ const CHECKS = [
   ["cargo", "clippy", "--quiet", "--all-targets", "--", "-D", "warnings"],
   ["npx", "oxfmt", "--check"],
   ["npx", "oxlint", "--deny-warnings"],
+  ["node", "scripts/lint-prose.mjs"],
   ["node", "scripts/check-types.mjs"],
   ["node", "scripts/lint-workflows.mjs"],
   ["node", "scripts/deny.mjs"],

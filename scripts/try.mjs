@@ -1,4 +1,4 @@
-// `npm run try`: in an empty folder npm installs the two tarballs, ten lines of Express run, and a session
+// `npm run try`: in an empty folder npm installs the two tarballs, the quick start runs, and a session
 // survives a restart of the app. With --tarballs FOLDER they are taken from there.
 import { spawn } from "node:child_process"
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -26,7 +26,7 @@ try {
   const project = join(folder, "app")
   mkdirSync(project)
   writeFileSync(join(project, "package.json"), '{ "private": true }\n')
-  copyFileSync(join(root, "examples", "ten-lines", "app.mjs"), join(project, "app.mjs"))
+  copyFileSync(join(root, "examples", "quick-start", "app.mjs"), join(project, "app.mjs"))
   console.log(`npm install ${tarballs.join(" ")} express express-session`)
   await run("npm", ["install", "--no-audit", "--no-fund", ...tarballs, "express", "express-session"], {
     cwd: project,
@@ -62,7 +62,7 @@ async function showRestart(project, url) {
     const app = spawn(process.execPath, ["app.mjs"], {
       cwd: project,
       env: { ...process.env, REDIS_URL: url, PORT },
-      stdio: ["ignore", "inherit", "inherit"],
+      stdio: ["ignore", "ignore", "inherit"],
     })
     const ended = new Promise((resolve) => app.once("exit", resolve))
     try {

@@ -20,7 +20,7 @@ pub const SEND_THROUGH_MAX_BYTES: usize = 128 << 10;
 /// Nothing more is encoded while so many bytes wait for the socket to take them.
 pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
 /// No answers are read while so many bytes of them wait for JavaScript to fetch them.
-pub const UNREAD_BYTES: usize = 64 << 20;
+pub const UNREAD_BYTES: usize = 16 << 20;
 /// After this the next address is tried if nobody has answered, then all of them anew, within one
 /// attempt to connect.
 pub const TCP_CONNECT_TRY: Duration = Duration::from_millis(800);
@@ -35,7 +35,7 @@ pub const TIMEOUTS_IN_A_ROW: u32 = 3;
 /// No more is read from one connection before others have their turn.
 pub const TURN_BYTES: usize = 256 << 10;
 /// Before deadlines are looked at, so much of what has come is read first: it counts.
-pub const OVERDUE_BYTES: usize = 16 << 20;
+pub const OVERDUE_BYTES: usize = 4 << 20;
 /// The I/O thread reads for an event loop that has not done so for this long while requests wait for
 /// room on the wire.
 pub const BUSY_LOOP: Duration = Duration::from_millis(25);
@@ -234,6 +234,26 @@ pub struct Config {
 }
 
 impl Config {
+    /// The defaults of index.d.ts, for `servers`.
+    pub fn new(servers: Servers) -> Self {
+        Self {
+            servers,
+            tls: None,
+            addresses: Addresses::default(),
+            bare_login: false,
+            credentials: Credentials::default(),
+            credentials_source: None,
+            database: 0,
+            client_name: None,
+            connect_timeout: Duration::from_secs(5),
+            command_timeout: Duration::from_secs(2),
+            max_pending: 10_000,
+            watched: false,
+            swaps: true,
+            touch_after: Duration::ZERO,
+        }
+    }
+
     /// Who we are now.
     pub async fn credentials(&self) -> Result<Credentials, Error> {
         match &self.credentials_source {

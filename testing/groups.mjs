@@ -42,7 +42,7 @@ export const GROUPS = [
     topics: ["races", "lifetimes"],
   },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
-  { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs"] },
+  { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },
   {
     name: "types",
     tier: "quick",
@@ -95,8 +95,8 @@ export const GROUPS = [
   {
     name: "neighbours",
     tier: "all",
-    covers: "Express 4, NestJS, Passport, Socket.IO, Fastify and others",
-    topics: ["neighbours", "fastify"],
+    covers: "the apps of examples/, connect, csrf-sync, subclasses, no express-session",
+    topics: ["neighbours", "examples", "without-express-session"],
   },
   { name: "demo", tier: "all", covers: "the demo's page in Chromium", topics: ["demo"], limitSeconds: 120 },
   { name: "upstream", tier: "all", covers: "the own tests of connect-redis 4 to 10", topics: ["upstream"] },

@@ -7,7 +7,7 @@ use std::{
 
 use connect_redis_native::{
     command::{Command, Expiry, Reply, Swap},
-    config::{Config, Credentials, Endpoint, Servers},
+    config::{Config, Endpoint, Servers},
     connection::{Opened, Target},
     core::{Action, Completion, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
@@ -29,20 +29,8 @@ fn endpoint(port: u16) -> Endpoint {
 impl Store {
     fn new(servers: Servers) -> Self {
         let config = Config {
-            servers,
-            tls: None,
-            addresses: Default::default(),
-            bare_login: false,
-            credentials: Credentials::default(),
-            credentials_source: None,
-            database: 0,
-            client_name: None,
-            connect_timeout: TIMEOUT,
             command_timeout: TIMEOUT,
-            max_pending: 10_000,
-            watched: false,
-            swaps: true,
-            touch_after: Duration::ZERO,
+            ..Config::new(servers)
         };
         let now = Instant::now();
         let core = Core::new(Arc::new(config), now, 1);
@@ -313,4 +301,18 @@ fn a_reply_of_another_kind_ends_the_connection() {
     store.reply(connection, ":1\r\n$1\r\na\r\n");
     assert!(!store.core.is_open(connection));
     assert_eq!(store.answers(), [(first, Err(ErrorCode::Decode))]);
+}
+
+#[test]
+fn a_command_without_a_key_that_is_refused_waits_before_it_is_sent_again() {
+    let (mut store, connection) = Store::single();
+    store.ask(Command::Ping);
+    for _ in 0..3 {
+        assert!(store.written(connection).contains("PING"));
+        store.reply(connection, "-LOADING Redis is loading\r\n");
+        assert_eq!(store.written(connection), "");
+        let before = store.now;
+        store.sleep();
+        assert!(store.now >= before + Duration::from_millis(50));
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use connect_redis_native::{
     command::{Command, Expiry, Reply, Swap},
-    config::{Addresses, Config, Credentials, Endpoint, Servers},
+    config::{Config, Endpoint, Servers},
     conflict::Conflict,
     core::{Circuit, Completion, Notice, Request, Work},
     driver::{self, Reading, Sink, Watch},
@@ -100,23 +100,11 @@ struct Store {
 impl Store {
     fn open(port: u16, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
-            servers: Servers::One(Endpoint::Tcp {
+            command_timeout: Duration::from_secs(10),
+            ..Config::new(Servers::One(Endpoint::Tcp {
                 host: "127.0.0.1".into(),
                 port,
-            }),
-            tls: None,
-            addresses: Addresses::default(),
-            bare_login: false,
-            credentials: Credentials::default(),
-            credentials_source: None,
-            database: 0,
-            client_name: None,
-            connect_timeout: Duration::from_secs(5),
-            command_timeout: Duration::from_secs(10),
-            max_pending: 10_000,
-            watched: false,
-            swaps: true,
-            touch_after: Duration::ZERO,
+            }))
         };
         change(&mut config);
         let command_timeout = config.command_timeout;

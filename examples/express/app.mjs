@@ -10,7 +10,10 @@ const HOUR_MS = 60 * 60 * 1000
 /** An Express 5 app with sign-in and a visit counter, whose sessions are in `store`. */
 export function createApp({ store, redis }) {
   const app = express()
-  app.get("/health", (_req, res) => res.json({ ok: true }))
+  // Before the session middleware, so that a health check creates no session.
+  app.get("/health", (_req, res) => {
+    store.ping((error) => res.status(error ? 503 : 200).json({ redis: error ? error.code : "ok" }))
+  })
   app.use(
     session({
       store,
@@ -30,7 +33,7 @@ export function createApp({ store, redis }) {
 
   app.post("/sign-in", express.urlencoded({ extended: false }), (req, res, next) => {
     const name = String(req.body?.name ?? "").trim()
-    // A new id at sign-in: whoever knew the old one does not know this one.
+    // A new id at sign-in, so that an id planted before the sign-in is worthless.
     req.session.regenerate((error) => {
       if (error) return next(error)
       if (name !== "") req.session.user = name.slice(0, 40)

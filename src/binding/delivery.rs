@@ -35,6 +35,10 @@ use crate::{
 /// the same time.
 const FIRST_MIN: usize = 2;
 
+/// A turn of the event loop takes no more answers once it has so many bytes of them: JavaScript parses a
+/// megabyte in some milliseconds.
+const TURN_TEXT_BYTES: usize = 2 << 20;
+
 /// The id of a notice.
 const NO_ID: f64 = -1.0;
 
@@ -75,7 +79,14 @@ impl Waiting {
         } else {
             all.div_ceil(2).max(FIRST_MIN)
         };
-        let items: Vec<Item> = self.items.drain(..most.min(room).min(all)).collect();
+        let mut bytes = 0;
+        let large = self.items.iter().take(most).take_while(|item| {
+            let fits = bytes < TURN_TEXT_BYTES;
+            bytes += item.bytes();
+            fits
+        });
+        let most = most.min(room).min(large.count());
+        let items: Vec<Item> = self.items.drain(..most).collect();
         self.bytes -= items.iter().map(Item::bytes).sum::<usize>();
         self.announced = !self.items.is_empty();
         self.started = self.announced;
@@ -289,7 +300,7 @@ impl ToNapiValue for Text {
 
 #[cfg(test)]
 mod tests {
-    use super::{Item, Notice, Waiting};
+    use super::{Completion, Item, Notice, Reply, TURN_TEXT_BYTES, Waiting};
 
     fn waiting(count: usize) -> Waiting {
         let mut waiting = Waiting::default();
@@ -320,6 +331,21 @@ mod tests {
         let mut waiting = waiting(64);
         assert_eq!(waiting.take(512, 65).len(), 64);
         assert!(!waiting.announced);
+    }
+
+    #[test]
+    fn large_answers_are_spread_over_turns() {
+        let mut waiting = Waiting::default();
+        let text = || Reply::Text(vec![b'x'; TURN_TEXT_BYTES / 2]);
+        for id in 0..5 {
+            let outcome = Ok(text());
+            let item = Item::Completion(Completion { id, outcome });
+            waiting.bytes += item.bytes();
+            waiting.items.push_back(item);
+        }
+        let turns: Vec<_> = (0..3).map(|_| waiting.take(512, 9).len()).collect();
+        assert_eq!(turns, [2, 2, 1]);
+        assert_eq!(waiting.bytes, 0);
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl Core {
         let deadline = now + self.config.command_timeout;
         let mut job = Job::new(Command::ClusterSlots, ReplyTo::Discovery, deadline);
         job.pinned = Some(asked.node);
+        job.slot = asked.node.slot();
         job.seq = self.next_seq;
         self.next_seq += 1;
         self.schedule(deadline);

@@ -214,7 +214,10 @@ impl Core {
         }
         job.seq = self.next_seq;
         self.next_seq += 1;
-        job.slot = self.router.slot_of(job.command.key());
+        job.slot = match job.pinned {
+            Some(node) => node.slot(),
+            None => self.router.slot_of(job.command.key()),
+        };
         self.place(job);
     }
 
@@ -320,6 +323,8 @@ impl Core {
     pub fn set_reading(&mut self, reading: bool, now: Instant) {
         if reading != self.reading_since.is_some() {
             self.reading_since = reading.then_some(now);
+            // From now on a connection can be silent again.
+            self.schedule(now + self.config.command_timeout);
         }
     }
 

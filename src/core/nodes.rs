@@ -1,6 +1,7 @@
 //! The servers of a store, by numbers that no later one gets.
 
 use super::node::Node;
+use crate::connection::cluster::SLOTS;
 
 /// Names one server for as long as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +16,11 @@ impl NodeId {
         index: 0,
         generation: 0,
     };
+
+    /// The slot of requests that concern this node whatever their key: none that a key has.
+    pub(super) fn slot(self) -> u16 {
+        SLOTS + 1 + self.index as u16
+    }
 }
 
 /// Servers, in places that are used again.

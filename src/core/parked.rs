@@ -40,7 +40,7 @@ impl Parked {
 
     /// Whether `job` is to wait with others of its slot.
     pub(super) fn holds(&self, job: &Job) -> bool {
-        !self.slots.is_empty() && job.pinned.is_none() && self.slots.contains_key(&job.slot)
+        !self.slots.is_empty() && self.slots.contains_key(&job.slot)
     }
 
     /// Adds `job` to the others of its slot.
@@ -89,7 +89,7 @@ impl Parked {
         flying: impl Iterator<Item = &'a Job>,
     ) -> (HashSet<u16>, Vec<Job>) {
         let flying: HashSet<u16> = flying
-            .filter(|job| job.pinned.is_none() && self.slots.contains_key(&job.slot))
+            .filter(|job| self.slots.contains_key(&job.slot))
             .map(|job| job.slot)
             .collect();
         let mut released = HashSet::new();

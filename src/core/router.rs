@@ -187,9 +187,6 @@ impl Core {
     /// Parks `job`, which was not executed, and whatever else is on its slot.
     pub(super) fn park(&mut self, job: Job, not_before: Instant) {
         self.schedule(not_before);
-        if job.pinned.is_some() {
-            return self.place(job);
-        }
         self.parked.park(job.slot, not_before);
         self.parked.add(job);
     }

@@ -9,7 +9,10 @@ mod tokio;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -22,6 +25,9 @@ use crate::{
     error::Error,
 };
 use machine::Machine;
+
+/// A caller that waits for the lock has it after so many yields, or is not scheduled.
+const GIVE_WAY_MAX: usize = 1000;
 
 /// Where answers go: each request's exactly once.
 pub trait Sink: Send + Sync + 'static {
@@ -66,6 +72,9 @@ struct Shared {
     /// Both threads take turns with the whole store: a turn is short, and with one lock there is one order of
     /// events.
     machine: Mutex<Machine>,
+    /// A caller waits for the lock. The I/O thread's task, which takes one turn after the other, would have
+    /// it again before the caller's thread has woken up. Only a hint, so Relaxed is enough.
+    is_wanted: AtomicBool,
     sink: Arc<dyn Sink>,
     config: Arc<Config>,
 }
@@ -78,6 +87,7 @@ impl Store {
         let core = Core::new(Arc::clone(&config), now, fastrand::u64(..));
         let shared = Arc::new(Shared {
             machine: Mutex::new(Machine::new(core, now)),
+            is_wanted: AtomicBool::new(false),
             sink,
             config,
         });
@@ -141,13 +151,28 @@ impl Shared {
 
     /// Runs a turn. A panic ends the store, and nothing else.
     fn with<T: Default>(&self, turn: impl FnOnce(&mut Machine) -> T) -> T {
-        let turn = || self.lock().map(|mut machine| turn(&mut machine));
+        let turn = || {
+            self.is_wanted.store(true, Ordering::Relaxed);
+            let machine = self.lock();
+            self.is_wanted.store(false, Ordering::Relaxed);
+            machine.map(|mut machine| turn(&mut machine))
+        };
         match catch_unwind(AssertUnwindSafe(turn)) {
             Ok(outcome) => outcome.unwrap_or_default(),
             Err(_) => {
                 self.crashed();
                 T::default()
             }
+        }
+    }
+
+    /// Lets a caller that waits for the lock have it first.
+    fn give_way(&self) {
+        for _ in 0..GIVE_WAY_MAX {
+            if !self.is_wanted.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::yield_now();
         }
     }
 

@@ -48,6 +48,7 @@ impl Task {
     /// Ready when the store has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
+            self.shared.give_way();
             self.decode();
             let shared = Arc::clone(&self.shared);
             let Some(mut machine) = shared.lock() else {

@@ -57,6 +57,8 @@ pub struct Server {
 pub struct Session {
     pub input: Vec<u8>,
     pub is_asking: bool,
+    /// Its last ASKING was refused.
+    pub is_denied: bool,
 }
 
 /// Takes the next whole command out of `input`.

@@ -27,6 +27,9 @@ pub enum Topology {
     Cluster,
 }
 
+/// Where sends of commands without a key are counted.
+const NO_KEY: usize = usize::MAX;
+
 enum Event {
     Opened(Connection),
     NotOpened(Connection),
@@ -78,6 +81,8 @@ pub struct World {
     next_id: u32,
     /// The event loop is blocked: what has come waits.
     is_blocked: bool,
+    /// Too many answers wait to be fetched: nothing is read, not even before deadlines.
+    is_full: bool,
     waiting: VecDeque<(usize, Vec<u8>)>,
     /// Faults are over.
     pub is_calm: bool,
@@ -129,20 +134,12 @@ impl World {
         let timeout = Duration::from_millis(random.u64(200..2000));
         let touch_after = Duration::from_millis(if random.bool() { 0 } else { 1000 });
         let config = Config {
-            servers,
-            tls: None,
-            addresses: Addresses::default(),
-            bare_login: false,
-            credentials: Credentials::default(),
-            credentials_source: None,
-            database: 0,
-            client_name: None,
             connect_timeout: Duration::from_millis(1000),
             command_timeout: timeout,
             max_pending: 3000,
             watched: true,
-            swaps: true,
             touch_after,
+            ..Config::new(servers)
         };
         let base = Instant::now();
         let core = Core::new(Arc::new(config), base, seed);
@@ -185,6 +182,7 @@ impl World {
             next_event: 0,
             next_id: 0,
             is_blocked: false,
+            is_full: false,
             waiting: VecDeque::new(),
             is_calm: false,
             is_quiet: false,
@@ -474,10 +472,7 @@ impl World {
                 }
             }
             Event::Mend(server) => self.mend(server),
-            Event::LoopIsFree => {
-                self.is_blocked = false;
-                self.read_waiting();
-            }
+            Event::LoopIsFree => self.free_loop(),
         }
     }
 
@@ -497,7 +492,17 @@ impl World {
         self.core.on_open(connection, Ok(opened), self.instant());
     }
 
+    fn free_loop(&mut self) {
+        self.is_blocked = false;
+        self.is_full = false;
+        self.core.set_reading(true, self.instant());
+        self.read_waiting();
+    }
+
     fn read_waiting(&mut self) {
+        if self.is_full {
+            return;
+        }
         while let Some((link, bytes)) = self.waiting.pop_front() {
             self.read(link, &bytes);
         }
@@ -566,7 +571,7 @@ impl World {
         let server = &mut self.servers[index];
         if words[0] == b"ASKING" {
             if server.denies_asking {
-                self.refused_askings += 1;
+                self.links[at].session.is_denied = true;
                 return b"-NOPERM this user has no permissions to run the 'asking' command\r\n"
                     .to_vec();
             }
@@ -596,12 +601,22 @@ impl World {
                 "{sends} sends for {requests} requests on key {key}"
             );
         }
+        if key.is_none() && !server.scans_for_ever {
+            let (sends, requests) = self.sends.entry(NO_KEY).or_default();
+            *sends += 1;
+            assert!(
+                *sends <= 60 * *requests + 200,
+                "{sends} sends for {requests} requests without a key"
+            );
+        }
         let exists = key
             .as_ref()
             .is_some_and(|key| self.data.0.contains_key(key));
         let session = &mut self.links[at].session;
+        let is_denied = std::mem::take(&mut session.is_denied);
         let slots = self.slots.as_ref();
         if let Some(refusal) = server::refusal(server, index, slots, session, words, exists) {
+            self.refused_askings += u32::from(is_denied);
             return refusal;
         }
         if let (Some(slots), Some(key)) = (&mut self.slots, &key)
@@ -652,6 +667,10 @@ impl World {
             .submit(requests, admitted, now + self.timeout, now);
         if self.random.u8(..100) == 0 && !self.is_calm {
             self.is_blocked = true;
+            if self.random.u8(..4) == 0 {
+                self.is_full = true;
+                self.core.set_reading(false, now);
+            }
             let delay = Duration::from_millis(self.random.u64(1..3000));
             self.after(delay, Event::LoopIsFree);
         }
@@ -706,6 +725,9 @@ impl World {
             }
         };
         self.sends.entry(number).or_default().1 += 1;
+        if asked == Asked::Other {
+            self.sends.entry(NO_KEY).or_default().1 += 1;
+        }
         let record = Record {
             asked,
             key: number,
@@ -945,8 +967,7 @@ impl World {
         for server in &mut self.servers {
             server.denies_asking = false;
         }
-        self.is_blocked = false;
-        self.read_waiting();
+        self.free_loop();
     }
 
     /// Long enough for the store to find that everything is well.
