@@ -191,7 +191,11 @@ async function nest(gate, ...adapter) {
       return work(req.url, { session: req.session, end }, gate)
     }
   }
-  Get(["sign-in", "look", "sign-out", "add/:key"])(Sessions.prototype, "handle", Object.getOwnPropertyDescriptor(Sessions.prototype, "handle"))
+  Get(["sign-in", "look", "sign-out", "add/:key"])(
+    Sessions.prototype,
+    "handle",
+    Object.getOwnPropertyDescriptor(Sessions.prototype, "handle"),
+  )
   Req()(Sessions.prototype, "handle", 0)
   Controller()(Sessions)
   class App {}
