@@ -210,6 +210,10 @@ async function clusterRow(kind, inject) {
   await cluster.stop()
 }
 
+// The sentinel client of redis 6 throws when its servers are stopped, after its row is measured.
+process.on("uncaughtException", (error) => {
+  if (!/closed/i.test(error.message)) throw error
+})
 console.log(`| failover | ${NAMES.join(" | ")} |`)
 console.log("| --- | --- | --- | --- |")
 await plainRows()
