@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     command::{Command, SwapBy},
-    config::{Config, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, SILENCE_GRACE, WRITE_AHEAD_BYTES},
+    config::{
+        Config, DEMOTION_RECONNECT, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, SILENCE_GRACE,
+        WRITE_AHEAD_BYTES,
+    },
     connection::{
         Identity, Named, Opened, Target, Traffic,
         reader::{Frame, Reader},
@@ -43,6 +46,8 @@ pub(super) struct Node {
     /// Why there is no connection.
     pub(super) error: Option<Error>,
     last_attempt: Option<Instant>,
+    /// When a connection was last given up because its server is a replica.
+    demoted_at: Option<Instant>,
     /// When bytes last came; only looked at by a mutation.
     pub(super) read_at: Option<Instant>,
     /// The connection that was given up; the server may still run commands of it.
@@ -81,6 +86,7 @@ impl Node {
             breaker,
             error: None,
             last_attempt: None,
+            demoted_at: None,
             read_at: None,
             predecessor: None,
             identity: None,
@@ -138,6 +144,18 @@ impl Node {
         self.predecessor = None;
         self.error = None;
         self.breaker.close();
+    }
+
+    /// Whether the connection to a server that is a replica may be given up: often enough to find a new
+    /// master, and not so often that its other requests suffer.
+    pub(super) fn may_be_given_up(&mut self, now: Instant) -> bool {
+        let may = self
+            .demoted_at
+            .is_none_or(|at| now >= at + DEMOTION_RECONNECT);
+        if may {
+            self.demoted_at = Some(now);
+        }
+        may
     }
 
     /// Closes the connection, or the attempt at it, because of `error`, plans the next attempt, and
