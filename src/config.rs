@@ -75,8 +75,9 @@ pub const KEEP_ALIVE_PROBES: u32 = 3;
 
 /// While a master is being opened the sentinels are asked again so often: they may name another one.
 pub const SENTINELS_ASKED_AGAIN: Duration = Duration::from_millis(500);
-/// How often the sentinels are asked for the other sentinels.
-pub const SENTINELS_REFRESHED: Duration = Duration::from_secs(5);
+/// How often the sentinels are asked for the master and the other sentinels. A master that another one
+/// has taken over from accepts writes for seconds, and they are lost.
+pub const SENTINELS_REFRESHED: Duration = Duration::from_secs(1);
 /// How many sentinels are remembered beside the given ones.
 pub const SENTINELS_MAX: usize = 32;
 

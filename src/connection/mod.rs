@@ -76,10 +76,16 @@ pub async fn open(
         }
         (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
     }?;
+    let name = opened.endpoint().to_owned();
     let (mut stream, opened) = opened.into_parts()?;
     if config.watched {
         let watched = stream.watch();
         watched.map_err(|error| Error::io(&Named(&target, &config).to_string(), &error))?;
+    }
+    if let (Target::Master, Servers::Sentinel(settings)) = (&target, &config.servers)
+        && let Some(socket) = stream.socket()
+    {
+        settings.known.connected(name, socket);
     }
     Ok((stream, opened))
 }

@@ -134,6 +134,11 @@ impl Connection {
         }
     }
 
+    /// The server, as messages name it.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     fn next_reply(&mut self) -> Result<Option<Frame>, Error> {
         let frame = self.reader.next_frame();
         frame.map_err(|_| Error::not_redis(&self.endpoint))

@@ -1,10 +1,15 @@
 //! The sentinels that are known: those that were given, and those that they name.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{
+    net::Shutdown,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use redis::{Pipeline, Value};
+use socket2::Socket;
 use tokio::time::{sleep, timeout};
 
+use super::verified;
 use crate::{
     config::{Config, Endpoint, SENTINELS_MAX, SENTINELS_REFRESHED, Sentinel, Servers},
     connection::standalone::{Connection, Login},
@@ -19,6 +24,8 @@ pub struct KnownSentinels(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     learnt: Vec<Endpoint>,
+    /// The master that is connected to, and the socket.
+    master: Option<(String, Weak<Socket>)>,
     is_watched: bool,
 }
 
@@ -33,6 +40,19 @@ impl KnownSentinels {
             }
         }
         all
+    }
+
+    /// The master named `endpoint` is connected to by `socket`.
+    pub fn connected(&self, endpoint: String, socket: &Arc<Socket>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.master = Some((endpoint, Arc::downgrade(socket)));
+    }
+
+    /// The socket of the connection to another master than `endpoint`.
+    fn connected_elsewhere(&self, endpoint: &Endpoint) -> Option<Arc<Socket>> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (master, socket) = state.master.as_ref()?;
+        (*master != endpoint.to_string()).then(|| socket.upgrade())?
     }
 
     fn learn(&self, named: Vec<Endpoint>) {
@@ -103,8 +123,8 @@ fn read_sentinel(fields: &Value) -> Option<Endpoint> {
     Some(Endpoint::Tcp { host, port })
 }
 
-/// Asks for the sentinels from time to time while the store lives: all of those that are known may be
-/// replaced while the connection to the master stays.
+/// Asks the sentinels from time to time while the store lives: all of those that are known may be replaced
+/// while the connection to the master stays, and the connection to a master that is none any more is ended.
 pub fn watch(config: &Arc<Config>) {
     let Servers::Sentinel(sentinel) = &config.servers else {
         return;
@@ -136,9 +156,17 @@ async fn refresh(config: &Weak<Config>) -> Option<()> {
     };
     for node in sentinel.known.all(&sentinel.nodes) {
         let answer = timeout(config.connect_timeout, ask(sentinel, &node, &config)).await;
-        if matches!(answer, Ok(Ok(_))) {
-            break;
+        let Ok(Ok(master)) = answer else {
+            continue;
+        };
+        // An old answer of a sentinel that was cut off names a server that is not a master any more.
+        if let Some(socket) = sentinel.known.connected_elsewhere(&master)
+            && let Ok(Ok(_)) =
+                timeout(config.connect_timeout, verified(&master, &config, None)).await
+        {
+            let _ = socket.shutdown(Shutdown::Both);
         }
+        break;
     }
     Some(())
 }
