@@ -118,7 +118,7 @@ describe("a master that three sentinels name", () => {
   for (const [name, source] of Object.entries(SOURCES)) {
     contract(name, { RedisStore, source: async () => source(), pttl, native: true })
   }
-  contract("redis-5 createSentinel, which shows its options to nobody: delegated", {
+  contract("redis-5 createSentinel, which does not expose its options: delegated", {
     RedisStore,
     source: async () => {
       const client = quiet(

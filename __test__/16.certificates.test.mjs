@@ -168,7 +168,7 @@ const NODE_ONLY = {
 
 describe("what Node accepts and a native connection does not", { skip }, () => {
   for (const [name, [make, args, message]] of Object.entries(NODE_ONLY)) {
-    test(`${name} is told of by url, and served by a client`, async (t) => {
+    test(`${name} is an error by url, and served by a client`, async (t) => {
       const certificate = makeSelfSigned(make)
       if (make.version === 1 && !isVersion1(certificate.cert)) return t.skip("this openssl makes none of version 1")
       assert.ok(new X509Certificate(certificate.cert).subject)

@@ -112,7 +112,7 @@ describe("a name with an IPv4 and an IPv6 address, and another Redis at each", {
     })
   }
 
-  test("a family that the name has not is told of", () => {
+  test("an address family without an address is an error", () => {
     const program = `
       const { RedisStore } = require(${JSON.stringify(require.resolve("../index.js"))})
       new RedisStore({ url: "redis://four.test:${port}?family=6" }).get("sid").catch((error) => console.log(error.message))`

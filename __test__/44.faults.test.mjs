@@ -53,7 +53,7 @@ after(() => {
 })
 
 /**
- * One fault's account. `codes` are the errors that requests may get, the first of which must occur
+ * One fault's account. `codes` are the errors that requests may get, and the first must occur
  * unless `masked` says that all may be retried with success: then the connection must have been
  * lost. `recovers` says whether users are served at the end.
  */

@@ -165,7 +165,7 @@ describe("a cluster under load", () => {
   })
 })
 
-describe("a cluster of which nothing is asked", () => {
+describe("an idle store of a cluster", () => {
   test("is connected to at once, and serves what is asked later than a deadline", async () => {
     const cluster = await startCluster()
     const store = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), commandTimeoutMs: 300 })

@@ -12,7 +12,7 @@ const runs = (numRuns) => (LONG ? { numRuns: numRuns * 10 } : { numRuns, seed: 4
 
 const server = ownServer()
 
-/** Characters with a meaning to somebody on the way: to globs, RESP, JSON, UTF-8, C. */
+/** Characters with a special meaning on the way: in globs, RESP, JSON, UTF-8 or C. */
 const awkward = fc.constantFrom(..."*?[]^-\\{}:$\r\n\0\"'% ", "é", "ß", "漢", "😀", "\u2028", "\ufeff", "\x7f", "\x80")
 const text = (size) =>
   fc.string({ unit: fc.oneof(awkward, fc.string({ unit: "binary", minLength: 1, maxLength: 1 })), ...size })

@@ -245,7 +245,7 @@ describe("over TLS", { skip: await lacksTls() }, () => {
 })
 
 test(
-  "a process without descriptors is told so, and its store works once there are some",
+  "a process without descriptors gets an error that says so, and its store works once there are some",
   { skip: process.platform === "win32" },
   async () => {
     const { printed, errors } = await script(

@@ -222,7 +222,7 @@ describe("what is destroyed stays destroyed", () => {
 })
 
 describe("of two requests that change one session", () => {
-  /** Both load it, then both save it; returns what the second one is told and what is stored. */
+  /** Both load it, then both save it; returns the result of the second save and the stored session. */
   async function race(store, first, second, stored = {}) {
     await store.set("a", { cookie: cookie(), ...stored })
     const one = await load(store)

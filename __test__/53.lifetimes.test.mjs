@@ -40,7 +40,7 @@ describe("touchAfter", () => {
       for (let n = 0; n < 10; n++) await store.touch("a", { cookie: cookie() })
     }
     assert.equal(await count("pexpire", touches), 0)
-    // By more than touchAfter later, and by less: both are told.
+    // By more than touchAfter later, and by less: both are sent.
     for (const ms of [HOUR + 11 * MINUTE, HOUR / 2]) {
       assert.equal(await count("pexpire", () => store.touch("a", { cookie: cookie(ms) })), 1)
       const ttl = await ttlOf(store, "a")

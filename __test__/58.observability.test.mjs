@@ -373,7 +373,7 @@ test("the connection channel tells of every event of a store, and of its status"
   await until("the circuit is open", () => store.status === "down")
   const second = await startServer({ port: first.port })
   await until("the circuit is closed", () => store.status === "ready")
-  await until("it is told", () => messages.at(-1).event === "ready")
+  await until("the message", () => messages.at(-1).event === "ready")
   await store.close()
   connections.unsubscribe(listener)
   const told = messages.map(({ event, status }) => `${event} ${status}`)
@@ -443,7 +443,7 @@ test("no secret is in what listeners, debug output, metrics and stats get", asyn
   for (const code of ["SERVER", "AUTH"]) assert.match(printed, new RegExp(`outcome: 'ERR_REDIS_STORE_${code}'`))
   for (const canary of Object.values(canaries)) {
     const at = said.indexOf(canary)
-    assert.equal(at, -1, `${canary} is told: ${said.slice(Math.max(0, at - 300), at)}`)
+    assert.equal(at, -1, `${canary} was printed: ${said.slice(Math.max(0, at - 300), at)}`)
   }
   await bare.stop()
 })

@@ -37,7 +37,7 @@ describe("Valkey", { skip }, () => {
   const server = ownServer({ server: valkey })
   const open = (options) => new RedisStore({ url: server.url, prefix: ownPrefix(), onConflict: "merge", ...options })
 
-  test("a session that nobody else wrote is saved by SET, and lives as long as it is to", async () => {
+  test("a session without concurrent writes is saved by SET, with its time to live", async () => {
     const store = open()
     assert.deepEqual(await save(store, { n: 1 }), { set: 1 })
     assert.equal((await store.get("a")).n, 1)

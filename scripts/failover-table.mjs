@@ -75,7 +75,7 @@ async function measure(kind, targets, inject, reader) {
     return first.size === WORKERS ? Math.round(Math.max(...first.values()) - promotedAt) : undefined
   }
   await until("service", () => loads.every((load) => served(load) !== undefined), PATIENCE_MS).catch(() => {})
-  // The old primary may take writes until it is told.
+  // The old primary may take writes until it is demoted.
   await delay(3000)
   await Promise.all(loads.map(({ stop }) => stop()))
   const times = await Promise.all(loads.map((load) => servedBy(load, promotedAt, reader)))

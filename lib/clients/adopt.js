@@ -53,7 +53,7 @@ const KINDS = [
     kind: "redis sentinel",
     testedWith: ["redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "getMasterNode") && has(client, "getSentinelNode"),
-    // redis 5 shows its options to nobody.
+    // redis 5 does not expose its options.
     readable: (client) => sentinelOptions(client) !== undefined,
     options: sentinelOptions,
     settings: nodeRedisSentinel,
@@ -261,7 +261,7 @@ function familyOf(value) {
   return digit && Number(digit)
 }
 
-/** A client of a pool, which shows its options to nobody else. */
+/** A client of a pool, which exposes its options only this way. */
 function pooled(client) {
   const why = whyDelegate("redis", client)
   if (why !== undefined) throw new TypeError(`The clients of this pool must be asked themselves: ${why}.`)

@@ -237,7 +237,7 @@ function isText(value) {
 }
 
 function isPlainKey(value) {
-  // Several keys belong to several certificates, of which the server chooses one.
+  // Several keys belong to several certificates, and the server chooses one.
   return isText(value) && list(value).length === 1 && !/ENCRYPTED/.test(String(list(value)[0]))
 }
 

@@ -4,7 +4,7 @@ const tls = require("node:tls")
 
 /**
  * Gives the binding the roots that Node trusts, once a process, if these settings need them: Rust reads
- * those of the system itself, of which slim images have none.
+ * those of the system itself, which slim images lack.
  */
 function giveRoots(binding, { tls: own, sentinel }) {
   if ([own, sentinel?.tls].some(needsRoots) && binding.needsRoots()) binding.giveRoots(nodeRoots())

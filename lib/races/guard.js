@@ -210,7 +210,7 @@ class Guard {
     this.#backend.swap(key, base, value, ttl, request)
   }
 
-  /** Lets a session live on; `receive(request, error, reply)` ends it. One that does not say when it was created is told so now. */
+  /** Lets a session live on; `receive(request, error, reply)` ends it. One without a time of creation gets it now. */
   touch(callback, sid, key, session, ttl, receive) {
     const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
     if (known?.base === undefined || known.created !== undefined) {

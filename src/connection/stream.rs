@@ -264,7 +264,7 @@ fn tune(tcp: &TcpStream, config: &Config) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
     socket.set_tcp_keepalive(&keep_alive())?;
-    // Data that nobody acknowledges: no request can wait longer for it than this.
+    // Unacknowledged data: no request can wait longer for it than this.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(config.connect_timeout.max(config.command_timeout)))?;
     #[cfg(not(target_os = "linux"))]
@@ -381,7 +381,7 @@ mod tests {
         // Tried anew, though another one has refused.
         drop(listener);
         assert!(connect(vec![dead, live]).expect("no error").is_none());
-        let refused = connect(vec![live]).expect_err("nobody listens");
+        let refused = connect(vec![live]).expect_err("no server listens");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }
