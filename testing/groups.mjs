@@ -83,7 +83,7 @@ export const GROUPS = [
   },
   { name: "demo", tier: "all", covers: "the demo's page in Chromium", topics: ["demo"], limitSeconds: 120 },
   { name: "upstream", tier: "all", covers: "the own tests of connect-redis 4 to 10", topics: ["upstream"] },
-  { name: "valkey", tier: "all", covers: "servers whose SET compares", topics: ["valkey"] },
+  { name: "valkey", tier: "all", covers: "servers whose SET compares", topics: ["valkey"], limitSeconds: 300 },
   {
     name: "release",
     tier: "all",
