@@ -131,7 +131,7 @@ function prefixOf({ name }) {
   return `bench:${name}:`
 }
 
-// Nobody is always first in a round, nor always behind the same neighbour's garbage.
+// Stores take turns: none is always first in a round, nor always after the same neighbour's garbage.
 function rotated(list, by) {
   const start = by % list.length
   return [...list.slice(start), ...list.slice(0, start)]

@@ -57,7 +57,7 @@ function warnOfFallback(error) {
   })
 }
 
-/** Connects. The first request is told of what is wrong: nobody listens here. */
+/** Connects. An error is ignored here: the first request fails with it. */
 function connect(backend) {
   try {
     backend.connect()

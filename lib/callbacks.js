@@ -5,7 +5,7 @@ const { nextTick } = require("./timers.js")
 
 /**
  * Calls `start(done)` with the callback or, if there is none, with that of the promise it returns. With
- * `quiet` a promise that nobody awaits does not end the process: connect-redis 3 to 6 returned none.
+ * `quiet` an unhandled rejection does not end the process: connect-redis 3 to 6 returned none.
  */
 function bridge(callback, quiet, start) {
   if (callback == null) {

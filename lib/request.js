@@ -31,7 +31,7 @@ class Request extends AsyncResource {
     this.startedAt = 0
     /** It follows another one of the same call: asked even while the store is closing. */
     this.follows = false
-    /** What it is asked as, and the message of that, if somebody listens. */
+    /** The name of its command, and the message about it if a channel has subscribers. */
     this.command = undefined
     this.trace = undefined
     /** What came, until it is settled. */

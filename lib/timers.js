@@ -2,7 +2,7 @@
 
 /**
  * Timers and clocks as they are when the package is loaded: fake timers, which tests install later, would
- * stop every deadline. Not Date: what expires when is told by the application's clock, fake or not.
+ * stop every deadline. Not Date: expiry follows the application's clock, fake or not.
  */
 const { performance } = require("node:perf_hooks")
 const { clearImmediate, clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } = require("node:timers")
@@ -11,7 +11,7 @@ const nextTick = process.nextTick.bind(process)
 const now = performance.now.bind(performance)
 
 /**
- * Returns `settle(error, value)`, of which the first call counts: it calls `done(error, value)`. After `ms`
+ * Returns `settle(error, value)`. Only its first call counts: it calls `done(error, value)`. After `ms`
  * milliseconds that is called with the error that `late()` makes.
  */
 function withDeadline(ms, late, done) {

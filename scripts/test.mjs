@@ -113,7 +113,7 @@ async function runGroup({ name, covers, files, command, tier, limitSeconds = LIM
     const failures = tests.filter(({ outcome }) => outcome === "failed")
     for (const failure of failures) console.log(`\nFAILED: ${failure.name}\n${failure.why}`)
     if (failures.length > 0) console.log(`\n${printed}`)
-    // Tables, which the short form of a test prints for nobody.
+    // Tables: the quick tier does not show them.
     else if (tier === "all" || words.length > 0) process.stdout.write(printed.replace(/^\n*/, ""))
   }
 }

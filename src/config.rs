@@ -21,7 +21,7 @@ pub const SEND_THROUGH_MAX_BYTES: usize = 128 << 10;
 pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
 /// No answers are read while so many bytes of them wait for JavaScript to fetch them.
 pub const UNREAD_BYTES: usize = 16 << 20;
-/// After this the next address is tried if nobody has answered, then all of them anew, within one
+/// After this the next address is tried if there was no answer, then all of them again, within one
 /// attempt to connect.
 pub const TCP_CONNECT_TRY: Duration = Duration::from_millis(800);
 /// The shortest delay before a connection is tried again.

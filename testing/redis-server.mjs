@@ -114,7 +114,7 @@ function endBySignal(signal) {
   process.kill(process.pid, signal)
 }
 
-/** A loopback port that nobody used a moment ago. */
+/** A loopback port that was free a moment ago. */
 export function freePort() {
   return new Promise((resolve, reject) => {
     const probe = createServer()

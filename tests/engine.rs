@@ -141,7 +141,7 @@ impl Store {
         first
     }
 
-    /// The answers to `count` requests, each of which must come once.
+    /// The answers to `count` requests. Each must come once.
     fn collect(&self, count: usize) -> HashMap<u32, Result<Reply, Error>> {
         let mut answers = HashMap::new();
         for _ in 0..count {

@@ -248,7 +248,7 @@ function keyPrefixOf(client) {
     : ""
 }
 
-/** `ids` as texts of JSON arrays, each of which is parsed in a turn of the event loop. */
+/** `ids` as texts of JSON arrays. Each is parsed in its own turn of the event loop. */
 function* pagesOf(ids) {
   for (let at = 0; at < ids.length; at += IDS_PAGE) yield JSON.stringify(ids.slice(at, at + IDS_PAGE))
 }

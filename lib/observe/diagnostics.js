@@ -24,7 +24,7 @@ function isTraced() {
   )
 }
 
-/** The message of a command that is about to be asked. Whoever sends it adds `server` and `batchSize`. */
+/** The message of a command that is about to be sent. The batch adds `server` and `batchSize`. */
 function begun(command) {
   const trace = { command }
   start.runStores(trace, nothing)

@@ -168,7 +168,7 @@ function shownOption(name, value) {
   return SECRET.has(name) ? `a ${typeof value}` : shown(value)
 }
 
-/** The value of an option, be it inherited; but not from Object.prototype, whatever stands there. */
+/** The value of an option, own or inherited. Properties of Object.prototype do not count. */
 function optionOf(options, name) {
   for (let at = options; at !== null && !isRoot(at); at = Object.getPrototypeOf(at)) {
     if (Object.hasOwn(at, name)) return options[name]

@@ -69,7 +69,7 @@ function readSentinel(sentinel) {
   }
 }
 
-/** `[{host, port}]` of nodes, each of which may be written as "host:port". */
+/** `[{host, port}]` of nodes; a node may be written as "host:port". */
 function readNodes(option, nodes, defaultPort) {
   if (!Array.isArray(nodes) || nodes.length === 0) {
     throw optionError(`Option "${option}" must be a list of {host, port}, got ${kindOf(nodes)}.`)

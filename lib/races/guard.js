@@ -184,7 +184,7 @@ class Guard {
     this.#backend.swap(key, base, value, ttl, request)
   }
 
-  /** Lets a session live on; `receive(request, error, reply)` ends it. One that does not say when it was created is told so now. */
+  /** Lets a session live on; `receive(request, error, reply)` ends it. One without a time of creation gets it now. */
   touch(callback, sid, key, session, ttl, receive) {
     const known = this.#knownOf(key, session)
     if (!this.#lifetime.isLimited || known?.base === undefined || known.created !== undefined || ttl <= 0) {

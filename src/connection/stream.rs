@@ -324,7 +324,7 @@ mod tests {
         // Tried anew, though another one has refused.
         drop(listener);
         assert!(connect(vec![dead, live]).expect("no error").is_none());
-        let refused = connect(vec![live]).expect_err("nobody listens");
+        let refused = connect(vec![live]).expect_err("no server listens");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

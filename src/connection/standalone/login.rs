@@ -115,7 +115,7 @@ impl Connection {
         Ok(())
     }
 
-    /// An error is as good a sign of life as a reply, be it that the ACL denies us PING or that a
+    /// An error is as good a sign of life as a reply: for example, the ACL denies us PING, or a
     /// script is running; but not one that says that it will answer nothing.
     fn tolerate(&self, error: &ServerError, secrets: &[&[u8]]) -> Result<(), Error> {
         let is_away = matches!(
