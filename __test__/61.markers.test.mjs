@@ -79,7 +79,9 @@ describe("a marker", () => {
     const { now } = require("../lib/timers.js")
     const ends = []
     const request = { finish: (...end) => ends.push(end) }
-    const gone = new Gone({ onDestroyed: "error", commandTimeoutMs: 2000 }, assert.fail, (dropped) => ends.push(dropped))
+    const gone = new Gone({ onDestroyed: "error", commandTimeoutMs: 2000 }, assert.fail, (dropped) =>
+      ends.push(dropped),
+    )
     gone.settle(request, { at: now() - MARKER_LIFE_MS, send: assert.fail })
     assert.equal(ends[0], request)
     assert.equal(ends[1][0].code, "ERR_REDIS_STORE_DESTROYED")

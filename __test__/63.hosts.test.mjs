@@ -12,7 +12,7 @@ import express from "express"
 import session from "express-session"
 import Koa from "koa"
 import koaGenericSession from "koa-generic-session"
-import koaSession from "koa-session"
+import { createSession } from "koa-session"
 
 import { RedisStore } from "../index.mjs"
 import { until } from "../testing/until.mjs"
@@ -101,7 +101,7 @@ const HOSTS = {
       set: (id, value) => store.set(id, value),
       destroy: (id) => store.destroy(id),
     }
-    app.use((koaSession.createSession ?? koaSession)({ store: adapter, maxAge }, app))
+    app.use(createSession({ store: adapter, maxAge }, app))
     app.use(koaWork(gate))
     return serving(app.callback())
   },
@@ -191,7 +191,11 @@ async function nest(gate, ...adapter) {
       return work(req.url, { session: req.session, end }, gate)
     }
   }
-  Get(["sign-in", "look", "sign-out", "add/:key"])(Sessions.prototype, "handle", Object.getOwnPropertyDescriptor(Sessions.prototype, "handle"))
+  Get(["sign-in", "look", "sign-out", "add/:key"])(
+    Sessions.prototype,
+    "handle",
+    Object.getOwnPropertyDescriptor(Sessions.prototype, "handle"),
+  )
   Req()(Sessions.prototype, "handle", 0)
   Controller()(Sessions)
   class App {}

@@ -199,6 +199,11 @@ impl Core {
 
     /// Queues a new command, unless it is a touch that may be left out.
     fn enter(&mut self, mut job: Job) {
+        if let Command::Destroy(destroy) = &mut job.command
+            && is_active(Mutation::MarkersAreLeftOut)
+        {
+            job.command = destroy.unmarked();
+        }
         if self.router.is_cluster() {
             match &mut job.command {
                 Command::Destroy(destroy) => {
