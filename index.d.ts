@@ -272,7 +272,7 @@ declare namespace connectRedis {
     extends RedisStoreSharedOptions<Session>, RedisStoreConnectionOptions, Without<"client" | "nodes" | "sentinel"> {
     /**
      * `redis://user:password@host:port/database`, `rediss://` for TLS, or
-     * `redis+unix:///path?db=database`. Its values override `username`, `password` and `database`.
+     * `redis+unix:///path?db=database`; `?family=4` or `?family=6` for addresses of one version. Its values override `username`, `password` and `database`.
      */
     url: string | URL | null | undefined
   }

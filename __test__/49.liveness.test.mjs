@@ -206,6 +206,28 @@ describe("over TLS", { skip: await lacksTls() }, () => {
     endless.close()
   })
 
+  test("a new connection resumes the session of the one before", async () => {
+    const sockets = []
+    const reused = []
+    const fake = createServer({ cert: certificates.cert, key: certificates.key }, (socket) => {
+      sockets.push(socket.on("error", () => {}))
+      reused.push(socket.isSessionReused())
+      socket.on("data", (data) => {
+        const count = String(data).match(/^\*/gm)?.length ?? 0
+        socket.write(String(data).includes("GET\r\n") ? "$-1\r\n".repeat(count) : `${ERROR.repeat(count - 1)}+PONG\r\n`)
+      })
+    })
+    await new Promise((resolve) => fake.listen(0, "127.0.0.1", resolve))
+    const url = `rediss://127.0.0.1:${fake.address().port}`
+    const store = new RedisStore({ url, tls: { rejectUnauthorized: false } })
+    assert.equal(await store.get("sid"), null)
+    sockets[0].destroy()
+    assert.equal(await store.get("sid"), null)
+    assert.deepEqual(reused, [false, true])
+    await store.close()
+    fake.close()
+  })
+
   test("400 sessions of 1 MB are read", async () => {
     const port = await freePort()
     const secure = await startServer({ args: certificates.args(port, "no") })

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
-use crate::error::Error;
+use crate::{connection::KnownSentinels, error::Error};
 
 /// How many commands are on the wire at once: enough to keep Redis busy, few enough to be repeated.
 pub const IN_FLIGHT: usize = 1024;
@@ -29,9 +29,9 @@ pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
 /// The longest delay before a connection is tried again: a server that is back is noticed within a
 /// second.
 pub const RECONNECT_MAX: Duration = Duration::from_millis(800);
-/// A connection that keeps silent for a deadline is replaced. If so many requests ran into theirs
-/// meanwhile, the circuit opens.
-pub const TIMEOUTS_IN_A_ROW: u32 = 3;
+/// A connection that was silent for a deadline is replaced. The circuit opens if that takes longer than
+/// this: one lost reply is no failed server.
+pub const SILENCE_GRACE: Duration = Duration::from_millis(250);
 /// No more is read from one connection before others have their turn.
 pub const TURN_BYTES: usize = 256 << 10;
 /// Before deadlines are looked at, so much of what has come is read first: it counts.
@@ -49,6 +49,8 @@ pub const MAP_RETRY_MAX: Duration = Duration::from_secs(5);
 pub const SEARCH_STALL_TIMEOUTS: u32 = 30;
 /// All the keys that a question about them may find, in bytes.
 pub const SEARCH_MAX_BYTES: usize = 1 << 30;
+/// The shortest time between two reconnects because the server is a replica.
+pub const DEMOTION_RECONNECT: Duration = Duration::from_secs(1);
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
 pub const SCAN_COUNT_MIN: u32 = 1000;
 /// How many sessions are remembered as refreshed, at the least; at the most twice as many.
@@ -66,6 +68,17 @@ pub const CLUSTER_RETRY: Duration = Duration::from_millis(50);
 pub const CLUSTER_RETRY_MAX: Duration = Duration::from_millis(500);
 /// How long an idle TCP connection is left alone before it is probed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The time between two probes that are not answered.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// So many unanswered probes end the connection.
+pub const KEEP_ALIVE_PROBES: u32 = 3;
+
+/// While a master is being opened the sentinels are asked again so often: they may name another one.
+pub const SENTINELS_ASKED_AGAIN: Duration = Duration::from_millis(500);
+/// How often the sentinels are asked for the other sentinels.
+pub const SENTINELS_REFRESHED: Duration = Duration::from_secs(5);
+/// How many sentinels are remembered beside the given ones.
+pub const SENTINELS_MAX: usize = 32;
 
 /// Where one server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +104,24 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// A version of the internet protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Version 4.
+    V4,
+    /// Version 6.
+    V6,
+}
+
+/// Which addresses of a name are connected to. A name that is an address itself is not affected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// No others.
+    pub only: Option<Family>,
+    /// These before others; as the system orders them if absent.
+    pub first: Option<Family>,
+}
+
 /// How Redis is run.
 #[derive(Clone)]
 pub enum Servers {
@@ -113,6 +144,10 @@ pub struct Sentinel {
     pub credentials: Credentials,
     /// TLS of the connections to the sentinels.
     pub tls: Option<Tls>,
+    /// Addresses of the sentinels.
+    pub addresses: Addresses,
+    /// Sentinels that others have named.
+    pub known: KnownSentinels,
 }
 
 impl fmt::Display for Servers {
@@ -175,6 +210,10 @@ pub struct Config {
     pub servers: Servers,
     /// TLS, unless the connection is plain.
     pub tls: Option<Tls>,
+    /// Addresses of the servers.
+    pub addresses: Addresses,
+    /// A connection begins with AUTH, SELECT and PING alone: a proxy may end it for other commands.
+    pub bare_login: bool,
     /// Who we are, unless `credentials_source` says it.
     pub credentials: Credentials,
     /// Asked who we are at every connect.
@@ -203,6 +242,8 @@ impl Config {
         Self {
             servers,
             tls: None,
+            addresses: Addresses::default(),
+            bare_login: false,
             credentials: Credentials::default(),
             credentials_source: None,
             database: 0,

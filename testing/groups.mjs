@@ -56,12 +56,29 @@ export const GROUPS = [
     topics: ["clients", "delegated-clients", "delegated-markers"],
   },
   {
+    name: "settings",
+    tier: "all",
+    covers: "the table of clients' settings, against their types",
+    topics: ["settings"],
+  },
+  {
+    name: "reach",
+    tier: "all",
+    covers: "certificates, addresses, credentials: what a client reaches, a store reaches",
+    topics: ["certificates", "addresses", "credentials"],
+  },
+  {
     name: "topologies",
     tier: "all",
     covers: "cluster, sentinel, TLS, unix socket, by every client",
     topics: ["topologies"],
   },
-  { name: "failover", tier: "all", covers: "failovers of sentinel and cluster under load", topics: ["failover"] },
+  {
+    name: "failover",
+    tier: "all",
+    covers: "failovers of sentinel and cluster under load, sentinels that change, names that move",
+    topics: ["failover", "sentinels", "moves"],
+  },
   { name: "faults", tier: "all", covers: "every fault under load, long", topics: ["faults"] },
   {
     name: "properties",

@@ -1,10 +1,14 @@
 "use strict"
 
+const dns = require("node:dns")
+
 const { readNodes } = require("../options/settings.js")
 const { readTls } = require("../options/tls.js")
 const { DEFAULT_PORT, readUrl } = require("../options/url.js")
 const { inTime } = require("../timers.js")
 const { dialectOf } = require("./dialects.js")
+const { current, observeAuth, observePassword } = require("./renewal.js")
+const { whyDelegate } = require("./settings-check.js")
 
 /**
  * How each kind of client is recognised and where it keeps its settings. `settings` is read when
@@ -28,8 +32,6 @@ const KINDS = [
     kind: "ioredis Cluster",
     testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: (client) => client.isCluster === true && has(client, "startupNodes"),
-    // An address that the client translates is one that we do not know.
-    readable: ({ options }) => options.natMap == null,
     settings: ioredisCluster,
     dialect: "positional",
   },
@@ -37,7 +39,6 @@ const KINDS = [
     kind: "ioredis sentinel",
     testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: (client) => isIoredis(client) && Array.isArray(client.options.sentinels),
-    readable: ({ options }) => options.natMap == null && (options.role ?? "master") === "master",
     settings: ioredisSentinel,
     dialect: "positional",
   },
@@ -54,6 +55,7 @@ const KINDS = [
     matches: (client) => has(client, "getMasterNode") && has(client, "getSentinelNode"),
     // redis 5 shows its options to nobody.
     readable: (client) => sentinelOptions(client) !== undefined,
+    options: sentinelOptions,
     settings: nodeRedisSentinel,
     dialect: "nodeRedis",
   },
@@ -62,6 +64,7 @@ const KINDS = [
     testedWith: ["redis 4.7", "redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "masters") && has(client, "nodeClient"),
     readable: (client) => clusterOptions(client) !== undefined,
+    options: clusterOptions,
     settings: nodeRedisCluster,
     dialect: "nodeRedisCluster",
   },
@@ -70,7 +73,7 @@ const KINDS = [
     testedWith: ["redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "execute") && has(client, "totalClients"),
     readable: (client) => client.isOpen && client.totalClients > 0,
-    settings: (client) => client.execute((one) => nodeRedis(one)),
+    settings: (client) => client.execute(pooled),
     dialect: "nodeRedis",
   },
   {
@@ -79,11 +82,7 @@ const KINDS = [
     // The credentials of a url are kept as text and as a provider.
     matches: (client) =>
       isNodeRedis(client) && client.options?.credentialsProvider !== undefined && client.options.password === undefined,
-    readable: (client) => typeof client.options.credentialsProvider.credentials === "function",
-    settings: (client) => ({
-      ...nodeRedisOptions(client.options, "_keyPrefix" in client),
-      credentials: () => client.options.credentialsProvider.credentials(),
-    }),
+    settings: nodeRedis,
     dialect: "nodeRedis",
   },
   {
@@ -104,7 +103,7 @@ const KINDS = [
     kind: "valkey-glide",
     testedWith: ["@valkey/valkey-glide 2.5"],
     matches: (client) => typeof client.createClientRequest === "function",
-    readable: ({ config }) => config?.addresses !== undefined && config.credentials?.iamConfig === undefined,
+    readable: ({ config }) => config?.addresses !== undefined,
     settings: valkeyGlide,
     dialect: "glide",
   },
@@ -126,23 +125,39 @@ const ASK_MS = 500
  */
 function recognise(client) {
   const kind = KINDS.find(({ matches }) => holds(matches, client))
+  const dialect = dialectOf(client, kind?.dialect)
   const readable = kind?.settings !== undefined && (kind.readable === undefined || holds(kind.readable, client))
-  return {
-    settings: readable ? () => normalised(kind.settings(client)) : undefined,
-    dialect: dialectOf(client, kind?.dialect),
+  const why = readable ? whyDelegated(kind, client) : undefined
+  if (!readable || why !== undefined) return { dialect, why }
+  return { settings: () => normalised(kind.settings(client)), dialect }
+}
+
+/** Undefined if the client's settings can be adopted. */
+function whyDelegated({ kind, options }, client) {
+  try {
+    const why = whyDelegate(kind, client, options?.(client))
+    return why && `This client must be asked itself: ${why}.`
+  } catch {
+    return "The settings of this client cannot be read, and so its own commands are used."
   }
 }
 
 /** Clients keep null, "" and numbers where they mean no text, or text. */
 function normalised(settings) {
   if (typeof settings.then === "function") return settings.then(normalised)
+  const { credentials } = settings
   const texts = ({ username, password, clientName }) => ({
     username: textOf(username),
     password: textOf(password),
     clientName: textOf(clientName),
   })
   const { sentinel } = settings
-  return { ...settings, ...texts(settings), sentinel: sentinel && { ...sentinel, ...texts(sentinel) } }
+  return {
+    ...settings,
+    ...texts(settings),
+    sentinel: sentinel && { ...sentinel, ...texts(sentinel) },
+    credentials: credentials && (async () => texts((await credentials()) ?? {})),
+  }
 }
 
 const textOf = (value) => (value == null || value === "" ? undefined : String(value))
@@ -158,20 +173,37 @@ function holds(question, client) {
 
 function ioredis(client) {
   const { options, condition } = client
+  return {
+    ...address(options),
+    ...login(options, ioredisCredentials(client)),
+    database: Number(condition?.select ?? options.db ?? 0),
+    tls: options.path == null ? tlsOf(options.tls) : undefined,
+    family: familyOf(options.tls?.family ?? options.family),
+    credentials: renewable(client, () => ioredisCredentials(client)),
+  }
+}
+
+/** What `read` reads off the client's options, or what its auth() was given. */
+function renewable(client, read) {
+  observeAuth(client, () => read())
+  return () => {
+    const said = read()
+    return said instanceof Promise ? said.then((found) => current(client, found)) : current(client, said)
+  }
+}
+
+/** auth() and the options are where an application that renews credentials puts them. */
+function ioredisCredentials({ options, condition }) {
   const [username, password] = Array.isArray(condition?.auth)
     ? condition.auth
     : condition?.auth
       ? [undefined, condition.auth]
       : [options.username, options.password]
-  return {
-    ...address(options),
-    ...login(options, { username, password }),
-    database: Number(condition?.select ?? options.db ?? 0),
-    tls: options.path == null ? tlsOf(options.tls) : undefined,
-  }
+  return { username, password }
 }
 
-function ioredisSentinel({ options, condition }) {
+function ioredisSentinel(client) {
+  const { options, condition } = client
   return {
     nodes: readNodes("client", options.sentinels, 26379),
     sentinel: {
@@ -179,8 +211,10 @@ function ioredisSentinel({ options, condition }) {
       username: options.sentinelUsername ?? undefined,
       password: options.sentinelPassword ?? undefined,
       tls: tlsOf(options.sentinelTLS),
+      family: familyOf(options.sentinelTLS?.family ?? options.family),
     },
     ...login(options),
+    credentials: renewable(client, () => ioredisCredentials(client)),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.enableTLSForSentinelMode ? tlsOf(options.tls) : undefined,
   }
@@ -197,6 +231,12 @@ function ioredisCluster({ options, startupNodes }) {
     nodes: said.flatMap(({ nodes }) => nodes),
     cluster: true,
     ...login(redis, { username: redis.username ?? first.username, password: redis.password ?? first.password }),
+    credentials: () => ({
+      username: redis.username ?? first.username,
+      password: redis.password ?? first.password,
+    }),
+    // By default addresses are looked up without it.
+    family: options.dnsLookup === dns.lookup ? undefined : familyOf(redis.family),
     keyPrefix: options.keyPrefix || redis.keyPrefix || "",
     database: 0,
     tls: tlsOf(redis.tls) ?? first.tls,
@@ -211,11 +251,26 @@ function login(options, { username = options.username, password = options.passwo
     password,
     clientName: options.connectionName,
     keyPrefix: options.keyPrefix || "",
+    bareLogin: options.disableClientInfo === true,
   }
 }
 
+/** 4 or 6. Clients take 0, text and "IPv6" too. */
+function familyOf(value) {
+  const [digit] = /[46]$/.exec(String(value ?? "")) ?? []
+  return digit && Number(digit)
+}
+
+/** A client of a pool, which shows its options to nobody else. */
+function pooled(client) {
+  const why = whyDelegate("redis", client)
+  if (why !== undefined) throw new TypeError(`The clients of this pool must be asked themselves: ${why}.`)
+  return nodeRedis(client)
+}
+
 function nodeRedis(client) {
-  const settings = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
+  const options = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
+  const settings = { ...options, credentials: renewable(client, options.credentials) }
   // select() leaves no trace that could be read: only the server knows.
   return client.isReady ? withLiveDatabase(client, settings) : settings
 }
@@ -238,18 +293,35 @@ function nodeRedisOptions(options, prefixed) {
     tls: socket.tls === true ? readTls(socket) : undefined,
     clientName: options.name,
     keyPrefix: (prefixed && options.keyPrefix) || "",
+    family: familyOf(socket.family),
+    bareLogin: options.disableClientInfo === true,
+    credentials: () => nodeRedisCredentials(options),
   }
+}
+
+/** redis 5 and 6 ask the provider, which they make of the options if there is none. */
+function nodeRedisCredentials(options) {
+  const { credentialsProvider, username, password } = options
+  return credentialsProvider?.credentials?.() ?? { username, password }
 }
 
 /** redis 5 and 6 keep a cluster's options; redis 4 only those of the nodes it is connected to. */
 function clusterOptions(client) {
   const kept = client._self?._options
   if (kept !== undefined) {
-    return kept.nodeAddressMap === undefined && kept.defaults?.credentialsProvider === undefined ? kept : undefined
+    return kept
   }
   const masters = client.masters ?? []
+  // nodeAddressMap, which it does not show.
+  if (masters.some(isTranslated)) return undefined
   const { options } = masters.find((master) => master.client?.options)?.client ?? {}
   return options && { rootNodes: masters.map(({ host, port }) => ({ socket: { host, port } })), defaults: options }
+}
+
+/** Whether a node of redis 4 is connected to elsewhere than where the cluster says. */
+function isTranslated({ host, port, client }) {
+  const socket = client?.options?.socket
+  return socket !== undefined && (socket.host !== host || socket.port !== port)
 }
 
 function nodeRedisCluster(client) {
@@ -267,6 +339,10 @@ function nodeRedisCluster(client) {
     cluster: true,
     username: settings.username ?? first.username,
     password: settings.password ?? first.password,
+    credentials: async () => {
+      const { username, password } = await settings.credentials()
+      return { username: username ?? first.username, password: password ?? first.password }
+    },
     tls: settings.tls ?? first.tls,
     keyPrefix: keyPrefix ?? "",
     database: 0,
@@ -288,7 +364,7 @@ function sentinelOptions(client) {
   } catch {
     return undefined
   }
-  return options?.sentinelRootNodes && options.nodeAddressMap === undefined ? options : undefined
+  return options?.sentinelRootNodes ? options : undefined
 }
 
 function nodeRedisSentinel(client) {
@@ -308,6 +384,7 @@ function nodeRedisSentinel(client) {
       username: sentinelClientOptions.username,
       password: sentinelClientOptions.password,
       tls: sentinelSocket.tls === true ? readTls(sentinelSocket) : undefined,
+      family: familyOf(sentinelSocket.family),
     },
     keyPrefix: keyPrefix ?? "",
   }
@@ -322,10 +399,14 @@ function callbackRedis(client) {
     database: Number(client.selected_db ?? client.options.db ?? 0),
     tls: client.options.tls ? readTls(connection) : undefined,
     keyPrefix: client.options.prefix ?? "",
+    family: familyOf(connection.family),
+    credentials: () => ({ username: client.auth_user, password: client.auth_pass }),
   }
 }
 
 function valkeyGlide(client) {
+  const said = () => client.config.credentials ?? {}
+  observePassword(client, said)
   const { addresses, credentials, databaseId, useTLS, clientName, advancedConfiguration } = client.config
   const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
   return {
@@ -338,6 +419,7 @@ function valkeyGlide(client) {
     tls: useTLS ? readTls({ ca: rootCertificates, rejectUnauthorized: !insecure }) : undefined,
     clientName,
     keyPrefix: "",
+    credentials: () => current(client, said()),
   }
 }
 

@@ -24,6 +24,7 @@ class Delegate {
   #limits
   #listener
   #pending = 0
+  #idle = []
   #closed = false
   #counts = new Counts()
   /** The last command on each key, where the client keeps no order. */
@@ -119,6 +120,16 @@ class Delegate {
     return this.#counts.read({ pending: this.#pending, batches: 0, sharedBy: 1 })
   }
 
+  get pending() {
+    return this.#pending
+  }
+
+  /** Calls `callback` when nothing is pending. */
+  whenIdle(callback) {
+    if (this.#pending === 0) callback()
+    else this.#idle.push(callback)
+  }
+
   async close() {
     if (this.#closed) return
     this.#closed = true
@@ -131,7 +142,7 @@ class Delegate {
     const { command: name } = request
     const { commandTimeoutMs, maxPending } = this.#limits
     const end = (error, reply) => {
-      this.#pending--
+      if (--this.#pending === 0) for (const callback of this.#idle.splice(0)) nextTick(callback)
       this.#counts.ended(name, error)
       settled?.()
       request.settle(error, reply)

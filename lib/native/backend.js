@@ -35,6 +35,10 @@ class NativeBackend {
     this.#listener = listener
   }
 
+  get pending() {
+    return this.#pending
+  }
+
   get status() {
     return this.#ended ? "closed" : (this.#batch?.status ?? "connecting")
   }
@@ -71,6 +75,7 @@ class NativeBackend {
       this.release()
       this.refuse(request, error)
     }
+    this.noticed("error", error)
   }
 
   send(operation, key, value, number, request) {

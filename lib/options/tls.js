@@ -3,7 +3,6 @@
 const { kindOf, optionError } = require("../errors.js")
 
 const KNOWN = ["ca", "cert", "key", "servername", "rejectUnauthorized"]
-const UNREADABLE = ["pfx", "passphrase"]
 
 /** The option `tls` of `owner`, checked: undefined for a plain connection. */
 function readTlsOption(owner, value) {
@@ -25,20 +24,19 @@ function readTlsOption(owner, value) {
 
 /** Node's TLS options, as far as they concern a client; PEM as text. */
 function readTls(options) {
-  for (const name of UNREADABLE) {
-    if (options[name] !== undefined) {
-      throw optionError(
-        `The client's TLS option "${name}" cannot be adopted; give it "cert" and an unencrypted "key" in PEM.`,
-      )
-    }
-  }
   return {
     ca: list(options.ca).map(String),
     cert: text(options.cert),
     key: text(options.key),
     servername: options.servername || undefined,
-    rejectUnauthorized: options.rejectUnauthorized !== false,
+    rejectUnauthorized: rejectsUnauthorized(options),
   }
+}
+
+/** Node's rule: the variable counts where the option is not there at all. */
+function rejectsUnauthorized(options) {
+  if ("rejectUnauthorized" in options) return options.rejectUnauthorized !== false
+  return process.env.NODE_TLS_REJECT_UNAUTHORIZED !== "0"
 }
 
 const list = (value) => (value == null ? [] : Array.isArray(value) ? value : [value])

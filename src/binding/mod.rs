@@ -6,6 +6,7 @@ mod delivery;
 mod options;
 mod panics;
 pub mod protocol;
+pub mod roots;
 pub mod submission;
 #[cfg(unix)]
 mod watcher;

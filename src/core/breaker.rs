@@ -18,6 +18,11 @@ impl CircuitBreaker {
         self.failing_since.get_or_insert(now);
     }
 
+    /// The server has failed for `already`, which was not known before.
+    pub(super) fn failed_for(&mut self, already: Duration, now: Instant) {
+        self.failing_since = now.checked_sub(already).or(self.failing_since);
+    }
+
     /// Opens the circuit without waiting.
     pub(super) fn open(&mut self) {
         self.is_open = true;
@@ -71,5 +76,14 @@ mod tests {
         assert_eq!(breaker.circuit(true), Circuit::Closed);
         breaker.open();
         assert!(breaker.check(start, after));
+    }
+
+    #[test]
+    fn silence_before_a_failure_counts() {
+        let (now, after) = (Instant::now(), Duration::from_secs(2));
+        let mut breaker = CircuitBreaker::default();
+        breaker.fail(now);
+        breaker.failed_for(after / 2, now);
+        assert_eq!(breaker.opens_at(after), Some(now + after / 2));
     }
 }

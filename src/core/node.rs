@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -16,7 +16,8 @@ use super::{
 use crate::{
     command::{Command, SwapBy},
     config::{
-        Config, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, TIMEOUTS_IN_A_ROW, WRITE_AHEAD_BYTES,
+        Config, DEMOTION_RECONNECT, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, SILENCE_GRACE,
+        WRITE_AHEAD_BYTES,
     },
     connection::{
         Identity, Named, Opened, Target, Traffic,
@@ -45,6 +46,8 @@ pub(super) struct Node {
     /// Why there is no connection.
     pub(super) error: Option<Error>,
     last_attempt: Option<Instant>,
+    /// When a connection was last given up because its server is a replica.
+    demoted_at: Option<Instant>,
     /// When bytes last came; only looked at by a mutation.
     pub(super) read_at: Option<Instant>,
     /// The connection that was given up; the server may still run commands of it.
@@ -52,8 +55,6 @@ pub(super) struct Node {
     identity: Option<Identity>,
     /// The server has `SET … IFEQ`.
     compares: bool,
-    /// Requests that ran into their deadline since the last reply.
-    timeouts: u32,
     /// It has had a connection.
     pub(super) was_up: bool,
     pub(super) traffic: Traffic,
@@ -85,11 +86,11 @@ impl Node {
             breaker,
             error: None,
             last_attempt: None,
+            demoted_at: None,
             read_at: None,
             predecessor: None,
             identity: None,
             compares: false,
-            timeouts: 0,
             was_up: false,
             traffic: Traffic::default(),
         }
@@ -145,6 +146,18 @@ impl Node {
         self.breaker.close();
     }
 
+    /// Whether the connection to a server that is a replica may be given up: often enough to find a new
+    /// master, and not so often that its other requests suffer.
+    pub(super) fn may_be_given_up(&mut self, now: Instant) -> bool {
+        let may = self
+            .demoted_at
+            .is_none_or(|at| now >= at + DEMOTION_RECONNECT);
+        if may {
+            self.demoted_at = Some(now);
+        }
+        may
+    }
+
     /// Closes the connection, or the attempt at it, because of `error`, plans the next attempt, and
     /// queues again, in their order and before everything else, the requests that are safe to repeat.
     /// Returns the others.
@@ -175,7 +188,6 @@ impl Node {
         self.sent = 0;
         let written = std::mem::take(&mut self.written);
         self.encoded = 0;
-        self.timeouts = 0;
         self.sort_out(written)
     }
 
@@ -326,26 +338,24 @@ impl Node {
             let Some((job, asking_error)) = self.flight.pop() else {
                 return Err(not_redis(self));
             };
-            self.timeouts = 0;
             self.backoff.reset();
             return Ok(Some((job, frame, asking_error)));
         }
         Ok(None)
     }
 
-    /// Requests of this node ran into their deadline, and the connection is given up for it. Opens the
-    /// circuit if they were several.
+    /// The connection was silent for `command_timeout` and is given up for it. The circuit opens unless
+    /// another one is open soon: requests that are made now would wait as long.
     pub(super) fn silent(
         &mut self,
         error: Error,
+        command_timeout: Duration,
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Vec<Job> {
-        let opens = self.timeouts >= TIMEOUTS_IN_A_ROW;
         let refused = self.lose(error, now, random);
-        if opens {
-            self.breaker.open();
-        }
+        let already = command_timeout.saturating_sub(SILENCE_GRACE);
+        self.breaker.failed_for(already, now);
         refused
     }
 
@@ -353,7 +363,6 @@ impl Node {
     pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Expired>) {
         for job in self.flight.jobs_mut() {
             if job.deadline <= now && !job.is_expired() {
-                self.timeouts += 1;
                 expired.push(job.expire());
             } else if is_active(Mutation::ExpiryStopsAtTheFirstWaiting) {
                 break;

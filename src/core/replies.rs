@@ -93,7 +93,7 @@ impl Core {
                 }
                 match refusal.and_then(|refusal| self.applicable(refusal)) {
                     Some(_) if job.is_expired() => {}
-                    Some(refusal) => self.refused(job, refusal, error, now, given_up),
+                    Some(refusal) => self.refused(connection, job, refusal, error, now, given_up),
                     None => self.replied(&job, Err(error), now),
                 }
             }
@@ -130,7 +130,6 @@ impl Core {
     /// What a refusal means here.
     fn applicable(&self, refusal: Redirection) -> Option<Redirection> {
         match (refusal, &self.config.servers) {
-            (Redirection::Demoted, Servers::One(_)) => None,
             (Redirection::Demoted, Servers::Cluster(_)) => Some(Redirection::Later),
             (
                 Redirection::Moved(_) | Redirection::Ask(_),
@@ -144,6 +143,7 @@ impl Core {
     /// Sends `job`, which was not executed, where `refusal` says, or again after a pause.
     fn refused(
         &mut self,
+        connection: Connection,
         mut job: Job,
         refusal: Redirection,
         error: Error,
@@ -184,7 +184,14 @@ impl Core {
             // After a pause its owner is asked again.
             Redirection::Ask(_) => {}
             Redirection::Later => self.request_map(true, now),
-            Redirection::Demoted | Redirection::AuthLost => *given_up = Some(error.clone()),
+            // Its name, or the sentinels, may lead to another server by now.
+            Redirection::Demoted => {
+                let node = self.nodes.get_mut(connection.node);
+                if node.is_some_and(|node| node.may_be_given_up(now)) {
+                    *given_up = Some(error.clone());
+                }
+            }
+            Redirection::AuthLost => *given_up = Some(error.clone()),
         }
         job.refusal = Some(Box::new(error));
         self.park(job, not_before);

@@ -130,7 +130,8 @@ impl Core {
             return;
         };
         let attempt = node.attempt();
-        let refused = node.silent(error.clone(), now, &mut self.random);
+        let timeout = self.config.command_timeout;
+        let refused = node.silent(error.clone(), timeout, now, &mut self.random);
         self.lost(id, attempt, refused, error, now);
     }
 

@@ -8,8 +8,8 @@ use std::{
 
 use connect_redis_native::{
     command::{Command, Expiry, Swap},
-    config::{Config, Credentials, Endpoint, Sentinel, Servers},
-    connection::{Identity, Opened, Target, cluster::slot_of},
+    config::{Addresses, Config, Credentials, Endpoint, Sentinel, Servers},
+    connection::{Identity, KnownSentinels, Opened, Target, cluster::slot_of},
     core::{Action, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
@@ -129,6 +129,8 @@ impl World {
                 nodes: endpoints.clone(),
                 credentials: Credentials::default(),
                 tls: None,
+                addresses: Addresses::default(),
+                known: KnownSentinels::default(),
             }),
             Topology::Cluster => Servers::Cluster(endpoints.clone()),
         };

@@ -4,15 +4,19 @@ use redis::{Pipeline, ServerError, ServerErrorKind, Value};
 
 use super::Connection;
 use crate::{
-    config::{Config, Credentials, Tls},
+    config::{Addresses, Config, Credentials, Tls},
     conflict,
     error::Error,
 };
 
 /// The commands that a connection begins with.
+#[derive(Clone)]
 pub struct Login<'a> {
     pub credentials: Credentials,
     pub tls: Option<&'a Tls>,
+    pub addresses: Addresses,
+    /// AUTH, SELECT and PING alone.
+    pub is_bare: bool,
     pub database: u32,
     pub client_name: Option<&'a str>,
     /// The script of swaps is to be loaded, and whether the server can do without is to be found out.
@@ -25,6 +29,8 @@ impl<'a> Login<'a> {
         Ok(Self {
             credentials: config.credentials().await?,
             tls: config.tls.as_ref(),
+            addresses: config.addresses,
+            is_bare: config.bare_login,
             database: config.database,
             client_name: config.client_name.as_deref(),
             swaps: config.swaps,
@@ -55,20 +61,8 @@ impl Connection {
         if login.database != 0 {
             question.cmd("SELECT").arg(login.database);
         }
-        question.cmd("CLIENT").arg("ID");
-        question.cmd("CLIENT").arg("INFO");
-        if login.swaps {
-            // Refused by some ACLs; then the script is sent along.
-            let load = question.cmd("SCRIPT").arg("LOAD");
-            load.arg(conflict::SWAP);
-            question.cmd("INFO").arg("server");
-        }
-        if let Some(name) = login.client_name {
-            question.cmd("CLIENT").arg("SETNAME").arg(name);
-        }
-        if let Some(Identity { id, address }) = predecessor {
-            let kill = question.cmd("CLIENT").arg("KILL");
-            kill.arg("ID").arg(id).arg("ADDR").arg(address);
+        if !login.is_bare {
+            introduce(&mut question, login, predecessor);
         }
         question.cmd("PING");
         let secrets: Vec<&[u8]> = [username, password]
@@ -100,8 +94,12 @@ impl Connection {
         {
             return Err(Error::login(&self.endpoint, "SELECT", &error, &secrets));
         }
-        let (id, info) = (replies.next(), replies.next());
-        if login.swaps {
+        let (id, info) = if login.is_bare {
+            (None, None)
+        } else {
+            (replies.next(), replies.next())
+        };
+        if login.swaps && !login.is_bare {
             self.opened.compares = replies.nth(1).is_some_and(|info| compares(&info));
         }
         match replies.next_back() {
@@ -127,6 +125,25 @@ impl Connection {
             return Err(Error::login(&self.endpoint, "PING", error, secrets));
         }
         Ok(())
+    }
+}
+
+/// Asks how the server knows this connection, and tells it what else there is to say.
+fn introduce(question: &mut Pipeline, login: &Login<'_>, predecessor: Option<&Identity>) {
+    question.cmd("CLIENT").arg("ID");
+    question.cmd("CLIENT").arg("INFO");
+    if login.swaps {
+        // Refused by some ACLs; then the script is sent along.
+        let load = question.cmd("SCRIPT").arg("LOAD");
+        load.arg(conflict::SWAP);
+        question.cmd("INFO").arg("server");
+    }
+    if let Some(name) = login.client_name {
+        question.cmd("CLIENT").arg("SETNAME").arg(name);
+    }
+    if let Some(Identity { id, address }) = predecessor {
+        let kill = question.cmd("CLIENT").arg("KILL");
+        kill.arg("ID").arg(id).arg("ADDR").arg(address);
     }
 }
 

@@ -1,0 +1,182 @@
+import assert from "node:assert/strict"
+import { createRequire } from "node:module"
+import { after, before, describe, test } from "node:test"
+
+import { createClient } from "redis"
+
+import { RedisStore } from "../index.mjs"
+import { until } from "../testing/until.mjs"
+import { ownPrefix, startServer } from "./support/servers.mjs"
+
+const require = createRequire(import.meta.url)
+const Ioredis = (name) => require(name).default ?? require(name)
+const quiet = (client) => client.on("error", () => {})
+
+/** A server with a user whose password is renewed, and an administrator. */
+let server
+let admin
+before(async () => {
+  server = await startServer()
+  admin = await createClient({ url: server.url }).connect()
+})
+after(async () => {
+  admin.destroy()
+  await server.stop()
+})
+
+const USER = "app"
+const setPassword = (password) =>
+  admin.sendCommand(["ACL", "SETUSER", USER, "on", "resetpass", `>${password}`, "~*", "+@all"])
+/** Ends the connections of the user. */
+const drop = () => admin.sendCommand(["CLIENT", "KILL", "USER", USER])
+
+/** Each opens a client, and says how its application renews the credentials. */
+const CLIENTS = {}
+for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
+  const open = async (password) => {
+    const Redis = Ioredis(name)
+    const client = quiet(new Redis({ host: "127.0.0.1", port: server.port, username: USER, password }))
+    await until(name, () => client.status === "ready")
+    return [client, () => client.disconnect()]
+  }
+  CLIENTS[`${name}, by options.password`] = [open, (client, password) => (client.options.password = password)]
+  CLIENTS[`${name}, by auth()`] = [open, (client, password) => client.auth(USER, password)]
+}
+for (const name of ["redis-4", "redis-5", "redis"]) {
+  const open = async (password) => {
+    const socket = { host: "127.0.0.1", port: server.port }
+    const client = quiet(require(name).createClient({ socket, username: USER, password }))
+    await client.connect()
+    return [client, () => (client.destroy ? client.destroy() : client.disconnect())]
+  }
+  CLIENTS[`${name}, by options.password`] = [open, (client, password) => (client.options.password = password)]
+  CLIENTS[`${name}, by auth()`] = [open, (client, password) => client.auth({ username: USER, password })]
+}
+for (const name of ["redis-5", "redis"]) {
+  let current
+  CLIENTS[`${name}, by its credentialsProvider`] = [
+    async (password) => {
+      current = password
+      const credentials = async () => ({ username: USER, password: current })
+      const credentialsProvider = { type: "async-credentials-provider", credentials }
+      const client = quiet(require(name).createClient({ url: server.url, credentialsProvider }))
+      await client.connect()
+      return [client, () => client.destroy()]
+    },
+    (_client, password) => (current = password),
+  ]
+}
+CLIENTS["redis 3, by auth()"] = [
+  async (password) => {
+    const client = quiet(require("redis-3").createClient({ url: server.url, user: USER, password }))
+    await until("redis 3", () => client.ready)
+    return [client, () => client.end(true)]
+  },
+  (client, password) => new Promise((resolve) => client.auth(password, USER, resolve)),
+]
+CLIENTS["valkey-glide, by updateConnectionPassword()"] = [
+  async (password) => {
+    const { GlideClient } = require("@valkey/valkey-glide")
+    const client = await GlideClient.createClient({
+      addresses: [{ host: "127.0.0.1", port: server.port }],
+      credentials: { username: USER, password },
+    })
+    return [client, () => client.close()]
+  },
+  (client, password) => client.updateConnectionPassword(password, true),
+]
+
+test("a store is served by its client while its own credentials are refused, and goes over when they are not", async (t) => {
+  const warnings = []
+  const listener = (warning) => warnings.push(warning)
+  process.on("warning", listener)
+  t.after(() => process.off("warning", listener))
+  await setPassword("first")
+  const client = quiet(createClient({ url: server.url, username: USER, password: "first" }))
+  await client.connect()
+  await setPassword("second")
+  const store = new RedisStore({ client, prefix: ownPrefix() })
+  const seen = []
+  for (const event of ["ready", "error"]) store.on(event, () => seen.push(event))
+  // Writes of one session, one after the other, from before the first connection to long after it.
+  let last = 0
+  let isRunning = true
+  const writing = (async () => {
+    while (isRunning) {
+      await store.set("sid", { cookie: {}, n: ++last })
+      assert.equal((await store.get("sid")).n, last)
+    }
+  })()
+  await until("the client to serve", () => !store.native)
+  assert.equal(store.status, "ready")
+  const served = last
+  await until("more writes", () => last > served + 100)
+  await setPassword("first")
+  await until("the native connection", () => store.native)
+  const went = last
+  await until("more writes", () => last > went + 100)
+  isRunning = false
+  await writing
+  assert.equal((await store.get("sid")).n, last)
+  assert.ok(seen.includes("ready"))
+  const { commands, pending } = store.stats()
+  assert.equal(pending, 0)
+  assert.equal(commands.set.ok, last)
+  assert.deepEqual(
+    warnings
+      .filter(({ code }) => code === "CONNECT_REDIS_NATIVE_FALLBACK")
+      .map(({ message }) => message.includes("first")),
+    [false],
+  )
+  assert.match(warnings[0].message, /native connection cannot be opened.*WRONGPASS/)
+  await store.close()
+  client.destroy()
+})
+
+describe("credentials that are renewed on the client", () => {
+  for (const [name, [open, renew]] of Object.entries(CLIENTS)) {
+    test(name, async () => {
+      await setPassword("first")
+      const [client, close] = await open("first")
+      const store = new RedisStore({ client, prefix: ownPrefix() })
+      assert.equal(await store.set("sid", { cookie: {}, n: 1 }), null)
+      assert.equal(store.native, true)
+      await setPassword("second")
+      await renew(client, "second")
+      await drop()
+      await until("service", () =>
+        store.get("sid").then(
+          (found) => found.n === 1,
+          () => false,
+        ),
+      )
+      await until("the native connection", () => store.native && store.status === "ready")
+      assert.equal((await store.get("sid")).n, 1)
+      await store.close()
+      close()
+    })
+  }
+
+  test("after WRONGPASS they are read again", async () => {
+    await setPassword("first")
+    const Redis = Ioredis("ioredis")
+    const client = new Redis({
+      host: "127.0.0.1",
+      port: server.port,
+      username: USER,
+      password: "wrong",
+      lazyConnect: true,
+    })
+    const store = new RedisStore({ client, prefix: ownPrefix() })
+    await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_AUTH" })
+    client.options.password = "first"
+    await until("service", () =>
+      store.get("sid").then(
+        () => true,
+        () => false,
+      ),
+    )
+    assert.equal(store.native, true)
+    await store.close()
+  })
+})
