@@ -12,7 +12,7 @@ import express from "express"
 import session from "express-session"
 import Koa from "koa"
 import koaGenericSession from "koa-generic-session"
-import koaSession from "koa-session"
+import { createSession } from "koa-session"
 
 import { RedisStore } from "../index.mjs"
 import { until } from "../testing/until.mjs"
@@ -101,7 +101,7 @@ const HOSTS = {
       set: (id, value) => store.set(id, value),
       destroy: (id) => store.destroy(id),
     }
-    app.use((koaSession.createSession ?? koaSession)({ store: adapter, maxAge }, app))
+    app.use(createSession({ store: adapter, maxAge }, app))
     app.use(koaWork(gate))
     return serving(app.callback())
   },

@@ -382,6 +382,15 @@ impl Command {
         true
     }
 
+    /// It is for a cluster. Returns whether its keys can be in one slot.
+    pub fn fit_slot(&mut self) -> bool {
+        match self {
+            Self::Destroy(destroy) => destroy.fit_slot(),
+            Self::Restore(restore) => restore.fit_slot(),
+            _ => true,
+        }
+    }
+
     /// It is sent once more, as the reply to it was lost.
     pub fn repeat(&mut self) {
         match self {

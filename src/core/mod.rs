@@ -199,21 +199,17 @@ impl Core {
 
     /// Queues a new command, unless it is a touch that may be left out.
     fn enter(&mut self, mut job: Job) {
-        if self.router.is_cluster() {
-            match &mut job.command {
-                Command::Destroy(destroy) => {
-                    if !destroy.fit_slot() {
-                        job.command = destroy.unmarked();
-                    }
-                }
-                Command::Restore(restore) => {
-                    if !restore.fit_slot() {
-                        // Whether it was destroyed cannot be known.
-                        return self.reply(job.reply_to, Ok(Reply::Nil));
-                    }
-                }
-                _ => {}
-            }
+        if let Command::Destroy(destroy) = &mut job.command
+            && is_active(Mutation::MarkersAreLeftOut)
+        {
+            job.command = destroy.unmarked();
+        }
+        if self.router.is_cluster() && !job.command.fit_slot() {
+            let Command::Destroy(destroy) = &mut job.command else {
+                // Whether the session was destroyed cannot be known.
+                return self.reply(job.reply_to, Ok(Reply::Nil));
+            };
+            job.command = destroy.unmarked();
         }
         if !self.config.touch_after.is_zero() {
             if let Command::Expire { key, .. } = &job.command {

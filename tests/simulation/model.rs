@@ -98,7 +98,8 @@ impl Model {
         }
         let written = self.written.get(&id).copied().unwrap_or(0);
         let is_last = !self.records.range(id + 1..).any(|(_, later)| {
-            later.key == record.key && matches!(later.asked, Asked::Write | Asked::Delete)
+            later.key == record.key
+                && matches!(later.asked, Asked::Write | Asked::Restore | Asked::Delete)
         });
         let least = if is_last { 2 } else { 1 };
         assert!(

@@ -110,10 +110,6 @@ impl Data {
         self.0.get_mut(key)
     }
 
-    pub fn has(&mut self, key: &[u8], now: Duration) -> bool {
-        self.get(key, now).is_some()
-    }
-
     /// The scripts of markers: DESTROY has one argument.
     fn marker_script(&mut self, keys: &[Vec<u8>], arguments: &[Vec<u8>], now: Duration) -> Vec<u8> {
         let number = |bytes: &[u8]| -> i64 {

@@ -620,6 +620,11 @@ impl World {
         let slots = self.slots.as_ref();
         if let Some(refusal) = server::refusal(server, index, slots, session, words, exists) {
             self.refused_askings += u32::from(is_denied);
+            if refusal.starts_with(b"-OOM")
+                && let Some(number) = words.iter().find_map(|word| marked_number(word))
+            {
+                self.model.unmarked.push((number, self.now));
+            }
             return refusal;
         }
         if let (Some(slots), Some(key)) = (&mut self.slots, &key)
@@ -628,13 +633,6 @@ impl World {
             && to == index
         {
             slots.moved.insert(key.clone());
-        }
-        // A marker that is not there when its session goes was refused.
-        if words[0] == b"DEL"
-            && let Some(number) = key.as_deref().and_then(key_number)
-            && !self.data.has(&marker_of(PREFIX, &words[1]), self.now)
-        {
-            self.model.unmarked.push((number, self.now));
         }
         self.data.run(server, words, self.now)
     }
@@ -1052,6 +1050,11 @@ fn lost() -> Error {
 
 fn key_name(number: usize) -> Vec<u8> {
     format!("s:{number}:session").into_bytes()
+}
+
+/// The session of a marker.
+fn marked_number(marker: &[u8]) -> Option<usize> {
+    key_number(marker.strip_prefix(b"s:{")?.strip_suffix(b"}")?)
 }
 
 fn key_number(key: &[u8]) -> Option<usize> {
