@@ -3,7 +3,7 @@
 const { recognise } = require("./clients/adopt.js")
 const { SafetyNet } = require("./clients/safety-net.js")
 const { Delegate } = require("./clients/delegate.js")
-const { hasPttl } = require("./clients/dialects.js")
+const { hasPttl, hasScripts } = require("./clients/dialects.js")
 const { optionError } = require("./errors.js")
 const { NativeBackend } = require("./native/backend.js")
 const { readSettings } = require("./options/settings.js")
@@ -25,7 +25,10 @@ function openBackend(options, listener) {
   const openNative = (listens) => new NativeBackend(client, settings, limits, listens)
   const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
   // The client's commands cannot do what these options ask for.
-  const isAlone = limits.swaps || (options.freshExpires && !hasPttl(client))
+  const isAlone =
+    limits.swaps ||
+    (options.freshExpires && !hasPttl(client)) ||
+    (options.userOf !== undefined && !(hasScripts(client) && hasPttl(client)))
   try {
     return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {
@@ -43,6 +46,9 @@ function delegate(options, dialect, limits, listener, why) {
   }
   if (options.freshExpires && !hasPttl(options.client)) {
     throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
+  }
+  if (options.userOf !== undefined && !(hasScripts(options.client) && hasPttl(options.client))) {
+    throw optionError('Option "userOf" needs a client with the methods eval() and pttl(); leave it out, or pass {url}.')
   }
   return new Delegate(options.client, dialect, limits, listener)
 }

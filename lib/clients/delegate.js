@@ -3,8 +3,10 @@
 const { RedisStoreError, argumentError, closedError, timeoutError } = require("../errors.js")
 const { Counts } = require("../observe/stats.js")
 const { ask } = require("../request.js")
-const { nextTick, now, withDeadline } = require("../timers.js")
+const { inTime, nextTick, now, withDeadline } = require("../timers.js")
 const { MARKER_LIFE_MS, RESTORE_SCRIPT, isMarker, markerOf } = require("../races/marker.js")
+const { delegated } = require("../users/delegated.js")
+const { isIndex } = require("../users/keys.js")
 const { hasMget, hasScripts, isCluster } = require("./dialects.js")
 
 const SCAN_COUNT_MIN = 1000
@@ -55,7 +57,7 @@ class Delegate {
     } else if (operation === "expire") {
       this.#keyed(key, request, (done) => del(client, key, done), Number)
     } else if (operation === "ping") this.#settle(request, this.#ping())
-    else this.#answer(operation, key, number, request)
+    else this.#answer(operation, { prefix: key, others: value, count: number }, request)
   }
 
   /** DEL of `key`, which starts with `prefix`, behind a marker. */
@@ -82,9 +84,13 @@ class Delegate {
    * it cannot be known.
    */
   restore(_operation, key, prefix, value, ttl, known, request) {
-    const client = this.#client
     request.begin("eval")
-    if (!hasScripts(client)) return nextTick(settleNow, request, null, null)
+    if (!hasScripts(this.#client)) return nextTick(settleNow, request, null, null)
+    this.#restore([key, prefix, value, ttl, known], request)
+  }
+
+  #restore([key, prefix, value, ttl, known], request) {
+    const client = this.#client
     const own = keyPrefixOf(client)
     const keys = [key, markerOf(prefix, key, own)]
     // That of all keys is in another slot.
@@ -92,6 +98,41 @@ class Delegate {
     const args = [value, ttl < 0 ? "" : String(ttl), "", String(known), String(MARKER_LIFE_MS)]
     const run = (done) => this.#dialect.script(client, RESTORE_SCRIPT, keys, args, done)
     this.#keyed(key, request, run, restored)
+  }
+
+  /** What concerns the sessions of a user: see lib/users/delegated.js. */
+  byUser(operation, about, request) {
+    const { commandTimeoutMs } = this.#limits
+    request.begin("eval")
+    request.sentAt = now()
+    const late = () => timeoutError("The client did not answer", commandTimeoutMs)
+    this.#settle(request, inTime(delegated(operation, this.#asker(), about), commandTimeoutMs, late))
+  }
+
+  #asker() {
+    const client = this.#client
+    const { pttl, replace, script, set } = this.#dialect
+    const own = keyPrefixOf(client)
+    const keyed = (name, key, command, read) => {
+      return ask((request) => {
+        request.command = name
+        this.#keyed(key, request, command, read)
+      })
+    }
+    return {
+      isCluster: isCluster(client),
+      script: (text, keys, args) => keyed("eval", keys.at(-1), (done) => script(client, text, keys, args, done), same),
+      replace: (key, value, ttl) => {
+        return keyed("set", key, (done) => replace(client, key, value, ttl, done), isReplaced)
+      },
+      set: (key, value, ttl) => keyed("set", key, (done) => set(client, key, value, ttl, done), isDone),
+      markerLeft: (key, prefix) => {
+        const marker = markerOf(prefix, key, own)
+        return keyed("pttl", key, (done) => pttl(client, marker, done), Number)
+      },
+      restore: (...about) => ask((request) => this.#restore(about, Object.assign(request, { command: "eval" }))),
+      destroy: (key, prefix) => ask((request) => this.destroy(key, prefix, request)),
+    }
   }
 
   /** Runs a command about one key, after those before it on the same key. */
@@ -193,8 +234,9 @@ class Delegate {
   }
 
   /** The questions about all keys. */
-  #answer(operation, prefix, count, request) {
-    const keys = this.#keys(prefix, count, operation === "clear")
+  #answer(operation, about, request) {
+    const { prefix } = about
+    const keys = this.#keys(about, operation === "clear")
     if (operation === "clear")
       this.#settle(
         request,
@@ -211,7 +253,7 @@ class Delegate {
     }
   }
 
-  async #keys(prefix, count, clears) {
+  async #keys({ prefix, others, count }, clears) {
     // Clients put their own prefix before keys, but not before patterns, and leave it on what SCAN finds.
     const own = keyPrefixOf(this.#client)
     const begin = own + prefix
@@ -219,9 +261,10 @@ class Delegate {
     const size = Math.max(count, SCAN_COUNT_MIN)
     const found = new Set()
     if (clears) await this.#mark(markerOf(prefix, prefix, own))
+    const isOther = (key) => isMarker(begin, key) || (others !== "" && isIndex(begin + others.slice(1), key))
     const add = (keys) => {
       for (const key of keys) {
-        if (key.startsWith(begin) && !isMarker(begin, key)) found.add(key.slice(own.length))
+        if (key.startsWith(begin) && !isOther(key)) found.add(key.slice(own.length))
       }
     }
     for (const master of await this.#masters()) {

@@ -78,6 +78,25 @@ class SafetyNet {
     else this.#redirect(request, 0, (to) => to.mget(keys, request))
   }
 
+  destroy(key, prefix, request) {
+    if (this.#route === "native") this.#native.destroy(key, prefix, request)
+    else this.#redirect(request, key.length + prefix.length, (to) => to.destroy(key, prefix, request))
+  }
+
+  restore(operation, key, prefix, value, ...rest) {
+    const send = (to) => to.restore(operation, key, prefix, value, ...rest)
+    if (this.#route === "native") send(this.#native)
+    else this.#redirect(rest.at(-1), key.length + value.length, send)
+  }
+
+  byUser(operation, about, request) {
+    if (this.#route === "native") this.#native.byUser(operation, about, request)
+    else {
+      const units = (about.value ?? "").length + about.index.length
+      this.#redirect(request, units, (to) => to.byUser(operation, about, request))
+    }
+  }
+
   stats() {
     const stats = this.#native.stats()
     if (this.#usedClient) addStats(stats, this.#delegate.stats())

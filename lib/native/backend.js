@@ -107,6 +107,13 @@ class NativeBackend {
     this.#ask("mget", args)
   }
 
+  byUser(operation, about, request) {
+    request.begin(this.#protocol.commands[operation])
+    request.owner = this
+    if (this.#batch?.isOpen && !this.#closed) this.#batch.byUser(operation, about, request)
+    else this.#later(request, () => this.#batch.byUser(operation, about, request))
+  }
+
   #ask(operation, args) {
     const request = args.at(-1)
     request.begin(this.#protocol.commands[operation])

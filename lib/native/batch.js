@@ -4,6 +4,7 @@ const { RedisStoreError } = require("../errors.js")
 const { debug, isDebugged } = require("../observe/diagnostics.js")
 const { ask } = require("../request.js")
 const { clearImmediate, nextTick, now, setImmediate } = require("../timers.js")
+const { rowsOf } = require("../users/rows.js")
 const { takeAnswers } = require("./answers.js")
 const { Outbox } = require("./outbox.js")
 const { Pending } = require("./pending.js")
@@ -161,6 +162,15 @@ class Batch {
     if (!this.#admits(request, key.length + prefix.length + value.length)) return
     this.#add(this.#open(request), operation, this.#keyPrefix + key, this.#keyPrefix + prefix, ttl)
     this.#outbox.row(0, 0, value, "", known)
+  }
+
+  /** What concerns the sessions of a user: see lib/users/rows.js. */
+  byUser(operation, about, request) {
+    const { rows, units } = rowsOf(operation, this.#keyPrefix, about)
+    if (!this.#admits(request, units)) return
+    const [[key, value, number], ...more] = rows
+    this.#add(this.#open(request), operation, key, value, number)
+    for (const row of more) this.#outbox.row(0, 0, ...row)
   }
 
   /** The values of `keys`, at least one. */

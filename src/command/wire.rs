@@ -104,6 +104,25 @@ impl Command {
                 bulk(out, b"COUNT");
                 number(out, count);
             }
+            Self::HExists { key, field } => {
+                head(out, 3, self.name());
+                bulk(out, key);
+                bulk(out, field);
+            }
+            Self::User(call) => {
+                let (hash, text) = (call.which.hash(), call.which.text());
+                script(
+                    out,
+                    call.by,
+                    hash,
+                    text,
+                    call.keys.iter(),
+                    call.arguments.len(),
+                );
+                for argument in &call.arguments {
+                    bulk(out, argument);
+                }
+            }
             Self::Ping => head(out, 1, self.name()),
             Self::ClusterSlots => {
                 head(out, 2, "CLUSTER");

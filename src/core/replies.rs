@@ -261,7 +261,9 @@ impl Core {
         let kind = match work {
             Work::Command(command) => Some(command.kind()),
             Work::Keyspace(_) => Some(Kind::Scan),
-            Work::Merge(..) => Some(Kind::EvalSha),
+            Work::Merge(..) | Work::SignIn(_) => Some(Kind::EvalSha),
+            Work::Save(_) => Some(Kind::Set),
+            Work::Revoke { .. } => Some(Kind::Del),
             Work::Refused(_) => None,
         };
         if let Some(kind) = kind {
@@ -277,6 +279,7 @@ impl Core {
             Command::Set { expiry, .. } => expiry.milliseconds()?,
             Command::Swap(swap) => swap.expiry.milliseconds()?,
             Command::Restore(restore) => restore.expiry.milliseconds()?,
+            Command::User(call) if call.writes_session() => call.expiry.milliseconds()?,
             _ => return None,
         };
         let asked = job.deadline.checked_sub(self.config.command_timeout)?;
@@ -291,12 +294,20 @@ impl Core {
         let Some(key) = job.command.key() else {
             return;
         };
+        if matches!(&job.command, Command::User(call) if !call.writes_session())
+            || matches!(job.command, Command::HExists { .. })
+        {
+            return;
+        }
         match (outcome, self.expires(job)) {
             (Ok(Reply::Ok | Reply::Count(1)), Some(expires)) => {
                 self.touches.refreshed(key, expires);
             }
             (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
             // Destroyed, or written with the expiry it had: an earlier touch may be remembered.
+            (Ok(Reply::Count(1..)), Some(expires)) if job.command.written_key().is_some() => {
+                self.touches.refreshed(key, expires);
+            }
             (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
             _ => {}
         }

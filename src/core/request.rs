@@ -8,6 +8,7 @@ use crate::{
     conflict::Conflict,
     error::Error,
     keyspace::Keyspace,
+    users::{Item, Save, SignIn},
 };
 
 /// What a caller asks for.
@@ -18,6 +19,19 @@ pub enum Work {
     Keyspace(Keyspace),
     /// A write to be merged with concurrent writes, within this time.
     Merge(Conflict, Duration),
+    /// A save of a session that is in the index of its user.
+    Save(Box<Save>),
+    /// A save of a session that may not be there.
+    SignIn(Box<SignIn>),
+    /// Ends sessions of a user.
+    Revoke {
+        /// The index of the user.
+        index: Vec<u8>,
+        /// What the keys of the sessions start with.
+        prefix: Vec<u8>,
+        /// At least one.
+        items: Vec<Item>,
+    },
     /// The request cannot be sent, for this reason.
     Refused(Error),
 }
