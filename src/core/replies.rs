@@ -162,7 +162,6 @@ impl Core {
             refusals => Self::pause(refusals),
         };
         job.refusals = job.refusals.saturating_add(1);
-        job.asking = false;
         let not_before = now + pause;
         match refusal {
             Redirection::Moved(endpoint) => {
@@ -170,7 +169,7 @@ impl Core {
                     return self.replied(&job, Err(error), now);
                 }
             }
-            Redirection::Ask(endpoint) if pause.is_zero() => {
+            Redirection::Ask(endpoint) if pause.is_zero() && !self.parked.holds(&job) => {
                 let Some(node) = self.node_at(endpoint, now) else {
                     return self.replied(&job, Err(error), now);
                 };
@@ -181,7 +180,7 @@ impl Core {
                 }
                 return;
             }
-            // After a pause its owner is asked again.
+            // After a pause, or behind earlier requests of its slot, its owner is asked again.
             Redirection::Ask(_) => {}
             Redirection::Later => self.request_map(true, now),
             // Its name, or the sentinels, may lead to another server by now.
