@@ -16,6 +16,7 @@ function openBackend(options, listener) {
   const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
   limits.touchAfterMs = touchAfter * 1000
   limits.swaps = needsSwaps(options) !== undefined
+  limits.indexes = options.userOf !== undefined
   if (client === undefined) {
     const settings = readSettings(options)
     return new NativeBackend(undefined, () => settings, limits, listener)
@@ -28,7 +29,7 @@ function openBackend(options, listener) {
   const isAlone =
     limits.swaps ||
     (options.freshExpires && !hasPttl(client)) ||
-    (options.userOf !== undefined && !(hasScripts(client) && hasPttl(client)))
+    (limits.indexes && !(hasScripts(client) && hasPttl(client)))
   try {
     return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {

@@ -148,7 +148,7 @@ class Delegate {
   mget(keys, request) {
     const { get, mget } = this.#dialect
     request.begin("mget")
-    if (hasMget(this.#client)) {
+    if (hasMget(this.#client) && !isCluster(this.#client)) {
       const read = (values) => values.map(textOf)
       return this.#run(request, (done) => mget(this.#client, keys, done), read)
     }
@@ -230,7 +230,9 @@ class Delegate {
   }
 
   async #masters() {
-    return (await this.#dialect.masters?.(this.#client)) ?? [this.#client]
+    const client = this.#client
+    if (client.isCluster === true && typeof client.nodes === "function") return client.nodes("master")
+    return (await this.#dialect.masters?.(client)) ?? [client]
   }
 
   /** The questions about all keys. */
@@ -309,7 +311,9 @@ class Delegate {
       const marked = isCluster(this.#client) ? some : [prefix]
       const marking = Promise.all(marked.map((key) => this.#mark(markerOf(prefix, key, own))))
       if (this.#dialect.unordered) await marking
-      removed += await this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
+      const del = (keys) => this.#ask("del", (done) => this.#dialect.del(this.#client, keys, done), Number)
+      const counts = await Promise.all(isCluster(this.#client) ? some.map((key) => del([key])) : [del(some)])
+      removed += counts.reduce((sum, count) => sum + count, 0)
     }
     // Of those that were loaded between two commands.
     if (removed > 0) await this.#mark(markerOf(prefix, prefix, own))

@@ -81,6 +81,7 @@ pub(super) async fn ask(
         database: 0,
         client_name: None,
         swaps: false,
+        indexes: false,
     };
     let mut connection = Connection::open(node, &login, config, None).await?;
     let mut question = Pipeline::new();
