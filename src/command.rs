@@ -9,7 +9,7 @@ use redis::Value;
 use crate::{
     error::{Error, ErrorCode},
     marker::{By, Destroy, Restore},
-    users::Call,
+    users::{Call, Save},
 };
 
 /// Which command.
@@ -177,6 +177,8 @@ pub enum Command {
         /// The field.
         field: Vec<u8>,
     },
+    /// SET of a session that is there, behind the question whether it is in the index of its user.
+    Save(Box<Save>),
     /// A script about the sessions of a user.
     User(Box<Call>),
 }
@@ -326,6 +328,7 @@ impl Command {
             Self::Ping => Kind::Ping,
             Self::ClusterSlots => Kind::ClusterSlots,
             Self::HExists { .. } => Kind::HExists,
+            Self::Save(_) => Kind::Set,
             Self::User(call) => match call.by {
                 By::Pair | By::Hash => Kind::EvalSha,
                 By::Text => Kind::Eval,
@@ -347,6 +350,7 @@ impl Command {
             | Self::Pttl { key }
             | Self::HExists { key, .. }
             | Self::Del { key } => Some(key),
+            Self::Save(save) => Some(&save.key),
             Self::User(call) => Some(call.key()),
             Self::Swap(swap) => Some(&swap.key),
             Self::Restore(restore) => Some(&restore.key),
@@ -500,6 +504,12 @@ impl Command {
             Self::Destroy(destroy) => destroy.keys.iter().map(Vec::as_slice).collect(),
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
             Self::HExists { key, field } => vec![key, field],
+            Self::Save(save) => vec![
+                &save.key,
+                &save.value,
+                &save.place.index,
+                &save.place.handle,
+            ],
             Self::User(call) => call.secrets().collect(),
             Self::Scan { .. } | Self::Ping | Self::ClusterSlots => vec![],
         }

@@ -166,11 +166,19 @@ class Batch {
 
   /** What concerns the sessions of a user: see lib/users/rows.js. */
   byUser(operation, about, request) {
+    if (operation === "save") return this.#saveEntered(about, request)
     const { rows, units } = rowsOf(operation, this.#keyPrefix, about)
     if (!this.#admits(request, units)) return
     const [[key, value, number], ...more] = rows
     this.#add(this.#open(request), operation, key, value, number)
     for (const row of more) this.#outbox.row(0, 0, ...row)
+  }
+
+  /** The most frequent of them, without a list of rows. */
+  #saveEntered({ key, value, ttl, index, handle }, request) {
+    if (!this.#admits(request, key.length + value.length + index.length + handle.length)) return
+    this.#add(this.#open(request), "save", this.#keyPrefix + key, value, ttl)
+    this.#outbox.row(0, 0, this.#keyPrefix + index, handle, 0)
   }
 
   /** The values of `keys`, at least one. */

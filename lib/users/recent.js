@@ -21,12 +21,10 @@ class Recent {
     return old
   }
 
-  /** The entry of `key` if it is of `user` and need not be written for a session that is to live for `ttl`. */
-  fresh(key, user, ttl) {
+  /** Whether the entry of `key` is of `user` and need not be written for a session that is to live for `ttl`. */
+  has(key, user, ttl) {
     const entry = this.get(key)
-    if (entry === undefined || entry.user !== user) return undefined
-    if (ttl === FOR_EVER || entry.ttl === FOR_EVER) return ttl === entry.ttl ? entry : undefined
-    return Math.abs(now() + ttl - entry.expires) <= entry.ttl / 10 ? entry : undefined
+    return entry !== undefined && entry.user === user && isFresh(entry, ttl)
   }
 
   /** `entry` was written at `at` for a session that lives for `ttl`. */
@@ -53,4 +51,10 @@ class Recent {
   }
 }
 
-module.exports = { Recent }
+/** Whether less than a tenth of a life has passed since `entry` was written. */
+function isFresh(entry, ttl) {
+  if (ttl === FOR_EVER || entry.ttl === FOR_EVER) return ttl === entry.ttl
+  return Math.abs(now() + ttl - entry.expires) <= entry.ttl / 10
+}
+
+module.exports = { Recent, isFresh }

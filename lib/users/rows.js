@@ -14,10 +14,6 @@ const ROWS = {
     [own + index, handle, limit],
     [text, own + prefix, ignoresMarkers ? 1 : 0],
   ],
-  save: (own, { index, handle, ttl, key, value }) => [
-    [own + key, value, ttl],
-    [own + index, handle, 0],
-  ],
   entries: (own, { index, handle }) => [[own + index, handle ?? "", 0]],
   revoke: (own, { index, prefix, items }) => [
     [own + index, own + prefix, items.length],

@@ -83,7 +83,7 @@ class Users {
     if (user === undefined) return before === undefined ? undefined : this.#leaver(key, before)
     const about =
       before?.user === user ? before : { user, index: this.indexOf(user), handle: before?.handle ?? handleOf(sid) }
-    return new Writer(this, { key, about, session, ttl, before })
+    return new Writer(this, key, about, session, ttl, before)
   }
 
   /** Writes a session that has no user any more, and drops the entry of the one it had. */
@@ -113,7 +113,7 @@ class Users {
   toucherOf(sid, key, session, ttl, receive) {
     const user = this.userOf(session)
     if (user === undefined) return receive
-    if (this.recent.fresh(key, user, ttl) !== undefined) return receive
+    if (this.recent.has(key, user, ttl)) return receive
     const about = { user, index: this.indexOf(user), handle: handleOf(sid) }
     const entry = { ...about, ttl, text: `a:${this.entryText(key, session)}`, limit: -1 }
     return (own, error, count) => {

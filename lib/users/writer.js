@@ -3,6 +3,7 @@
 const { timeoutError } = require("../errors.js")
 const { DROPPED } = require("../races/gone.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
+const { isFresh } = require("./recent.js")
 
 const LATE = "The session could not be entered in the index of its user"
 
@@ -23,7 +24,7 @@ class Writer {
   #tries = 0
 
   /** `about` is {user, index, handle}. */
-  constructor(users, { key, about, session, ttl, before }) {
+  constructor(users, key, about, session, ttl, before) {
     this.#users = users
     this.#key = key
     this.#about = about
@@ -32,21 +33,26 @@ class Writer {
     this.#before = before
   }
 
+  /** The entry need not be written again. */
+  #isFresh(ttl) {
+    return this.#before === this.#about && isFresh(this.#about, ttl)
+  }
+
   /** SET, or SET of what is there; the request is answered as a backend does. */
   send(operation, key, value, ttl, request) {
-    const { backend, recent } = this.#users
+    const { backend } = this.#users
     const isPlain = operation === "set"
     const { receive } = request
-    if (recent.fresh(key, this.#about.user, ttl) !== undefined) {
+    if (this.#isFresh(ttl)) {
       request.receive = (own, error, reply) => {
+        if (error !== null || reply === true) return receive(own, error, reply)
         own.receive = receive
-        if (error !== null || reply === true) receive(own, error, reply)
-        else if (reply === 0)
-          this.#entered(own, (failure) => receive(own, failure, failure === null ? true : null), "a")
+        if (reply === 0) this.#entered(own, (failure) => receive(own, failure, failure === null ? true : null), "a")
         else if (isPlain) this.#signIn(value, ttl, own, receive)
         else this.#entered(own, (failure) => receive(own, failure, null))
       }
-      return backend.byUser("save", { ...this.#about, key, value, ttl }, request)
+      const { index, handle } = this.#about
+      return backend.byUser("save", { key, value, ttl, index, handle }, request)
     }
     if (isPlain) {
       request.receive = (own, error, count) => {
@@ -69,10 +75,10 @@ class Writer {
 
   /** A comparing save: the entry is looked at meanwhile. */
   swap(key, base, value, ttl, request) {
-    const { backend, recent } = this.#users
+    const { backend } = this.#users
     const { receive } = request
     const swap = (next) => backend.swap(key, base, value, ttl, next)
-    if (recent.fresh(key, this.#about.user, ttl) === undefined) {
+    if (!this.#isFresh(ttl)) {
       return this.#entered(request, (failure) => {
         if (failure !== null) return receive(request, failure, null)
         request.sentAt = now()

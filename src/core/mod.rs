@@ -194,7 +194,13 @@ impl Core {
             Work::Command(command) => self.enter(Job::new(command, ReplyTo::Caller(id), deadline)),
             Work::Merge(conflict, time) => self.merge(id, conflict, now + time, now),
             Work::Keyspace(keyspace) => self.ask_keyspace(id, keyspace, deadline, now),
-            Work::Save(save) => self.flow(id, Flow::save(*save), deadline),
+            Work::Save(save) if self.router.is_cluster() => {
+                self.flow(id, Flow::save(*save), deadline);
+            }
+            Work::Save(save) => {
+                let command = Command::Save(save);
+                self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
+            }
             Work::SignIn(sign_in) => {
                 let in_one = !self.router.is_cluster();
                 self.flow(id, Flow::sign_in(*sign_in, in_one, now), deadline);

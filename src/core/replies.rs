@@ -124,6 +124,11 @@ impl Core {
             }
         }
         self.remember(&job, &outcome);
+        let outcome = match (&job.command, outcome) {
+            // The reply to HEXISTS: if that was refused, so is the entry that is written then.
+            (Command::Save(_), Ok(Reply::Ok)) if job.first_reply != Some(1) => Ok(Reply::Count(0)),
+            (_, outcome) => outcome,
+        };
         self.replied(&job, outcome, now);
     }
 
@@ -284,8 +289,9 @@ impl Core {
             Command::Set { expiry, .. } => expiry.milliseconds()?,
             Command::Swap(swap) => swap.expiry.milliseconds()?,
             Command::Restore(restore) => restore.expiry.milliseconds()?,
+            Command::Save(save) => save.expiry.milliseconds()?,
             Command::User(call) if call.writes_session() => call.expiry.milliseconds()?,
-            Command::Get { .. } => u64::try_from(job.ttl_ms?).ok()?,
+            Command::Get { .. } => u64::try_from(job.first_reply?).ok()?,
             _ => return None,
         };
         let asked = self.asked_at(job)?;
@@ -314,12 +320,12 @@ impl Core {
             (Ok(Reply::Count(2..)), Some((asked, expires))) => {
                 self.touches.refreshed(key, expires, asked);
             }
-            (Ok(Reply::Text(_)), Some((asked, expires))) if job.ttl_ms.is_some() => {
+            (Ok(Reply::Text(_)), Some((asked, expires))) if job.first_reply.is_some() => {
                 self.touches.found(key, expires, asked);
             }
             (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
             // It has no expiry.
-            (Ok(_), None) if job.ttl_ms.is_some() => self.touches.forget(key),
+            (Ok(_), None) if job.first_reply.is_some() => self.touches.forget(key),
             // Destroyed, or written with the expiry it had: an earlier touch may be remembered.
             (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
             _ => {}

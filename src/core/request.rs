@@ -94,8 +94,8 @@ pub(super) struct Job {
     pub(super) asking: bool,
     /// Sent behind PTTL of the same key.
     pub(super) asks_ttl: bool,
-    /// The reply to that, in milliseconds.
-    pub(super) ttl_ms: Option<i64>,
+    /// The reply to that, in milliseconds; of a save, whether its entry is there.
+    pub(super) first_reply: Option<i64>,
     /// The one retry after a lost connection is spent.
     pub(super) retried: bool,
     /// Replies that redirected it or made it wait.
@@ -130,7 +130,7 @@ impl Job {
             pinned: None,
             asking: false,
             asks_ttl: false,
-            ttl_ms: None,
+            first_reply: None,
             retried: false,
             refusals: 0,
             refusal: None,

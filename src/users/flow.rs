@@ -24,6 +24,7 @@ pub struct Place {
 }
 
 /// A save of a session that has an entry.
+#[derive(Clone)]
 pub struct Save {
     /// The session.
     pub key: Vec<u8>,
