@@ -12,7 +12,7 @@ const { SCRIPTS } = require("./scripts.js")
  */
 const OPERATIONS = {
   index: (ask, about) => enter(ask, about, about.text),
-  signIn: (ask, about) => (ask.isCluster ? signInByTurns(ask, about) : signInAtOnce(ask, about)),
+  signIn: (ask, about) => (ask.isCluster || about.byTurns ? signInByTurns(ask, about) : signInAtOnce(ask, about)),
   async save(ask, { index, handle, ttl, key, value }) {
     const [written, found] = await Promise.all([
       ask.replace(key, value, ttl),
@@ -44,12 +44,15 @@ const OPERATIONS = {
   },
 }
 
+/** Entries are not counted, or counted only. */
+const LIMITS = { "-1": "", "-2": "counted" }
+
 function keysOf(index, ...more) {
   return [index, expiryOf(index), ...more]
 }
 
 function argsOf({ handle, ttl, limit }, text, ...more) {
-  return [handle, ttl < 0 ? "" : String(ttl), limit < 0 ? "" : String(limit), text, ...more]
+  return [handle, ttl < 0 ? "" : String(ttl), LIMITS[limit] ?? String(limit), text, ...more]
 }
 
 async function enter(ask, about, text) {

@@ -14,22 +14,25 @@ const EXPIRE =
   "else redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', last)) end end "
 
 const ENTER =
-  `${TIME}local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - 1, 'LIMIT', 0, 1000) ` +
-  "if #dead > 0 then redis.call('HDEL', KEYS[1], unpack(dead)) redis.call('ZREM', KEYS[2], unpack(dead)) end " +
-  "local old = redis.call('HGET', KEYS[1], ARGV[1]) " +
-  "if ARGV[3] ~= '' and not old and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end " +
-  "local created = old and string.match(old, '^%d+') or stamp " +
-  "redis.call('HSET', KEYS[1], ARGV[1], created .. ':' .. stamp .. ':' .. ARGV[2] .. ':' .. ARGV[4]) " +
+  `${TIME}local limit = tonumber(ARGV[3]) ` +
+  "if limit and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= limit then " +
+  "return 0 end local entry = ':' .. stamp .. ':' .. ARGV[2] .. ':' .. ARGV[4] " +
+  "local isnew = redis.call('HSETNX', KEYS[1], ARGV[1], stamp .. entry) if isnew == 0 then " +
+  "local created = string.match(redis.call('HGET', KEYS[1], ARGV[1]), '^%d+') " +
+  "redis.call('HSET', KEYS[1], ARGV[1], created .. entry) end " +
   "local score = 'inf' if ARGV[2] ~= '' then score = string.format('%.0f', now + ARGV[2] * 1.1 + 1) end " +
-  "redis.call('ZADD', KEYS[2], score, ARGV[1]) local count = redis.call('HLEN', KEYS[1]) " +
-  "if redis.call('ZCARD', KEYS[2]) ~= count then " +
+  "local differs = redis.call('ZADD', KEYS[2], score, ARGV[1]) ~= isnew " +
+  "local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - 1, 'LIMIT', 0, 1000) " +
+  "if #dead > 0 then redis.call('HDEL', KEYS[1], unpack(dead)) redis.call('ZREM', KEYS[2], unpack(dead)) end " +
+  "if differs or (time[2] % 16 == 0 and redis.call('HLEN', KEYS[1]) ~= redis.call('ZCARD', KEYS[2])) then " +
   "for _, handle in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do " +
   "if redis.call('HEXISTS', KEYS[1], handle) == 0 then redis.call('ZREM', KEYS[2], handle) end end " +
   "local all = redis.call('HGETALL', KEYS[1]) for i = 1, #all, 2 do " +
   "if not redis.call('ZSCORE', KEYS[2], all[i]) then " +
   "local at, life = string.match(all[i + 1], '^%d+:(%d+):(%d*)') " +
   "local lost = life == '' and 'inf' or string.format('%.0f', at / 1000 + life * 1.1 + 1) " +
-  `redis.call('ZADD', KEYS[2], lost, all[i]) end end end ${EXPIRE}`
+  `redis.call('ZADD', KEYS[2], lost, all[i]) end end end ${EXPIRE}local count = 1 ` +
+  "if ARGV[3] ~= '' then count = redis.call('HLEN', KEYS[1]) end "
 
 const SCRIPTS = {
   index: `${ENTER}return count`,

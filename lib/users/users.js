@@ -11,6 +11,9 @@ const { Writer, follow } = require("./writer.js")
 const MAX_INFO_BYTES = 4096
 /** An index that has its limit may be looked at so often while others sign in. */
 const TRIES = 3
+/** What a script is told of a limit that it is not to keep itself. */
+const NOT_COUNTED = -1
+const COUNTED = -2
 /** How long a command may travel, where the age of an entry is compared with the time since another command. */
 const TRAVEL_MS = 10
 /** Indexes that are swept at once. */
@@ -115,7 +118,7 @@ class Users {
     if (user === undefined) return receive
     if (this.recent.has(key, user, ttl)) return receive
     const about = { user, index: this.indexOf(user), handle: handleOf(sid) }
-    const entry = { ...about, ttl, text: `a:${this.entryText(key, session)}`, limit: -1 }
+    const entry = { ...about, ttl, text: `a:${this.entryText(key, session)}`, limit: NOT_COUNTED }
     return (own, error, count) => {
       if (error !== null || !(count > 0) || ttl === 0) return receive(own, error, count)
       const at = now()
@@ -248,9 +251,9 @@ class Users {
 }
 
 function limitOf(option) {
-  if (option === undefined) return { max: Infinity, isStrict: false }
-  if (typeof option === "number") return { max: option, isStrict: false }
-  return { max: option.max, isStrict: option.onLimit === "reject" }
+  if (option === undefined) return { max: Infinity, argument: NOT_COUNTED }
+  const { max, onLimit } = typeof option === "number" ? { max: option } : option
+  return { max, argument: onLimit === "reject" ? max : COUNTED }
 }
 
 function limitError(max) {

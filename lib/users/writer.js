@@ -22,6 +22,7 @@ class Writer {
   /** There are more entries than there may be sessions. */
   #over = false
   #tries = 0
+  #byTurns = false
 
   /** `about` is {user, index, handle}. */
   constructor(users, key, about, session, ttl, before) {
@@ -123,10 +124,22 @@ class Writer {
 
   #signInOf(value, ttl) {
     const { prefix, ignoresMarkers } = this.#users
-    return { ...this.#entry(), key: this.#key, prefix, value, ttl, ignoresMarkers }
+    const about = this.#entry()
+    about.key = this.#key
+    about.prefix = prefix
+    about.value = value
+    about.ttl = ttl
+    about.ignoresMarkers = ignoresMarkers
+    about.byTurns = this.#byTurns
+    return about
   }
 
   #signedIn({ value, ttl, at }, request, receive, error, count) {
+    // A proxy before a cluster, whose script may name one of the two only.
+    if (error?.cause?.code === "CROSSSLOT" && !this.#byTurns) {
+      this.#byTurns = true
+      return this.#signIn(value, ttl, request, receive)
+    }
     if (error !== null) return receive(request, error, null)
     if (count < 0) return receive(request, null, DROPPED)
     if (count === 0) return this.#full(request, receive, () => this.#signIn(value, ttl, request, receive))
@@ -138,7 +151,8 @@ class Writer {
   #entry() {
     const { limit } = this.#users
     const text = this.#users.entryText(this.#key, this.#session)
-    return { ...this.#about, ttl: this.#ttl, text, limit: limit.isStrict ? limit.max : -1 }
+    const { index, handle } = this.#about
+    return { index, handle, ttl: this.#ttl, text, limit: limit.argument }
   }
 
   #remember(at) {

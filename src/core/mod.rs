@@ -201,9 +201,11 @@ impl Core {
                 let command = Command::Save(save);
                 self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
             }
+            Work::SignIn(sign_in) if sign_in.by_turns || self.router.is_cluster() => {
+                self.flow(id, Flow::sign_in(*sign_in, now), deadline);
+            }
             Work::SignIn(sign_in) => {
-                let in_one = !self.router.is_cluster();
-                self.flow(id, Flow::sign_in(*sign_in, in_one, now), deadline);
+                self.enter(Job::new(sign_in.both(), ReplyTo::Caller(id), deadline));
             }
             Work::Revoke {
                 index,

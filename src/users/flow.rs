@@ -45,9 +45,33 @@ pub struct SignIn {
     /// The text of the entry.
     pub text: Vec<u8>,
     /// How many entries there may be before it.
-    pub limit: Option<u32>,
+    pub limit: Limit,
     /// Markers do not count.
     pub ignores_markers: bool,
+    /// No script may name both: there is a cluster.
+    pub by_turns: bool,
+}
+
+/// Of the entries of a user.
+#[derive(Clone, Copy)]
+pub enum Limit {
+    /// They are not counted.
+    None,
+    /// They are counted.
+    Counted,
+    /// If there are so many others, none is added.
+    AtMost(u32),
+}
+
+impl Limit {
+    /// As the scripts read it.
+    pub fn argument(self) -> Vec<u8> {
+        match self {
+            Self::None => vec![],
+            Self::Counted => b"counted".to_vec(),
+            Self::AtMost(limit) => limit.to_string().into_bytes(),
+        }
+    }
 }
 
 /// A session that is ended, and its entry.
@@ -100,8 +124,6 @@ pub enum Flow {
 /// What a sign-in waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Both in one script.
-    Both,
     /// How long a marker of before still lives.
     Marker,
     /// The entry.
@@ -151,16 +173,12 @@ impl Flow {
         (flow, vec![set, listed])
     }
 
-    /// Enters a session and writes it. `in_one`: no cluster is in the way.
-    pub fn sign_in(sign_in: SignIn, in_one: bool, now: Instant) -> (Self, Vec<Command>) {
-        let (step, command) = if in_one {
-            (Step::Both, sign_in.both())
-        } else {
-            (Step::Marker, sign_in.marker())
-        };
+    /// Enters a session, and writes it then.
+    pub fn sign_in(sign_in: SignIn, now: Instant) -> (Self, Vec<Command>) {
+        let command = sign_in.marker();
         let flow = Self::SignIn {
             sign_in: Box::new(sign_in),
-            step,
+            step: Step::Marker,
             known: (-1, now),
             count: 0,
         };
@@ -254,9 +272,7 @@ impl SignIn {
 
     fn call(&self, which: Which, more: Option<Vec<u8>>) -> Call {
         let Place { index, handle } = &self.save.place;
-        let limit = self
-            .limit
-            .map_or(vec![], |limit| limit.to_string().into_bytes());
+        let limit = self.limit.argument();
         let kind: &[u8] = if which == Which::SignIn { b"a:" } else { b"p:" };
         let text = [kind, &self.text].concat();
         let mut arguments = vec![handle.clone(), self.life(), limit, text];
@@ -264,7 +280,8 @@ impl SignIn {
         Call::new(which, index, arguments)
     }
 
-    fn both(&self) -> Command {
+    /// Both in one script.
+    pub fn both(&self) -> Command {
         let mut call = self.call(Which::SignIn, Some(self.save.value.clone()));
         call.keys.push(self.save.key.clone());
         call.expiry = self.save.expiry;
@@ -311,10 +328,6 @@ impl SignIn {
         now: Instant,
     ) -> Next {
         let (next, command) = match (*step, outcome) {
-            // A proxy before a cluster.
-            (Step::Both, Err(error)) if error.cause_code() == Some("CROSSSLOT") => {
-                (Step::Marker, self.marker())
-            }
             (Step::Marker, outcome) => {
                 let life = i64::try_from(marker::life_ms()).unwrap_or(i64::MAX);
                 let left = match outcome {

@@ -2,8 +2,8 @@
 //!
 //! | operation | rows: key, value, number |
 //! |---|---|
-//! | INDEX | index, handle, milliseconds to live; kind and text of the entry, empty, limit or -1 |
-//! | SIGN_IN | session, its text, milliseconds to live; index, handle, limit or -1; text of the entry, prefix, 1 if no marker counts |
+//! | INDEX | index, handle, milliseconds to live; kind and text of the entry, empty, limit as for SIGN_IN |
+//! | SIGN_IN | session, its text, milliseconds to live; index, handle, limit, -1 for none, -2 if entries are counted; text of the entry, prefix, flags: 1 if no marker counts, 2 if no script may name both |
 //! | SAVE | session, its text, milliseconds to live; index, handle |
 //! | ENTRIES | index, handle or empty |
 //! | REVOKE | index, prefix, how many; for each session, handle; entry |
@@ -16,7 +16,7 @@ use crate::{
     command::Command,
     core::Work,
     error::Error,
-    users::{Call, Item, Place, Save, SignIn, Which},
+    users::{Call, Item, Limit, Place, Save, SignIn, Which},
 };
 
 pub(super) fn is_one(operation: Operation) -> bool {
@@ -62,7 +62,7 @@ pub(super) fn work(
             let life = expiry(row.number).milliseconds();
             let life = life.map_or(vec![], |expire_ms| expire_ms.to_string().into_bytes());
             let (text, _, limit) = next()?;
-            let limit = at_most(limit).map_or(vec![], |limit| limit.to_string().into_bytes());
+            let limit = limit_of(limit).argument();
             script(Which::Index, vec![value, life, limit, text])
         }
         Operation::Entries => {
@@ -110,18 +110,25 @@ pub(super) fn work(
             if operation == Operation::Save {
                 return Ok(Work::Save(Box::new(save)));
             }
-            let (text, prefix, ignores_markers) = next()?;
+            let (text, prefix, flags) = next()?;
             Ok(Work::SignIn(Box::new(SignIn {
                 save,
                 prefix,
                 text,
-                limit: at_most(limit),
-                ignores_markers: ignores_markers > 0.0,
+                limit: limit_of(limit),
+                ignores_markers: flags as u32 & 1 != 0,
+                by_turns: flags as u32 & 2 != 0,
             })))
         }
     }
 }
 
-fn at_most(limit: f64) -> Option<u32> {
-    (limit >= 0.0).then_some(limit as u32)
+fn limit_of(number: f64) -> Limit {
+    if number >= 0.0 {
+        Limit::AtMost(number as u32)
+    } else if number == -1.0 {
+        Limit::None
+    } else {
+        Limit::Counted
+    }
 }
