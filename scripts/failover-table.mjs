@@ -174,7 +174,9 @@ async function promoted(group) {
     "a promotion",
     async () => {
       for (const [n, looker] of lookers.entries()) {
-        if (!(await looker.info("replication")).includes("role:master")) continue
+        // A sentinel ends the connections of a server whose role it changes.
+        const replication = await looker.info("replication").catch(() => "")
+        if (!replication.includes("role:master")) continue
         at ??= performance.now()
         group.promoted = group.replicas[n].port
         return true
