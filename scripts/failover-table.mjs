@@ -223,7 +223,7 @@ async function clusterRow(kind, inject) {
     await redisOf(createCluster({ rootNodes: cluster.nodes.map((socket) => ({ socket: { ...socket } })) })),
   ]
   const [replica] = cluster.replicas
-  const reader = quiet(new Redis.Cluster([{ host: "127.0.0.1", port: cluster.masters[1].port }]))
+  let reader
   await measure(
     kind,
     targets,
@@ -234,9 +234,13 @@ async function clusterRow(kind, inject) {
       await until("a promotion", isMaster, PATIENCE_MS)
       return performance.now()
     },
-    (key) => reader.get(key),
+    (key) => {
+      // Opened now: an earlier one would wait for a frozen master.
+      reader ??= quiet(new Redis.Cluster([{ host: "127.0.0.1", port: cluster.masters[1].port }]))
+      return reader.get(key)
+    },
   )
-  reader.disconnect()
+  reader?.disconnect()
   cluster.masters[0].process.kill("SIGCONT")
   await cluster.stop()
 }
