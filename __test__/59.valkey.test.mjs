@@ -56,11 +56,15 @@ describe("Valkey", { skip }, () => {
     await store.close()
   })
 
-  test("a session that is gone stays gone", async () => {
+  test("a destroyed session stays destroyed; one that was evicted is saved", async () => {
     const store = open()
-    await save(store, { n: 1 }, (key) => server.client.del(key))
+    await save(store, { n: 1 }, () => store.destroy("a"))
     assert.equal(await store.get("a"), null)
     await store.close()
+    const other = open()
+    await save(other, { n: 1 }, (key) => server.client.del(key))
+    assert.equal((await other.get("a")).n, 1)
+    await other.close()
   })
 
   test("one that is gone when it is saved leaves what is written behind it alone", async () => {
