@@ -56,10 +56,12 @@ describe("Valkey", { skip }, () => {
     await store.close()
   })
 
-  test("a session that is gone stays gone", async () => {
+  test("a session that was destroyed stays so, one that was evicted is saved", async () => {
     const store = open()
-    await save(store, { n: 1 }, (key) => server.client.del(key))
+    await save(store, { n: 1 }, () => store.destroy("a"))
     assert.equal(await store.get("a"), null)
+    await save(store, { n: 1 }, (key) => server.client.del(key))
+    assert.equal((await store.get("a")).n, 1)
     await store.close()
   })
 
