@@ -50,9 +50,11 @@ class Request extends AsyncResource {
   /** What came for it, in its context. Called once; what its callback throws twice is uncaught. */
   settle(error, reply) {
     if (this.callback === undefined) this.emitDestroy()
+    this.error = error
+    this.reply = reply
     try {
-      if (this.trace === undefined) this.runInAsyncScope(this.receive, null, this, error, reply)
-      else this.runInAsyncScope(settleTraced, null, this, error, reply)
+      // Without arguments, as those would become an array for every request.
+      this.runInAsyncScope(this.trace === undefined ? receive : receiveTraced, this)
     } catch (thrown) {
       this.runInAsyncScope(nextTick, null, rethrow, thrown)
     }
@@ -77,10 +79,16 @@ class Request extends AsyncResource {
   }
 }
 
-function settleTraced(request, error, reply) {
-  const { trace } = request
-  request.trace = undefined
-  ended(trace, error, () => request.receive(request, error, reply))
+function receive() {
+  const { error, reply } = this
+  this.reply = null
+  this.receive(this, error, reply)
+}
+
+function receiveTraced() {
+  const { trace, error } = this
+  this.trace = undefined
+  ended(trace, error, () => receive.call(this))
 }
 
 function finish(request, error) {

@@ -78,12 +78,12 @@ class NativeBackend {
     this.noticed("error", error)
   }
 
-  send(operation, key, value, number, request) {
-    request.begin(this.#protocol.commands[operation])
+  send(name, key, value, number, request) {
+    const operation = this.#protocol.operations.get(name)
+    request.begin(operation.command)
     request.owner = this
-    if (this.#batch !== undefined && this.#batch.isOpen && !this.#closed) {
-      this.#batch.send(operation, key, value, number, request)
-    } else this.#later(request, () => this.#batch.send(operation, key, value, number, request))
+    if (this.#batch?.isOpen && !this.#closed) this.#batch.send(operation.number, key, value, number, request)
+    else this.#later(request, () => this.#batch.send(operation.number, key, value, number, request))
   }
 
   swap(...args) {
@@ -109,7 +109,7 @@ class NativeBackend {
 
   #ask(operation, args) {
     const request = args.at(-1)
-    request.begin(this.#protocol.commands[operation])
+    request.begin(this.#protocol.operations.get(operation).command)
     request.owner = this
     if (this.#batch?.isOpen && !this.#closed) this.#batch[operation](...args)
     else this.#later(request, () => this.#batch[operation](...args))

@@ -115,7 +115,7 @@ class Batch {
     }
   }
 
-  /** One command about one key. `number` is milliseconds to live, negative for ever. */
+  /** One command about one key, by the number of its operation. `number` is milliseconds to live, negative for ever. */
   send(operation, key, value, number, request) {
     if (!this.#admits(request, key.length + value.length)) return
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
@@ -124,7 +124,7 @@ class Batch {
   /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
   swap(key, base, value, ttl, request) {
     if (!this.#admits(request, base.length + value.length)) return
-    this.#add(this.#open(request), "swap", this.#keyPrefix + key, base, ttl)
+    this.#add(this.#open(request), this.#number("swap"), this.#keyPrefix + key, base, ttl)
     this.#outbox.row(0, 0, value, "", 0)
   }
 
@@ -134,14 +134,14 @@ class Batch {
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
     if (!this.#admits(request, base.length + mine.length + theirs.length)) return
-    this.#add(this.#open(request), "merge", this.#keyPrefix + key, base, withinMs)
+    this.#add(this.#open(request), this.#number("merge"), this.#keyPrefix + key, base, withinMs)
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
   /** DEL of `key`, which starts with `prefix`, behind a marker. */
   destroy(key, prefix, request) {
     if (!this.#admits(request, key.length + prefix.length)) return
-    this.#add(this.#open(request), "destroy", this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
+    this.#add(this.#open(request), this.#number("destroy"), this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
   }
 
   /**
@@ -159,13 +159,13 @@ class Batch {
 
   #restore(operation, key, prefix, value, ttl, known, request) {
     if (!this.#admits(request, key.length + prefix.length + value.length)) return
-    this.#add(this.#open(request), operation, this.#keyPrefix + key, this.#keyPrefix + prefix, ttl)
+    this.#add(this.#open(request), this.#number(operation), this.#keyPrefix + key, this.#keyPrefix + prefix, ttl)
     this.#outbox.row(0, 0, value, "", known)
   }
 
   /** The values of `keys`, at least one. */
   mget(keys, request) {
-    this.#add(this.#open(request), "mget", "", "", keys.length)
+    this.#add(this.#open(request), this.#number("mget"), "", "", keys.length)
     for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
@@ -198,8 +198,12 @@ class Batch {
     return id
   }
 
+  #number(operation) {
+    return this.#protocol.operations.get(operation).number
+  }
+
   #add(id, operation, key, value, number) {
-    this.#outbox.add(id, this.#protocol.operations[operation], key, value, number)
+    this.#outbox.add(id, operation, key, value, number)
     if (this.#flushing) return
     this.#flushing = true
     // With nothing else pending, nothing is won by waiting for the end of the turn.
@@ -245,10 +249,8 @@ class Batch {
     try {
       while (pending.next < pending.answered.length) {
         const request = pending.answered[pending.next++]
-        const { error, reply } = request
-        request.reply = null
         request.owner.release()
-        request.settle(error, reply)
+        request.settle(request.error, request.reply)
       }
       pending.answered = []
       pending.next = 0
