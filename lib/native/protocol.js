@@ -1,5 +1,6 @@
 "use strict"
 
+const { OPERATIONS } = require("../operations.js")
 const loader = require("./load.js")
 
 let protocol
@@ -12,21 +13,14 @@ function loadProtocol() {
 
 function read(binding) {
   const said = binding.protocol()
+  for (const [number, name] of said.operations.entries()) {
+    Object.assign(OPERATIONS[name], { number, command: said.commands[number] })
+  }
   return {
     ...said,
     binding,
-    operations: operationsOf(said),
     answers: numbered(said.answers),
   }
-}
-
-/**
- * By name, the number of each operation and the command that it is or begins with. Every request looks one up:
- * a Map finds it fastest if its keys were names of properties, which V8 compares by their addresses.
- */
-function operationsOf({ operations, commands }) {
-  const named = operations.map((name, number) => [name, { number, command: commands[number] }])
-  return new Map(Object.entries(Object.fromEntries(named)))
 }
 
 function numbered(names) {
