@@ -51,14 +51,23 @@ describe("a marker", () => {
   })
 
   test("is told from ids with braces of their own, which are listed", async () => {
-    const store = open()
-    const ids = ["{a}", "a{b}c", "{", "}", "{}", "a}b"]
-    for (const sid of ids) await store.set(sid, { cookie: cookie() })
-    assert.deepEqual((await store.ids()).toSorted(), ids.toSorted())
-    for (const sid of ids) assert.equal(await survives(store, () => store.destroy(sid), sid), false, sid)
-    assert.equal(await store.length(), 0)
-    for (const sid of ids) assert.equal(isMarker(store.prefix, store.prefix + sid), false)
-    await store.close()
+    for (const options of [{}, { prefix: "", url: `${server.url}/5` }]) {
+      const store = open(options)
+      const ids = ["a", "{a}", "a{b}c", "{a}b", "{", "}", "{}", "a}b"]
+      for (const sid of ids) await store.set(sid, { cookie: cookie() })
+      assert.deepEqual((await store.ids()).toSorted(), ids.toSorted())
+      for (const sid of ids) {
+        assert.equal(isMarker(store.prefix, store.prefix + sid), false)
+        assert.equal(await survives(store, () => store.destroy(sid), sid), false, sid)
+        const expired = () => store.touch(sid, { cookie: { ...cookie(), expires: new Date(0).toISOString() } })
+        assert.equal(await survives(store, expired, `other ${sid}`), true, sid)
+      }
+      assert.equal(await store.length(), ids.length)
+      assert.equal((await store.all()).length, ids.length)
+      await store.clear()
+      assert.deepEqual([await store.length(), await store.ids(), await store.all()], [0, [], []])
+      await store.close()
+    }
   })
 
   test("counts only if it is younger than the load", async () => {
