@@ -42,13 +42,16 @@ impl Texts {
     /// Adds a string of its own, or none.
     pub fn push(&mut self, text: Option<Vec<u8>>) {
         self.end_shared();
-        self.strings.push(text.map(Text));
+        self.strings.push(text.map(Text::new));
     }
 
     fn end_shared(&mut self) {
         if !self.shared.is_empty() {
             let shared = std::mem::take(&mut self.shared);
-            self.strings.push(Some(Text(shared)));
+            self.strings.push(Some(Text {
+                bytes: shared,
+                is_ascii: true,
+            }));
         }
     }
 
@@ -60,7 +63,17 @@ impl Texts {
 }
 
 /// Bytes that become a JavaScript string: latin1 for ASCII, which V8 copies without looking.
-struct Text(Vec<u8>);
+struct Text {
+    bytes: Vec<u8>,
+    is_ascii: bool,
+}
+
+impl Text {
+    fn new(bytes: Vec<u8>) -> Self {
+        let is_ascii = bytes.is_ascii();
+        Self { bytes, is_ascii }
+    }
+}
 
 #[expect(
     unsafe_code,
@@ -68,14 +81,14 @@ struct Text(Vec<u8>);
 )]
 impl ToNapiValue for Text {
     unsafe fn to_napi_value(env: sys::napi_env, text: Self) -> napi::Result<sys::napi_value> {
-        let bytes = text.0;
+        let Self { bytes, is_ascii } = text;
         let mut value = std::ptr::null_mut();
         let length = bytes.len() as isize;
         // SAFETY: `env` is the live environment this is called in, and the bytes are copied before
         // the call returns. Both functions take any bytes: latin1 all of them, UTF-8 replaces what
         // is malformed.
         let status = unsafe {
-            if bytes.is_ascii() {
+            if is_ascii {
                 sys::napi_create_string_latin1(env, bytes.as_ptr().cast(), length, &mut value)
             } else {
                 sys::napi_create_string_utf8(env, bytes.as_ptr().cast(), length, &mut value)
@@ -95,7 +108,7 @@ mod tests {
         let lengths = texts
             .strings
             .iter()
-            .map(|text| text.as_ref().map(|text| text.0.len()));
+            .map(|text| text.as_ref().map(|text| text.bytes.len()));
         lengths.collect()
     }
 
