@@ -11,8 +11,7 @@ class Round {
 
   /** Resolves to undefined when all callbacks of the round were called. */
   get promise() {
-    this.#promise ??=
-      this.#left === 0 ? Promise.resolve() : new Promise((resolve) => (this.#resolve = resolve))
+    this.#promise ??= this.#left === 0 ? Promise.resolve() : new Promise((resolve) => (this.#resolve = resolve))
     return this.#promise
   }
 
