@@ -337,9 +337,10 @@ declare namespace connectRedis {
   /**
    * A session store for express-session and @fastify/session.
    *
-   * Methods take a callback or return a promise. With a callback they return undefined at run time; the
-   * declared type is that of connect-redis 10, so that its subclasses compile. A session id has at most
-   * 4096 bytes; a longer one fails with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
+   * Methods take a callback or return a promise. With a callback the promise resolves to undefined after the
+   * callback was called, and never rejects; calls made together share it. The declared type is that of
+   * connect-redis 10, so that its subclasses compile. A session id has at most 4096 bytes; a longer one fails
+   * with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
    *
    * @typeParam Session the properties of a session besides its cookie. Without it, get and all return
    * `any`, and set takes express-session's `SessionData`.

@@ -2,6 +2,7 @@
 
 const { promised } = require("./callbacks.js")
 const { decodeError } = require("./errors.js")
+const { OPERATIONS } = require("./operations.js")
 const { ask } = require("./request.js")
 const { parse } = require("./sessions.js")
 const { nextTurn, now } = require("./timers.js")
@@ -18,17 +19,17 @@ function about(store, { backend }, operation) {
 }
 
 function clear(store, inside) {
-  return about(store, inside, "clear")
+  return about(store, inside, OPERATIONS.clear)
 }
 
 function length(store, inside) {
-  return about(store, inside, "length")
+  return about(store, inside, OPERATIONS.length)
 }
 
 /** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
 async function ids(store, inside) {
   const found = []
-  for (const page of await about(store, inside, "ids")) {
+  for (const page of await about(store, inside, OPERATIONS.ids)) {
     if (found.length > 0) await nextTurn()
     for (const sid of JSON.parse(page)) found.push(sid)
   }

@@ -5,6 +5,7 @@ const { bridge, bridgeAsync } = require("./callbacks.js")
 const { all, clear, ids, length } = require("./listing.js")
 const { thrownError } = require("./errors.js")
 const { connectionListener } = require("./observe/events.js")
+const { OPERATIONS } = require("./operations.js")
 const { readOptions } = require("./options/options.js")
 const { FOR_EVER, ttlMs } = require("./options/ttl.js")
 const { Guard } = require("./races/guard.js")
@@ -84,7 +85,7 @@ function createRedisStore(Store, { legacy }) {
         // A parse that is async has the rest of the time.
         if (this.serializer !== JSON) request.startedAt = now()
         if (freshExpires) getFresh(backend, request)
-        else backend.send("get", request.key, "", 0, request)
+        else backend.send(OPERATIONS.get, request.key, "", 0, request)
       })
     }
 
@@ -154,7 +155,7 @@ function createRedisStore(Store, { legacy }) {
 
     ping(callback) {
       return bridge(callback, legacy, (done) => {
-        this[INSIDE].backend.send("ping", "", "", 0, new Request(receivePong, done))
+        this[INSIDE].backend.send(OPERATIONS.ping, "", "", 0, new Request(receivePong, done))
       })
     }
 
@@ -200,14 +201,14 @@ function createRedisStore(Store, { legacy }) {
       })
     }
     backend.send(
-      "get",
+      OPERATIONS.get,
       request.key,
       "",
       0,
       step((error, reply) => answered(error, (text = reply))),
     )
     backend.send(
-      "pttl",
+      OPERATIONS.pttl,
       request.key,
       "",
       0,

@@ -39,7 +39,7 @@ class Delegate {
 
   connect() {}
 
-  send(operation, key, value, number, request) {
+  send({ name: operation }, key, value, number, request) {
     const { get, set, replace, expire, del, pttl } = this.#dialect
     const client = this.#client
     request.begin(commandOf(operation, number))

@@ -2,6 +2,7 @@
 
 const { RedisStoreError, closedError } = require("../errors.js")
 const { addStats } = require("../observe/stats.js")
+const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { keepAlive, letGo } = require("../native/keep-alive.js")
 const { clearInterval, nextTick, now, setInterval, withDeadline } = require("../timers.js")
@@ -178,7 +179,7 @@ class SafetyNet {
     if (!isConnected(this.#client)) return this.#clientIsAway()
     this.#asking = true
     try {
-      await ask((request) => this.#delegate.send("ping", "", "", 0, request))
+      await ask((request) => this.#delegate.send(OPERATIONS.ping, "", "", 0, request))
       this.#clientAnswers = true
     } catch {
       this.#clientIsAway()

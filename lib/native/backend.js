@@ -2,6 +2,7 @@
 
 const { RedisStoreError, closedError } = require("../errors.js")
 const { Counts } = require("../observe/stats.js")
+const { OPERATIONS } = require("../operations.js")
 const { inTime, nextTick } = require("../timers.js")
 const { connectionOf } = require("./connecting.js")
 const { keepAlive, letGo } = require("./keep-alive.js")
@@ -79,40 +80,39 @@ class NativeBackend {
   }
 
   send(operation, key, value, number, request) {
-    request.begin(this.#protocol.commands[operation])
+    request.begin(operation.command)
     request.owner = this
-    if (this.#batch !== undefined && this.#batch.isOpen && !this.#closed) {
-      this.#batch.send(operation, key, value, number, request)
-    } else this.#later(request, () => this.#batch.send(operation, key, value, number, request))
+    if (this.#batch?.isOpen && !this.#closed) this.#batch.send(operation, key, value, number, request)
+    else this.#later(request, () => this.#batch.send(operation, key, value, number, request))
   }
 
   swap(...args) {
-    this.#ask("swap", args)
+    this.#ask(OPERATIONS.swap, args)
   }
 
   merge(...args) {
-    this.#ask("merge", args)
+    this.#ask(OPERATIONS.merge, args)
   }
 
   destroy(...args) {
-    this.#ask("destroy", args)
+    this.#ask(OPERATIONS.destroy, args)
   }
 
-  /** `operation` is "restore" or "add". */
+  /** `operation` is restore or add. */
   restore(operation, ...args) {
     this.#ask(operation, args)
   }
 
   mget(...args) {
-    this.#ask("mget", args)
+    this.#ask(OPERATIONS.mget, args)
   }
 
   #ask(operation, args) {
     const request = args.at(-1)
-    request.begin(this.#protocol.commands[operation])
+    request.begin(operation.command)
     request.owner = this
-    if (this.#batch?.isOpen && !this.#closed) this.#batch[operation](...args)
-    else this.#later(request, () => this.#batch[operation](...args))
+    if (this.#batch?.isOpen && !this.#closed) this.#batch[operation.name](...args)
+    else this.#later(request, () => this.#batch[operation.name](...args))
   }
 
   /** Calls `again` once there is a connection, or refuses the request. */

@@ -2,6 +2,7 @@
 
 const { RedisStoreError } = require("../errors.js")
 const { debug, isDebugged } = require("../observe/diagnostics.js")
+const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { clearImmediate, nextTick, now, setImmediate } = require("../timers.js")
 const { takeAnswers } = require("./answers.js")
@@ -124,7 +125,7 @@ class Batch {
   /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
   swap(key, base, value, ttl, request) {
     if (!this.#admits(request, base.length + value.length)) return
-    this.#add(this.#open(request), "swap", this.#keyPrefix + key, base, ttl)
+    this.#add(this.#open(request), OPERATIONS.swap, this.#keyPrefix + key, base, ttl)
     this.#outbox.row(0, 0, value, "", 0)
   }
 
@@ -134,14 +135,14 @@ class Batch {
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
     if (!this.#admits(request, base.length + mine.length + theirs.length)) return
-    this.#add(this.#open(request), "merge", this.#keyPrefix + key, base, withinMs)
+    this.#add(this.#open(request), OPERATIONS.merge, this.#keyPrefix + key, base, withinMs)
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
   /** DEL of `key`, which starts with `prefix`, behind a marker. */
   destroy(key, prefix, request) {
     if (!this.#admits(request, key.length + prefix.length)) return
-    this.#add(this.#open(request), "destroy", this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
+    this.#add(this.#open(request), OPERATIONS.destroy, this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
   }
 
   /**
@@ -149,12 +150,12 @@ class Batch {
    * it cannot be known.
    */
   restore(key, prefix, value, ttl, known, request) {
-    this.#restore("restore", key, prefix, value, ttl, known, request)
+    this.#restore(OPERATIONS.restore, key, prefix, value, ttl, known, request)
   }
 
   /** The same if there is no value; else that. */
   add(key, prefix, value, ttl, known, request) {
-    this.#restore("add", key, prefix, value, ttl, known, request)
+    this.#restore(OPERATIONS.add, key, prefix, value, ttl, known, request)
   }
 
   #restore(operation, key, prefix, value, ttl, known, request) {
@@ -165,7 +166,7 @@ class Batch {
 
   /** The values of `keys`, at least one. */
   mget(keys, request) {
-    this.#add(this.#open(request), "mget", "", "", keys.length)
+    this.#add(this.#open(request), OPERATIONS.mget, "", "", keys.length)
     for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
@@ -199,7 +200,7 @@ class Batch {
   }
 
   #add(id, operation, key, value, number) {
-    this.#outbox.add(id, this.#protocol.operations[operation], key, value, number)
+    this.#outbox.add(id, operation.number, key, value, number)
     if (this.#flushing) return
     this.#flushing = true
     // With nothing else pending, nothing is won by waiting for the end of the turn.
@@ -245,10 +246,8 @@ class Batch {
     try {
       while (pending.next < pending.answered.length) {
         const request = pending.answered[pending.next++]
-        const { error, reply } = request
-        request.reply = null
         request.owner.release()
-        request.settle(error, reply)
+        request.settle(request.error, request.reply)
       }
       pending.answered = []
       pending.next = 0

@@ -8,6 +8,7 @@ mod panics;
 pub mod protocol;
 pub mod roots;
 pub mod submission;
+mod texts;
 #[cfg(unix)]
 mod watcher;
 
