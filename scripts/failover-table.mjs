@@ -156,7 +156,9 @@ async function sentinelRow(kind, inject, downAfterMs) {
     () => inject(group),
     async (key) => {
       // A busy machine may see a second failover.
-      const last = await group.masterPort().catch(() => group.promoted)
+      const named = group.masterPort().catch(() => group.promoted)
+      // The sentinel that is asked may have been replaced.
+      const last = await Promise.race([named, delay(1000).then(() => group.promoted)])
       looker ??= await lookAt(all().find(({ port }) => port === last).url)
       return looker.get(key)
     },
@@ -174,7 +176,9 @@ async function promoted(group) {
     "a promotion",
     async () => {
       for (const [n, looker] of lookers.entries()) {
-        if (!(await looker.info("replication")).includes("role:master")) continue
+        // A sentinel ends the connections of a server whose role it changes.
+        const replication = await looker.info("replication").catch(() => "")
+        if (!replication.includes("role:master")) continue
         at ??= performance.now()
         group.promoted = group.replicas[n].port
         return true
