@@ -151,7 +151,7 @@ function createRedisStore(Store, { legacy }) {
 
     ping(callback) {
       return bridge(callback, legacy, (done) => {
-        this[INSIDE].backend.send("ping", "", "", 0, new Request(receivePong, done))
+        this[INSIDE].backend.send("ping", this.prefix, "", 0, new Request(receivePong, done))
       })
     }
 
