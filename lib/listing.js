@@ -38,6 +38,17 @@ async function ids(store, inside) {
 
 /** Every session, in pages that let other work of the event loop through and are bounded in bytes. */
 async function all(store, inside) {
+  const { backend } = inside
+  // close() waits for all pages.
+  backend.keep()
+  try {
+    return await pages(store, inside)
+  } finally {
+    backend.release()
+  }
+}
+
+async function pages(store, inside) {
   const found = await ids(store, inside)
   const sessions = []
   const corrupt = []
@@ -69,7 +80,10 @@ async function all(store, inside) {
 async function textsOf(store, { backend }, some) {
   const keys = some.map((sid) => store.prefix + sid)
   try {
-    return await ask((request) => backend.mget(keys, request))
+    return await ask((request) => {
+      request.follows = true
+      backend.mget(keys, request)
+    })
   } catch (error) {
     if (error.code === "ERR_REDIS_STORE_DECODE" && some.length > 1) return undefined
     throw error

@@ -105,7 +105,7 @@ function createRedisStore(Store, { legacy }) {
             const request = new Request(receiveWritten, done, this, sid, key)
             // A session that expired during its request gets no marker: a later save with a new cookie is written.
             if (session?.cookie?.originalMaxAge <= 0) backend.destroy(key, this.prefix, request)
-            else backend.send("expire", key, "", 0, request)
+            else backend.send(OPERATIONS.expire, key, "", 0, request)
           } else guard.save(done, sid, key, session, serialize(this, session, maxSessionBytes), ttl)
         } catch (error) {
           fail(done, error)
@@ -155,7 +155,7 @@ function createRedisStore(Store, { legacy }) {
 
     ping(callback) {
       return bridge(callback, legacy, (done) => {
-        this[INSIDE].backend.send(OPERATIONS.ping, "", "", 0, new Request(receivePong, done))
+        this[INSIDE].backend.send(OPERATIONS.ping, this.prefix, "", 0, new Request(receivePong, done))
       })
     }
 

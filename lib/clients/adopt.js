@@ -9,6 +9,7 @@ const { inTime } = require("../timers.js")
 const { dialectOf } = require("./dialects.js")
 const { current, observeAuth, observePassword } = require("./renewal.js")
 const { whyDelegate } = require("./settings-check.js")
+const { isProxy, whyWrapped } = require("./wrapped.js")
 
 /**
  * How each kind of client is recognised and where it keeps its settings. `settings` is read when
@@ -20,7 +21,7 @@ const KINDS = [
     kind: "redis-mock",
     testedWith: ["redis-mock 0.47", "redis-mock 0.56"],
     matches: (client) => has(client, "pub_sub_mode") && !has(client, "connection_options"),
-    dialect: "positional",
+    dialect: "mock",
   },
   {
     kind: "@upstash/redis",
@@ -33,7 +34,7 @@ const KINDS = [
     testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: (client) => client.isCluster === true && has(client, "startupNodes"),
     settings: ioredisCluster,
-    dialect: "positional",
+    dialect: "ioredisCluster",
   },
   {
     kind: "ioredis sentinel",
@@ -57,7 +58,7 @@ const KINDS = [
     readable: (client) => sentinelOptions(client) !== undefined,
     options: sentinelOptions,
     settings: nodeRedisSentinel,
-    dialect: "nodeRedis",
+    dialect: "nodeRedisPool",
   },
   {
     kind: "redis cluster",
@@ -74,7 +75,7 @@ const KINDS = [
     matches: (client) => has(client, "execute") && has(client, "totalClients"),
     readable: (client) => client.isOpen && client.totalClients > 0,
     settings: (client) => client.execute(pooled),
-    dialect: "nodeRedis",
+    dialect: "nodeRedisPool",
   },
   {
     kind: "redis with credentialsProvider",
@@ -105,7 +106,7 @@ const KINDS = [
     matches: (client) => typeof client.createClientRequest === "function",
     readable: ({ config }) => config?.addresses !== undefined,
     settings: valkeyGlide,
-    dialect: "glide",
+    dialect: (client) => (isGlideCluster(client) ? "glideCluster" : "glide"),
   },
   {
     kind: "redis 2 or 3",
@@ -125,18 +126,33 @@ const ASK_MS = 500
  */
 function recognise(client) {
   const kind = KINDS.find(({ matches }) => holds(matches, client))
-  const dialect = dialectOf(client, kind?.dialect)
+  const name = typeof kind?.dialect === "function" ? kind.dialect(client) : kind?.dialect
+  const wrapped =
+    kind === undefined ? isProxy(client) && "it is a Proxy" : kind.settings !== undefined && wrappedBy(kind, client)
+  const dialect = dialectOf(client, name, Boolean(wrapped))
+  if (wrapped) return { dialect, why: askedItself(wrapped) }
   const readable = kind?.settings !== undefined && (kind.readable === undefined || holds(kind.readable, client))
   const why = readable ? whyDelegated(kind, client) : undefined
   if (!readable || why !== undefined) return { dialect, why }
   return { settings: () => normalised(kind.settings(client)), dialect }
 }
 
+/** Why the commands of the client are not its library's own; undefined if they are. */
+function wrappedBy({ kind }, client) {
+  try {
+    return whyWrapped(client, { isLegacy: kind === "redis in legacyMode" })
+  } catch {
+    return "its methods cannot be read"
+  }
+}
+
+const askedItself = (why) => `This client must be asked itself: ${why}.`
+
 /** Undefined if the client's settings can be adopted. */
 function whyDelegated({ kind, options }, client) {
   try {
     const why = whyDelegate(kind, client, options?.(client))
-    return why && `This client must be asked itself: ${why}.`
+    return why && askedItself(why)
   } catch {
     return "The settings of this client cannot be read, and so its own commands are used."
   }
@@ -411,8 +427,7 @@ function valkeyGlide(client) {
   const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
   return {
     nodes: readNodes("client", addresses, DEFAULT_PORT),
-    // What only the cluster's client can do.
-    cluster: typeof client.fcallWithRoute === "function",
+    cluster: isGlideCluster(client),
     username: credentials?.username,
     password: credentials?.password,
     database: databaseId ?? 0,
@@ -435,6 +450,11 @@ function isIoredis(client) {
     client.options != null &&
     "lazyConnect" in client.options
   )
+}
+
+/** By what only the cluster's client can do. */
+function isGlideCluster(client) {
+  return typeof client.fcallWithRoute === "function"
 }
 
 function isNodeRedis(client) {

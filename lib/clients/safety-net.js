@@ -30,9 +30,15 @@ class SafetyNet {
   #route = "held"
   /** Where held requests will go, if that is known. */
   #next
-  #held = []
+  /** Requests that wait for a route, with their size and how they are sent. */
+  #held = new Set()
   #heldBytes = 0
+  /** What close() waits for beside requests. */
+  #kept = 0
+  #released
   #isConnected = false
+  /** "ready" was emitted, and nothing has happened since. */
+  #isReady = false
   #failingSince = now()
   /** The client answered a PING since the last attempt to connect began. */
   #clientAnswers = false
@@ -57,7 +63,7 @@ class SafetyNet {
   }
 
   get status() {
-    return this.#route === "client" && this.#closing === undefined ? this.#delegate.status : this.#native.status
+    return this.#route === "client" ? this.#delegate.status : this.#native.status
   }
 
   connect() {
@@ -70,18 +76,18 @@ class SafetyNet {
   }
 
   send(operation, key, value, number, request) {
-    if (this.#route === "native") this.#native.send(operation, key, value, number, request)
+    if (this.#isDirect) this.#native.send(operation, key, value, number, request)
     else this.#redirect(request, key.length + value.length, (to) => to.send(operation, key, value, number, request))
   }
 
   destroy(key, prefix, request) {
-    if (this.#route === "native") this.#native.destroy(key, prefix, request)
+    if (this.#isDirect) this.#native.destroy(key, prefix, request)
     else this.#redirect(request, key.length + prefix.length, (to) => to.destroy(key, prefix, request))
   }
 
   restore(operation, key, prefix, value, ...rest) {
     const request = rest.at(-1)
-    if (this.#route === "native") this.#native.restore(operation, key, prefix, value, ...rest)
+    if (this.#isDirect) this.#native.restore(operation, key, prefix, value, ...rest)
     else {
       const units = key.length + prefix.length + value.length
       this.#redirect(request, units, (to) => to.restore(operation, key, prefix, value, ...rest))
@@ -89,14 +95,28 @@ class SafetyNet {
   }
 
   mget(keys, request) {
-    if (this.#route === "native") this.#native.mget(keys, request)
+    if (this.#isDirect) this.#native.mget(keys, request)
     else this.#redirect(request, 0, (to) => to.mget(keys, request))
+  }
+
+  get #isDirect() {
+    return this.#route === "native" && this.#closing === undefined
+  }
+
+  keep() {
+    if (this.#kept++ === 0) keepAlive(this)
+  }
+
+  release() {
+    if (--this.#kept > 0) return
+    if (this.#held.size === 0) letGo(this)
+    this.#released?.()
   }
 
   stats() {
     const stats = this.#native.stats()
     if (this.#usedClient) addStats(stats, this.#delegate.stats())
-    stats.pending += this.#held.length
+    stats.pending += this.#held.size
     return stats
   }
 
@@ -107,24 +127,28 @@ class SafetyNet {
 
   async #close() {
     if (this.#route === "held") this.#go(this.#next ?? "native")
-    await new Promise((resolve) => this.#delegate.whenIdle(resolve))
     this.#stopTicking()
+    if (this.#kept > 0) await new Promise((resolve) => (this.#released = resolve))
     await this.#delegate.close()
     await this.#native.close()
   }
 
   #redirect(request, units, send) {
     if (this.#closing !== undefined && !request.follows) return this.#refuse(request, closedError())
-    if (this.#route === "client") return send(this.#delegate)
+    if (this.#route !== "held") return send(this.#route === "client" ? this.#delegate : this.#native)
     // One more than fits: the native half refuses it, in its own words.
     const { maxPending, maxPendingBytes, commandTimeoutMs } = this.#limits
-    if (this.#held.length >= maxPending || this.#heldBytes + units > maxPendingBytes) return send(this.#native)
+    if (this.#held.size >= maxPending || this.#heldBytes + units > maxPendingBytes) return send(this.#native)
+    const entry = { send, units }
     const settle = request.settle.bind(request)
-    const late = () => this.#lateError()
+    const late = () => {
+      this.#drop(entry)
+      return this.#lateError()
+    }
     request.settle = withDeadline(commandTimeoutMs, late, settle)
-    if (this.#held.length === 0) keepAlive(this)
+    if (this.#held.size === 0) keepAlive(this)
     this.#heldBytes += units
-    this.#held.push(send)
+    this.#held.add(entry)
     this.#tick()
     try {
       // The first request connects.
@@ -132,6 +156,13 @@ class SafetyNet {
     } catch (error) {
       this.#failed(error)
     }
+  }
+
+  /** It is settled, or goes to the side that it waited for. */
+  #drop(entry) {
+    if (!this.#held.delete(entry)) return
+    this.#heldBytes -= entry.units
+    if (this.#held.size === 0 && this.#kept === 0) letGo(this)
   }
 
   #refuse(request, error) {
@@ -161,6 +192,14 @@ class SafetyNet {
     } else if (event === "error" && !this.#isConnected) this.#failed(error)
     // Served all the same, and it was told of.
     if (this.#route === "client" && (event === "error" || event === "status")) return
+    this.#tell(event, error)
+  }
+
+  /** "ready" is emitted once, whichever side is. */
+  #tell(event, error) {
+    if (event === "ready" && this.#isReady) return
+    if (event === "ready") this.#isReady = true
+    else if (event === "reconnecting" || (event === "status" && this.status !== "ready")) this.#isReady = false
     this.#listener(event, error)
   }
 
@@ -195,7 +234,7 @@ class SafetyNet {
 
   /** Holds requests until they may go to `next`. */
   #hold(next) {
-    if (this.#route === "client" && next === undefined) return
+    if (this.#closing !== undefined || (this.#route === "client" && next === undefined)) return
     this.#next = next
     if (this.#route !== "held") this.#since = now()
     this.#route = "held"
@@ -204,7 +243,7 @@ class SafetyNet {
 
   /** Requests go to `next` from now on, once those before them are answered. */
   #change(next) {
-    if (this.#route === next) return
+    if (this.#route === next || this.#closing !== undefined) return
     if (next === "client") this.#warn()
     const before = next === "native" ? this.#delegate : this.#native
     if (before.pending === 0) this.#go(next)
@@ -216,18 +255,24 @@ class SafetyNet {
     this.#next = undefined
     if (route === "client") this.#usedClient = true
     const to = route === "client" ? this.#delegate : this.#native
-    this.#heldBytes = 0
-    const held = this.#held.splice(0)
-    for (const send of held) send(to)
-    if (held.length > 0) letGo(this)
+    for (const entry of [...this.#held]) {
+      this.#drop(entry)
+      entry.send(to)
+    }
+    if (route === "client") nextTick(() => this.#closing === undefined && this.#tell("ready"))
   }
 
   /** What no event tells. */
   #tick() {
     if (this.#ticker !== undefined) return
     const self = new WeakRef(this)
-    this.#ticker = setInterval(() => self.deref()?.#look(), POLL_MS)
-    this.#ticker.unref()
+    const ticker = setInterval(() => {
+      const net = self.deref()
+      if (net === undefined) clearInterval(ticker)
+      else net.#look()
+    }, POLL_MS)
+    this.#ticker = ticker
+    ticker.unref()
   }
 
   #stopTicking() {
