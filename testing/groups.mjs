@@ -58,8 +58,8 @@ export const GROUPS = [
   {
     name: "settings",
     tier: "all",
-    covers: "the table of clients' settings, against their types",
-    topics: ["settings"],
+    covers: "the table of clients' settings, against their types; key prefixes of clients",
+    topics: ["settings", "prefixes"],
   },
   {
     name: "reach",

@@ -2,6 +2,7 @@
 
 const dns = require("node:dns")
 
+const { RedisStoreError } = require("../errors.js")
 const { readNodes } = require("../options/settings.js")
 const { readTls } = require("../options/tls.js")
 const { DEFAULT_PORT, readUrl } = require("../options/url.js")
@@ -73,7 +74,8 @@ const KINDS = [
     testedWith: ["redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "execute") && has(client, "totalClients"),
     readable: (client) => client.isOpen && client.totalClients > 0,
-    settings: (client) => client.execute(pooled),
+    why: (client) => whyNotPooled(idleMember(client)),
+    settings: nodeRedisPool,
     dialect: "nodeRedis",
   },
   {
@@ -133,9 +135,9 @@ function recognise(client) {
 }
 
 /** Undefined if the client's settings can be adopted. */
-function whyDelegated({ kind, options }, client) {
+function whyDelegated({ kind, options, why: ask }, client) {
   try {
-    const why = whyDelegate(kind, client, options?.(client))
+    const why = ask === undefined ? whyDelegate(kind, client, options?.(client)) : ask(client)
     return why && `This client must be asked itself: ${why}.`
   } catch {
     return "The settings of this client cannot be read, and so its own commands are used."
@@ -237,7 +239,8 @@ function ioredisCluster({ options, startupNodes }) {
     }),
     // By default addresses are looked up without it.
     family: options.dnsLookup === dns.lookup ? undefined : familyOf(redis.family),
-    keyPrefix: options.keyPrefix || redis.keyPrefix || "",
+    // ioredis 5 and 6 copy that of redisOptions here; ioredis 4 does not use it.
+    keyPrefix: options.keyPrefix || "",
     database: 0,
     tls: tlsOf(redis.tls) ?? first.tls,
   }
@@ -261,18 +264,63 @@ function familyOf(value) {
   return digit && Number(digit)
 }
 
-/** A client of a pool, which exposes its options only this way. */
-function pooled(client) {
-  const why = whyDelegate("redis", client)
-  if (why !== undefined) throw new TypeError(`The clients of this pool must be asked themselves: ${why}.`)
-  return nodeRedis(client)
+/** A client of each pool, which exposes its options only this way, or a promise of it. */
+const members = new WeakMap()
+
+function memberOf(pool) {
+  if (!members.has(pool)) {
+    let found
+    // It must neither throw nor keep the client: redis 5 would lose it.
+    const asked = pool.execute((member) => {
+      found = member
+    })
+    const member = asked.then(
+      () => {
+        members.set(pool, found)
+        return found
+      },
+      (error) => {
+        members.delete(pool)
+        throw error
+      },
+    )
+    // Asked in time or not at all: the next question asks anew.
+    member.catch(() => {})
+    members.set(pool, found ?? member)
+  }
+  return members.get(pool)
+}
+
+/** Undefined if all of them are busy: then it is known when the store connects. */
+function idleMember(pool) {
+  return members.has(pool) || pool.idleClients > 0 ? memberOf(pool) : undefined
+}
+
+function whyNotPooled(member) {
+  return member === undefined || member instanceof Promise ? undefined : whyDelegate("redis", member)
+}
+
+function nodeRedisPool(pool) {
+  const member = memberOf(pool)
+  if (member instanceof Promise) return member.then(() => nodeRedisPool(pool))
+  const why = whyNotPooled(member)
+  if (why !== undefined) {
+    throw new RedisStoreError("ERR_REDIS_STORE_CONNECT", `The clients of this pool must be asked themselves: ${why}.`)
+  }
+  const settings = nodeRedisSettings(member)
+  // redis 6 keeps it from its clients, and redis 5 has none.
+  return { ...settings, keyPrefix: pool._keyPrefix ?? "" }
 }
 
 function nodeRedis(client) {
+  const settings = nodeRedisSettings(client)
+  // select() leaves no trace that could be read: only the server knows. A proxy may hang up on the question.
+  return client.isReady && !settings.bareLogin ? withLiveDatabase(client, settings) : settings
+}
+
+function nodeRedisSettings(client) {
   const options = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
-  const settings = { ...options, credentials: renewable(client, options.credentials) }
-  // select() leaves no trace that could be read: only the server knows.
-  return client.isReady ? withLiveDatabase(client, settings) : settings
+  return { ...options, credentials: renewable(client, options.credentials) }
 }
 
 async function withLiveDatabase(client, settings) {
@@ -344,7 +392,8 @@ function nodeRedisCluster(client) {
       return { username: username ?? first.username, password: password ?? first.password }
     },
     tls: settings.tls ?? first.tls,
-    keyPrefix: keyPrefix ?? "",
+    // redis 4 and 5 do not use it.
+    keyPrefix: ("_keyPrefix" in client && keyPrefix) || "",
     database: 0,
   }
 }
