@@ -8,7 +8,7 @@ const { readTls } = require("../options/tls.js")
 const { DEFAULT_PORT, readUrl } = require("../options/url.js")
 const { inTime } = require("../timers.js")
 const { dialectOf } = require("./dialects.js")
-const { current, observeAuth, observePassword } = require("./renewal.js")
+const { current, isSame, observe } = require("./renewal.js")
 const { whyDelegate } = require("./settings-check.js")
 
 /**
@@ -175,33 +175,41 @@ function holds(question, client) {
 
 function ioredis(client) {
   const { options, condition } = client
+  const credentials = ioredisCredentials(client)
   return {
     ...address(options),
-    ...login(options, ioredisCredentials(client)),
+    ...login(options, credentials()),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.path == null ? tlsOf(options.tls) : undefined,
     family: familyOf(options.tls?.family ?? options.family),
-    credentials: renewable(client, () => ioredisCredentials(client)),
+    credentials,
   }
 }
 
-/** What `read` reads off the client's options, or what its auth() was given. */
+/** What `read` reads off the client's options, or what the client was given since. */
 function renewable(client, read) {
-  observeAuth(client, () => read())
+  observe(client, read)
   return () => {
     const said = read()
     return said instanceof Promise ? said.then((found) => current(client, found)) : current(client, said)
   }
 }
 
-/** auth() and the options are where an application that renews credentials puts them. */
-function ioredisCredentials({ options, condition }) {
-  const [username, password] = Array.isArray(condition?.auth)
-    ? condition.auth
-    : condition?.auth
-      ? [undefined, condition.auth]
-      : [options.username, options.password]
-  return { username, password }
+/** What its options say or auth() was given, whichever came last; before any of these, what it is connected with. */
+function ioredisCredentials(client) {
+  const said = () => ({ username: client.options.username, password: client.options.password })
+  const connected = () => {
+    const auth = client.condition?.auth
+    if (!auth) return said()
+    return Array.isArray(auth) ? { username: auth[0], password: auth[1] } : { password: auth }
+  }
+  observe(client, said, (given) => isSame(given, connected()))
+  const first = said()
+  return () => {
+    const now = said()
+    const last = current(client, now)
+    return last === now && isSame(first, now) ? connected() : last
+  }
 }
 
 function ioredisSentinel(client) {
@@ -216,27 +224,29 @@ function ioredisSentinel(client) {
       family: familyOf(options.sentinelTLS?.family ?? options.family),
     },
     ...login(options),
-    credentials: renewable(client, () => ioredisCredentials(client)),
+    credentials: ioredisCredentials(client),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.enableTLSForSentinelMode ? tlsOf(options.tls) : undefined,
   }
 }
 
-function ioredisCluster({ options, startupNodes }) {
+function ioredisCluster(client) {
+  const { options, startupNodes } = client
   const redis = options.redisOptions ?? {}
   const said = startupNodes.map((node) => {
     if (typeof node === "string") return readUrl(/^\w+:\/\//.test(node) ? node : `redis://${node}`)
     return { nodes: readNodes("client", [typeof node === "number" ? { port: node } : node], DEFAULT_PORT) }
   })
   const [first] = said
+  const credentials = () => {
+    const { username, password } = client.options.redisOptions ?? {}
+    return { username: username ?? first.username, password: password ?? first.password }
+  }
   return {
     nodes: said.flatMap(({ nodes }) => nodes),
     cluster: true,
-    ...login(redis, { username: redis.username ?? first.username, password: redis.password ?? first.password }),
-    credentials: () => ({
-      username: redis.username ?? first.username,
-      password: redis.password ?? first.password,
-    }),
+    ...login(redis, credentials()),
+    credentials,
     // By default addresses are looked up without it.
     family: options.dnsLookup === dns.lookup ? undefined : familyOf(redis.family),
     // ioredis 5 and 6 copy that of redisOptions here; ioredis 4 does not use it.
@@ -388,7 +398,7 @@ function nodeRedisCluster(client) {
     username: settings.username ?? first.username,
     password: settings.password ?? first.password,
     credentials: async () => {
-      const { username, password } = await settings.credentials()
+      const { username, password } = await nodeRedisCredentials(clusterOptions(client)?.defaults ?? defaults)
       return { username: username ?? first.username, password: password ?? first.password }
     },
     tls: settings.tls ?? first.tls,
@@ -455,7 +465,7 @@ function callbackRedis(client) {
 
 function valkeyGlide(client) {
   const said = () => client.config.credentials ?? {}
-  observePassword(client, said)
+  observe(client, said)
   const { addresses, credentials, databaseId, useTLS, clientName, advancedConfiguration } = client.config
   const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
   return {
