@@ -36,6 +36,8 @@ class Request extends AsyncResource {
     /** The name of its command, and the message about it if a channel has subscribers. */
     this.command = undefined
     this.trace = undefined
+    /** How it is asked again, by a store that may ask elsewhere. */
+    this.again = undefined
     /** What came, until it is settled. */
     this.error = null
     this.reply = null

@@ -65,7 +65,7 @@ export const GROUPS = [
     name: "reach",
     tier: "all",
     covers: "certificates, addresses, credentials: what a client reaches, a store reaches",
-    topics: ["certificates", "addresses", "credentials"],
+    topics: ["certificates", "addresses", "credentials", "safety-net"],
   },
   {
     name: "topologies",

@@ -10,6 +10,7 @@ const { hasMget, hasScripts, isCluster } = require("./dialects.js")
 const SCAN_COUNT_MIN = 1000
 const DELETE_KEYS = 1000
 const IDS_PAGE = 10_000
+const READS = new Set(["get", "mget", "ping", "pttl", "scan"])
 
 /**
  * The same few operations as lib/native/backend.js, spoken through the client's own commands: for clients
@@ -24,6 +25,8 @@ class Delegate {
   #limits
   #listener
   #pending = 0
+  /** Commands that the client has not settled, though their requests may be, and that write. */
+  #unsettledWrites = 0
   #idle = []
   #closed = false
   #counts = new Counts()
@@ -124,6 +127,10 @@ class Delegate {
     return this.#pending
   }
 
+  get unsettledWrites() {
+    return this.#unsettledWrites
+  }
+
   /** Calls `callback` when nothing is pending. */
   whenIdle(callback) {
     if (this.#pending === 0) callback()
@@ -157,9 +164,19 @@ class Delegate {
       this.#counts.took(now() - startedAt)
       end(error, reply)
     })
+    let isWrite = !READS.has(name)
+    if (isWrite) this.#unsettledWrites++
+    const written = () => {
+      if (isWrite) this.#unsettledWrites--
+      isWrite = false
+    }
     // By nextTick: what a callback of the caller throws must not come back as an error of the client.
-    const failed = (error) => nextTick(settle, serverError(error), null)
+    const failed = (error) => {
+      written()
+      nextTick(settle, serverError(error), null)
+    }
     const answered = (reply) => {
+      written()
       try {
         nextTick(settle, null, read(reply))
       } catch (error) {
