@@ -9,6 +9,7 @@ import { until } from "../testing/until.mjs"
 import { ownPrefix, startServer } from "./support/servers.mjs"
 
 const require = createRequire(import.meta.url)
+const { recognise } = require("../lib/clients/adopt.js")
 const Ioredis = (name) => require(name).default ?? require(name)
 const quiet = (client) => client.on("error", () => {})
 
@@ -27,8 +28,22 @@ after(async () => {
 const USER = "app"
 const setPassword = (password) =>
   admin.sendCommand(["ACL", "SETUSER", USER, "on", "resetpass", `>${password}`, "~*", "+@all"])
-/** Ends the connections of the user. */
-const drop = () => admin.sendCommand(["CLIENT", "KILL", "USER", USER])
+/** Ends the connections of the user but the one with this id. */
+const drop = async (own) => {
+  for (const line of (await admin.sendCommand(["CLIENT", "LIST"])).split("\n")) {
+    const [, id] = /^id=(\d+) .* user=app /.exec(line) ?? []
+    if (id !== undefined && id !== own) await admin.sendCommand(["CLIENT", "KILL", "ID", id])
+  }
+}
+/** The id of a client's connection. */
+const idOf = async (client) => {
+  const words = ["CLIENT", "ID"]
+  if (client.customCommand) return String(await client.customCommand(words))
+  if (client.connector) return String(await client.call(...words))
+  if (client.send_command)
+    return new Promise((resolve) => client.send_command("CLIENT", ["ID"], (_, id) => resolve(String(id))))
+  return String(await (client.options.legacyMode ? client.v4 : client).sendCommand(words))
+}
 
 /** Each opens a client, and says how its application renews the credentials. */
 const CLIENTS = {}
@@ -86,6 +101,50 @@ CLIENTS["valkey-glide, by updateConnectionPassword()"] = [
   (client, password) => client.updateConnectionPassword(password, true),
 ]
 
+/** Other ways to renew, by the names of the clients above that they are of. */
+const WAYS = {
+  "ioredis-4, ioredis-5, ioredis, iovalkey": {
+    "call()": (client, password) => client.call("AUTH", USER, password),
+    "a pipeline": (client, password) => client.pipeline().auth(USER, password).exec(),
+    "auth() after options.password": async (client, password) => {
+      client.options.password = "other"
+      await client.auth(USER, password)
+    },
+  },
+  "redis-4, redis-5, redis": {
+    "AUTH()": (client, password) => client.AUTH({ username: USER, password }),
+    "sendCommand()": (client, password) => client.sendCommand(["AUTH", USER, password]),
+  },
+  "redis-5, redis": {
+    HELLO: (client, password) => client.sendCommand(["HELLO", "3", "AUTH", USER, password]),
+    "auth() behind a view": (client, password) => client.withCommandOptions({}).auth({ username: USER, password }),
+  },
+  "valkey-glide": {
+    "customCommand()": (client, password) => client.customCommand(["AUTH", USER, password]),
+  },
+}
+for (const [names, ways] of Object.entries(WAYS)) {
+  for (const name of names.split(", ")) {
+    const [, [open]] = Object.entries(CLIENTS).find(([each]) => each.startsWith(`${name}, by `))
+    for (const [way, renew] of Object.entries(ways)) CLIENTS[`${name}, by ${way}`] = [open, renew]
+  }
+}
+for (const [way, renew] of Object.entries({
+  "auth()": (client, password) =>
+    new Promise((resolve, reject) => client.auth(USER, password, (error) => (error ? reject(error) : resolve()))),
+  "v4.auth()": (client, password) => client.v4.auth({ username: USER, password }),
+})) {
+  CLIENTS[`redis-4 in legacyMode, by ${way}`] = [
+    async (password) => {
+      const options = { url: server.url, username: USER, password, legacyMode: true }
+      const client = quiet(require("redis-4").createClient(options))
+      await client.connect()
+      return [client, () => client.disconnect()]
+    },
+    renew,
+  ]
+}
+
 test("a store is served by its client while its own credentials are refused, and goes over when they are not", async (t) => {
   const warnings = []
   const listener = (warning) => warnings.push(warning)
@@ -141,9 +200,11 @@ describe("credentials that are renewed on the client", () => {
       const store = new RedisStore({ client, prefix: ownPrefix() })
       assert.equal(await store.set("sid", { cookie: {}, n: 1 }), null)
       assert.equal(store.native, true)
+      const own = await idOf(client)
       await setPassword("second")
       await renew(client, "second")
-      await drop()
+      // The client's own connection stays.
+      await drop(own)
       await until("service", () =>
         store.get("sid").then(
           (found) => found.n === 1,
@@ -179,4 +240,24 @@ describe("credentials that are renewed on the client", () => {
     assert.equal(store.native, true)
     await store.close()
   })
+})
+
+test("a cluster's credentials are read anew where the client keeps them", async () => {
+  const assertRenewed = async (client, renew) => {
+    const { credentials } = recognise(client).settings()
+    assert.equal((await credentials()).password, "first")
+    renew(client)
+    assert.equal((await credentials()).password, "second")
+  }
+  const login = (password) => ({ username: USER, password })
+  for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
+    const { Cluster } = Ioredis(name)
+    const open = () => quiet(new Cluster([{ host: "h" }], { lazyConnect: true, redisOptions: login("first") }))
+    await assertRenewed(open(), ({ options }) => (options.redisOptions.password = "second"))
+    await assertRenewed(open(), ({ options }) => (options.redisOptions = login("second")))
+  }
+  for (const name of ["redis-5", "redis"]) {
+    const options = { rootNodes: [{ socket: { host: "h" } }], defaults: login("first") }
+    await assertRenewed(require(name).createCluster(options), () => (options.defaults.password = "second"))
+  }
 })

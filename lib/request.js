@@ -38,6 +38,13 @@ class Request extends AsyncResource {
     /** The name of its command, and the message about it if a channel has subscribers. */
     this.command = undefined
     this.trace = undefined
+    /** What it asks, for a store that may ask elsewhere; or a function that asks it. */
+    this.operation = undefined
+    this.operands = undefined
+    this.value = undefined
+    this.number = 0
+    this.again = undefined
+    this.isTakenBack = false
     /** What came, until it is settled. */
     this.error = null
     this.reply = null

@@ -2,12 +2,13 @@
 
 const dns = require("node:dns")
 
+const { RedisStoreError } = require("../errors.js")
 const { readNodes } = require("../options/settings.js")
 const { readTls } = require("../options/tls.js")
 const { DEFAULT_PORT, readUrl } = require("../options/url.js")
 const { inTime } = require("../timers.js")
 const { dialectOf } = require("./dialects.js")
-const { current, observeAuth, observePassword } = require("./renewal.js")
+const { current, isSame, observe } = require("./renewal.js")
 const { whyDelegate } = require("./settings-check.js")
 const { isProxy, whyWrapped } = require("./wrapped.js")
 
@@ -74,7 +75,8 @@ const KINDS = [
     testedWith: ["redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "execute") && has(client, "totalClients"),
     readable: (client) => client.isOpen && client.totalClients > 0,
-    settings: (client) => client.execute(pooled),
+    why: (client) => whyNotPooled(idleMember(client)),
+    settings: nodeRedisPool,
     dialect: "nodeRedisPool",
   },
   {
@@ -149,9 +151,9 @@ function wrappedBy({ kind }, client) {
 const askedItself = (why) => `This client must be asked itself: ${why}.`
 
 /** Undefined if the client's settings can be adopted. */
-function whyDelegated({ kind, options }, client) {
+function whyDelegated({ kind, options, why: ask }, client) {
   try {
-    const why = whyDelegate(kind, client, options?.(client))
+    const why = ask === undefined ? whyDelegate(kind, client, options?.(client)) : ask(client)
     return why && askedItself(why)
   } catch {
     return "The settings of this client cannot be read, and so its own commands are used."
@@ -189,33 +191,41 @@ function holds(question, client) {
 
 function ioredis(client) {
   const { options, condition } = client
+  const credentials = ioredisCredentials(client)
   return {
     ...address(options),
-    ...login(options, ioredisCredentials(client)),
+    ...login(options, credentials()),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.path == null ? tlsOf(options.tls) : undefined,
     family: familyOf(options.tls?.family ?? options.family),
-    credentials: renewable(client, () => ioredisCredentials(client)),
+    credentials,
   }
 }
 
-/** What `read` reads off the client's options, or what its auth() was given. */
+/** What `read` reads off the client's options, or what the client was given since. */
 function renewable(client, read) {
-  observeAuth(client, () => read())
+  observe(client, read)
   return () => {
     const said = read()
     return said instanceof Promise ? said.then((found) => current(client, found)) : current(client, said)
   }
 }
 
-/** auth() and the options are where an application that renews credentials puts them. */
-function ioredisCredentials({ options, condition }) {
-  const [username, password] = Array.isArray(condition?.auth)
-    ? condition.auth
-    : condition?.auth
-      ? [undefined, condition.auth]
-      : [options.username, options.password]
-  return { username, password }
+/** What its options say or auth() was given, whichever came last; before any of these, what it is connected with. */
+function ioredisCredentials(client) {
+  const said = () => ({ username: client.options.username, password: client.options.password })
+  const connected = () => {
+    const auth = client.condition?.auth
+    if (!auth) return said()
+    return Array.isArray(auth) ? { username: auth[0], password: auth[1] } : { password: auth }
+  }
+  observe(client, said, (given) => isSame(given, connected()))
+  const first = said()
+  return () => {
+    const now = said()
+    const last = current(client, now)
+    return last === now && isSame(first, now) ? connected() : last
+  }
 }
 
 function ioredisSentinel(client) {
@@ -230,30 +240,33 @@ function ioredisSentinel(client) {
       family: familyOf(options.sentinelTLS?.family ?? options.family),
     },
     ...login(options),
-    credentials: renewable(client, () => ioredisCredentials(client)),
+    credentials: ioredisCredentials(client),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.enableTLSForSentinelMode ? tlsOf(options.tls) : undefined,
   }
 }
 
-function ioredisCluster({ options, startupNodes }) {
+function ioredisCluster(client) {
+  const { options, startupNodes } = client
   const redis = options.redisOptions ?? {}
   const said = startupNodes.map((node) => {
     if (typeof node === "string") return readUrl(/^\w+:\/\//.test(node) ? node : `redis://${node}`)
     return { nodes: readNodes("client", [typeof node === "number" ? { port: node } : node], DEFAULT_PORT) }
   })
   const [first] = said
+  const credentials = () => {
+    const { username, password } = client.options.redisOptions ?? {}
+    return { username: username ?? first.username, password: password ?? first.password }
+  }
   return {
     nodes: said.flatMap(({ nodes }) => nodes),
     cluster: true,
-    ...login(redis, { username: redis.username ?? first.username, password: redis.password ?? first.password }),
-    credentials: () => ({
-      username: redis.username ?? first.username,
-      password: redis.password ?? first.password,
-    }),
+    ...login(redis, credentials()),
+    credentials,
     // By default addresses are looked up without it.
     family: options.dnsLookup === dns.lookup ? undefined : familyOf(redis.family),
-    keyPrefix: options.keyPrefix || redis.keyPrefix || "",
+    // ioredis 5 and 6 copy that of redisOptions here; ioredis 4 does not use it.
+    keyPrefix: options.keyPrefix || "",
     database: 0,
     tls: tlsOf(redis.tls) ?? first.tls,
   }
@@ -277,18 +290,63 @@ function familyOf(value) {
   return digit && Number(digit)
 }
 
-/** A client of a pool, which exposes its options only this way. */
-function pooled(client) {
-  const why = whyDelegate("redis", client)
-  if (why !== undefined) throw new TypeError(`The clients of this pool must be asked themselves: ${why}.`)
-  return nodeRedis(client)
+/** A client of each pool, which exposes its options only this way, or a promise of it. */
+const members = new WeakMap()
+
+function memberOf(pool) {
+  if (!members.has(pool)) {
+    let found
+    // It must neither throw nor keep the client: redis 5 would lose it.
+    const asked = pool.execute((member) => {
+      found = member
+    })
+    const member = asked.then(
+      () => {
+        members.set(pool, found)
+        return found
+      },
+      (error) => {
+        members.delete(pool)
+        throw error
+      },
+    )
+    // Asked in time or not at all: the next question asks anew.
+    member.catch(() => {})
+    members.set(pool, found ?? member)
+  }
+  return members.get(pool)
+}
+
+/** Undefined if all of them are busy: then it is known when the store connects. */
+function idleMember(pool) {
+  return members.has(pool) || pool.idleClients > 0 ? memberOf(pool) : undefined
+}
+
+function whyNotPooled(member) {
+  return member === undefined || member instanceof Promise ? undefined : whyDelegate("redis", member)
+}
+
+function nodeRedisPool(pool) {
+  const member = memberOf(pool)
+  if (member instanceof Promise) return member.then(() => nodeRedisPool(pool))
+  const why = whyNotPooled(member)
+  if (why !== undefined) {
+    throw new RedisStoreError("ERR_REDIS_STORE_CONNECT", `The clients of this pool must be asked themselves: ${why}.`)
+  }
+  const settings = nodeRedisSettings(member)
+  // redis 6 keeps it from its clients, and redis 5 has none.
+  return { ...settings, keyPrefix: pool._keyPrefix ?? "" }
 }
 
 function nodeRedis(client) {
+  const settings = nodeRedisSettings(client)
+  // select() leaves no trace that could be read: only the server knows. A proxy may hang up on the question.
+  return client.isReady && !settings.bareLogin ? withLiveDatabase(client, settings) : settings
+}
+
+function nodeRedisSettings(client) {
   const options = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
-  const settings = { ...options, credentials: renewable(client, options.credentials) }
-  // select() leaves no trace that could be read: only the server knows.
-  return client.isReady ? withLiveDatabase(client, settings) : settings
+  return { ...options, credentials: renewable(client, options.credentials) }
 }
 
 async function withLiveDatabase(client, settings) {
@@ -356,11 +414,12 @@ function nodeRedisCluster(client) {
     username: settings.username ?? first.username,
     password: settings.password ?? first.password,
     credentials: async () => {
-      const { username, password } = await settings.credentials()
+      const { username, password } = await nodeRedisCredentials(clusterOptions(client)?.defaults ?? defaults)
       return { username: username ?? first.username, password: password ?? first.password }
     },
     tls: settings.tls ?? first.tls,
-    keyPrefix: keyPrefix ?? "",
+    // redis 4 and 5 do not use it.
+    keyPrefix: ("_keyPrefix" in client && keyPrefix) || "",
     database: 0,
   }
 }
@@ -422,7 +481,7 @@ function callbackRedis(client) {
 
 function valkeyGlide(client) {
   const said = () => client.config.credentials ?? {}
-  observePassword(client, said)
+  observe(client, said)
   const { addresses, credentials, databaseId, useTLS, clientName, advancedConfiguration } = client.config
   const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
   return {

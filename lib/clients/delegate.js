@@ -11,6 +11,7 @@ const { Markers } = require("./markers.js")
 const { isReplaced, serverError, textOf } = require("./replies.js")
 
 const IDS_PAGE = 10_000
+const READS = new Set(["get", "mget", "ping", "pttl", "scan"])
 
 /**
  * The same few operations as lib/native/backend.js, spoken through the client's own commands: for clients
@@ -31,6 +32,8 @@ class Delegate {
   #pending = 0
   /** Requests of several commands that are not settled, and what else close() waits for. */
   #kept = 0
+  /** Commands that the client has not settled, though their requests may be, and that write. */
+  #unsettledWrites = 0
   #idle = []
   #closed = false
   #closing
@@ -146,6 +149,10 @@ class Delegate {
     return this.#pending + this.#kept
   }
 
+  get unsettledWrites() {
+    return this.#unsettledWrites
+  }
+
   /** Something is pending, a command or not: close() waits for it. */
   keep() {
     this.#kept++
@@ -195,9 +202,19 @@ class Delegate {
       this.#counts.took(now() - startedAt)
       end(error, reply)
     })
+    let isWrite = !READS.has(name)
+    if (isWrite) this.#unsettledWrites++
+    const written = () => {
+      if (isWrite) this.#unsettledWrites--
+      isWrite = false
+    }
     // By nextTick: what a callback of the caller throws must not come back as an error of the client.
-    const failed = (error) => nextTick(settle, serverError(error), null)
+    const failed = (error) => {
+      written()
+      nextTick(settle, serverError(error), null)
+    }
     const answered = (reply) => {
+      written()
       try {
         nextTick(settle, null, read(reply))
       } catch (error) {

@@ -28,6 +28,9 @@ class NativeBackend {
   /** Called when nothing is pending any more. */
   #idle
 
+  /** Called with a request and an error that came for it: true if the request is asked elsewhere. */
+  takeBack
+
   /** `listener` is called with the name of an event and, for "error", the error. */
   constructor(client, readSettings, limits, listener) {
     this.#client = client
@@ -38,6 +41,11 @@ class NativeBackend {
 
   get pending() {
     return this.#pending
+  }
+
+  /** Whether any server that holds keys is connected. */
+  get isServing() {
+    return this.#batch?.isServing ?? false
   }
 
   get status() {
@@ -126,6 +134,18 @@ class NativeBackend {
     if (this.#batch?.isOpen) return again()
     this.keep()
     this.#waiting.push({ request, again })
+  }
+
+  /** The same for a request that was not sent here. */
+  deny(operation, request, error) {
+    request.begin(operation.command)
+    this.refuse(request, error)
+  }
+
+  /** The native half has answered a request. */
+  settle(request, error, reply) {
+    this.release()
+    if (error === null || this.takeBack === undefined || !this.takeBack(request, error)) request.settle(error, reply)
   }
 
   /** Answers a request that never reaches the native half. */

@@ -175,10 +175,15 @@ class Batch {
     return { batches: this.#count, numbers: this.#failed ? undefined : this.#native.stats() }
   }
 
+  /** Whether any server that holds keys is connected. */
+  get isServing() {
+    return this.isOpen && this.#native.isServing()
+  }
+
   /** Whether a request of so many characters can be added now; if not, it has been refused. */
   #admits(request, units) {
     if (this.#pending.units + units > this.#maxPendingBytes) {
-      request.owner.refuse(request, fullError(this.#maxPendingBytes))
+      request.owner.refuse(request, fullError(`${this.#maxPendingBytes} bytes of requests`, "maxPendingBytes"))
       return false
     }
     this.#pending.units += units
@@ -246,8 +251,7 @@ class Batch {
     try {
       while (pending.next < pending.answered.length) {
         const request = pending.answered[pending.next++]
-        request.owner.release()
-        request.settle(request.error, request.reply)
+        request.owner.settle(request, request.error, request.reply)
       }
       pending.answered = []
       pending.next = 0
@@ -314,13 +318,6 @@ function serverOf({ nodes, cluster, sentinel, database }) {
   if (cluster || sentinel !== undefined || nodes.length !== 1) return undefined
   const [{ host, port, path }] = nodes
   return { ...(path === undefined ? { host, port } : { path }), database: database ?? 0 }
-}
-
-function fullError(maxPendingBytes) {
-  return new RedisStoreError(
-    "ERR_REDIS_STORE_QUEUE_FULL",
-    `${maxPendingBytes} bytes of requests are pending already (option "maxPendingBytes"); Redis is slower than they come.`,
-  )
 }
 
 module.exports = { Batch }

@@ -171,6 +171,14 @@ impl RedisStore {
         }
     }
 
+    /// Whether any server that holds keys is connected.
+    #[napi(catch_unwind)]
+    pub fn is_serving(&self) -> bool {
+        self.live
+            .as_ref()
+            .is_some_and(|live| live.store.is_serving())
+    }
+
     /// Answers what is pending, closes the connection and then answers `id`.
     #[napi(catch_unwind)]
     pub fn close(&mut self, id: u32) {

@@ -135,6 +135,12 @@ impl Store {
         // Numbers are numbers, even if a turn has panicked half-way.
         machine.unwrap_or_else(PoisonError::into_inner).core.stats()
     }
+
+    /// Whether any server that holds keys is connected.
+    pub fn is_serving(&self) -> bool {
+        let machine = self.shared.machine.lock();
+        machine.is_ok_and(|machine| machine.core.is_serving())
+    }
 }
 
 impl Drop for Store {
