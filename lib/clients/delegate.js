@@ -1,6 +1,6 @@
 "use strict"
 
-const { RedisStoreError, closedError, thrownError, timeoutError } = require("../errors.js")
+const { closedError, fullError, thrownError, timeoutError } = require("../errors.js")
 const { Counts } = require("../observe/stats.js")
 const { ask } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
@@ -234,7 +234,7 @@ class Delegate {
     if (follows) return undefined
     const { maxPending } = this.#limits
     if (this.#closed) return closedError()
-    return this.#pending >= maxPending ? fullError(maxPending) : undefined
+    return this.#pending >= maxPending ? fullError(`${maxPending} requests`, "maxPending") : undefined
   }
 
   /** A request of several commands: `run` returns a promise of its reply. */
@@ -320,12 +320,5 @@ function after(before, command) {
 
 const isDone = () => true
 const nothing = () => {}
-
-function fullError(maxPending) {
-  return new RedisStoreError(
-    "ERR_REDIS_STORE_QUEUE_FULL",
-    `${maxPending} requests are pending already (option "maxPending"); Redis is slower than they come.`,
-  )
-}
 
 module.exports = { Delegate }
