@@ -194,7 +194,7 @@ pub struct Tls {
 pub struct Credentials {
     /// ACL user; Redis's `default` if absent.
     pub username: Option<String>,
-    /// No AUTH is sent without one.
+    /// Some users need none. Without both no AUTH is sent.
     pub password: Option<String>,
 }
 
