@@ -292,6 +292,29 @@ describe("without a ca", { skip }, () => {
     assert.match(printed(program()), /UnknownIssuer/)
   })
 
+  test("what stands on a prototype turns no verification off, as in Node", () => {
+    const polluted = "Object.prototype.rejectUnauthorized = false"
+    const inherited = "new (class { get rejectUnauthorized() { return false } })()"
+    const made = "Object.create({ rejectUnauthorized: false })"
+    const settings = [
+      [polluted, "{}"],
+      [polluted, "{ tls: true }"],
+      [polluted, "{ tls: { servername: 'localhost' } }"],
+      ["", `{ tls: ${inherited} }`],
+      ["", `{ tls: ${made} }`],
+    ]
+    for (const [before, options] of settings) {
+      assert.match(printed(program(before, options)), /^ERR_REDIS_STORE_CONNECT .*UnknownIssuer/)
+      const node = `${before}
+        const { tls } = ${options}
+        require("node:tls").connect(Object.assign(Object.create(tls && tls !== true ? Object.getPrototypeOf(tls) : {}), { host: "localhost", port: ${port} }))
+          .on("secureConnect", () => process.exit(console.log("connected")))
+          .on("error", (error) => console.log(error.code))`
+      assert.equal(printed(node), "SELF_SIGNED_CERT_IN_CHAIN\n")
+    }
+    assert.equal(printed(program("", "{ tls: { rejectUnauthorized: false } }")), "null\n")
+  })
+
   test("the roots of Node are trusted", () => {
     assert.equal(printed(program(giving), { env: { OWN_CA: ca } }), "null\n")
   })

@@ -429,7 +429,7 @@ function valkeyGlide(client) {
   const said = () => client.config.credentials ?? {}
   observePassword(client, said)
   const { addresses, credentials, databaseId, useTLS, clientName, advancedConfiguration } = client.config
-  const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
+  const { insecure, rootCertificates } = { __proto__: null, ...advancedConfiguration?.tlsAdvancedConfiguration }
   return {
     nodes: readNodes("client", addresses, DEFAULT_PORT),
     // What only the cluster's client can do.
