@@ -290,6 +290,22 @@ describe("what Node accepts and a native connection does not", { skip }, () => {
   }
 })
 
+test("a P-521 key of our own is an error by url, and served by a client", { skip }, async () => {
+  const certificate = makeSelfSigned()
+  const own = makeSelfSigned({ curve: "secp521r1" })
+  const server = await startSecure(certificate)
+  const tls = { ca: certificate.cert, cert: own.cert, key: own.key }
+  const error = await failure({ url: server.tlsUrl, tls })
+  assert.equal(error.code, "ERR_REDIS_STORE_OPTIONS")
+  assert.match(error.message, /"tls\.cert" cannot be used .*pass a client/)
+  const redis = createClient({ url: server.tlsUrl, socket: tls }).on("error", () => {})
+  await redis.connect()
+  await servesByClient(redis, () => redis.destroy())
+  await server.stop()
+  certificate.remove()
+  own.remove()
+})
+
 describe("options of TLS that only the client has", { skip }, () => {
   let certificates
   let server

@@ -119,7 +119,10 @@ fn build(settings: &Tls) -> Result<ClientConfig, Error> {
                 .map_err(|_| option("tls.key", "must be an unencrypted private key in PEM"))?;
             builder
                 .with_client_auth_cert(chain, key)
-                .map_err(|error| option("tls.cert", &error.to_string()))
+                .map_err(|error| {
+                    let advice = "use a key of RSA, P-256, P-384 or Ed25519 that belongs to it, or pass a client (\"client\")";
+                    option("tls.cert", &format!("cannot be used ({error}); {advice}"))
+                })
         }
         (None, None) => Ok(builder.with_no_client_auth()),
         _ => Err(option(
@@ -190,7 +193,7 @@ fn remedy(error: &io::Error) -> &'static str {
                 "issue a certificate of X.509 version 3 to the server, or pass a client (\"client\")"
             }
             _ => {
-                "check the server's certificate (P-521 keys are not supported), or pass a client (\"client\")"
+                "check the server's certificate (P-521 keys and critical policies are not supported), or pass a client (\"client\")"
             }
         },
         Some(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)) => {
