@@ -236,7 +236,7 @@ declare namespace connectRedis {
     tls?: boolean | RedisStoreTlsOptions | null | undefined
     /** ACL user. @default "default", the user that Redis itself has */
     username?: string | null | undefined
-    /** Password; without it no AUTH is sent. @default none */
+    /** Password; without it and `username` no AUTH is sent. @default none */
     password?: string | null | undefined
     /**
      * Replaces `username` and `password`. Called at every connect, and again when Redis rejects the

@@ -261,3 +261,123 @@ test("a cluster's credentials are read anew where the client keeps them", async 
     await assertRenewed(require(name).createCluster(options), () => (options.defaults.password = "second"))
   }
 })
+
+describe("a user name without a password", () => {
+  let open
+  let asAdmin
+  before(async () => {
+    open = await startServer()
+    asAdmin = await createClient({ url: open.url }).connect()
+    await asAdmin.sendCommand(["ACL", "SETUSER", USER, "on", "nopass", "~*", "+@all"])
+  })
+  after(async () => {
+    asAdmin.destroy()
+    await open.stop()
+  })
+  const address = () => ({ host: "127.0.0.1", port: open.port })
+
+  /** Each opens a client, and returns a way to send a command and one to close it. */
+  const NAMES_ALONE = {}
+  for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
+    for (const [how, more] of Object.entries({ "": {}, ', with the password ""': { password: "" } })) {
+      NAMES_ALONE[`${name}${how}`] = [
+        async () => {
+          const client = quiet(new (Ioredis(name))({ ...address(), username: USER, ...more }))
+          return [client, (...args) => client.call(...args), () => client.disconnect()]
+        },
+        USER,
+      ]
+    }
+  }
+  const nodeRedis = (name, more) => async () => {
+    const client = quiet(require(name).createClient({ socket: address(), ...more() }))
+    await client.connect()
+    const close = () => (client.destroy ? client.destroy() : client.disconnect())
+    return [client, (...args) => client.sendCommand(args), close]
+  }
+  const WAYS = {
+    "": () => ({ username: USER }),
+    ', with the password ""': () => ({ username: USER, password: "" }),
+    ", by url": () => ({ url: `redis://${USER}@127.0.0.1:${open.port}` }),
+  }
+  for (const [way, more] of Object.entries(WAYS)) {
+    NAMES_ALONE[`redis-4${way}`] = [nodeRedis("redis-4", more), USER]
+    NAMES_ALONE[`redis-5${way}`] = [nodeRedis("redis-5", more), USER]
+    NAMES_ALONE[`redis-5${way}, RESP 3`] = [nodeRedis("redis-5", () => ({ ...more(), RESP: 3 })), "default"]
+    NAMES_ALONE[`redis${way}`] = [nodeRedis("redis", more), "default"]
+    NAMES_ALONE[`redis${way}, RESP 2`] = [nodeRedis("redis", () => ({ ...more(), RESP: 2 })), USER]
+  }
+  for (const [how, more, user] of [
+    ["", {}, "default"],
+    [', with the password ""', { password: "" }, "default"],
+  ]) {
+    NAMES_ALONE[`redis 3${how}`] = [
+      async () => {
+        const client = quiet(require("redis-3").createClient({ ...address(), user: USER, ...more }))
+        await until("redis 3", () => client.ready)
+        const call = (name, ...args) =>
+          new Promise((resolve, reject) =>
+            client.send_command(name, args, (error, reply) => (error ? reject(error) : resolve(reply))),
+          )
+        return [client, call, () => client.end(true)]
+      },
+      "password" in more ? USER : user,
+    ]
+    NAMES_ALONE[`valkey-glide${how}`] = [
+      async () => {
+        const { GlideClient } = require("@valkey/valkey-glide")
+        const client = await GlideClient.createClient({
+          addresses: [address()],
+          credentials: { username: USER, ...more },
+        })
+        return [client, (...args) => client.customCommand(args), () => client.close()]
+      },
+      user,
+    ]
+  }
+
+  /** The users of all connections of a store whose client is `id`. */
+  async function usersBeside(id) {
+    const own = String(await asAdmin.sendCommand(["CLIENT", "ID"]))
+    const lines = (await asAdmin.sendCommand(["CLIENT", "LIST"])).trim().split("\n")
+    const others = lines.filter((line) => ![own, id].includes(/^id=(\d+)/.exec(line)[1]))
+    return others.map((line) => / user=(\S+)/.exec(line)[1])
+  }
+
+  for (const [name, [connect, user]] of Object.entries(NAMES_ALONE)) {
+    test(`is that of ${name}: ${user}`, async () => {
+      const [client, call, close] = await connect()
+      assert.equal(String(await call("ACL", "WHOAMI")), user)
+      const id = String(await call("CLIENT", "ID"))
+      const prefix = ownPrefix()
+      // It refuses to be served by its client.
+      const store = new RedisStore({ client, prefix, onConflict: "merge" })
+      await store.ping()
+      assert.deepEqual(await usersBeside(id), [user])
+      await store.close()
+      close()
+      await until("no connection", async () => (await usersBeside("0")).length === 0)
+    })
+  }
+
+  test("is that of a store by url, by username, and by credentials", async () => {
+    for (const options of [
+      { url: `redis://${USER}@127.0.0.1:${open.port}` },
+      { url: open.url, username: USER },
+      { url: open.url, username: USER, password: "" },
+      { url: open.url, credentials: () => ({ username: USER }) },
+    ]) {
+      const store = new RedisStore(options)
+      await store.ping()
+      assert.deepEqual(await usersBeside("0"), [USER])
+      await store.close()
+      await until("no connection", async () => (await usersBeside("0")).length === 0)
+    }
+  })
+
+  test("that the server does not know is an error", async () => {
+    const store = new RedisStore({ url: open.url, username: "other" })
+    await assert.rejects(store.ping(), { code: "ERR_REDIS_STORE_AUTH" })
+    await store.close()
+  })
+})

@@ -345,7 +345,7 @@ function nodeRedis(client) {
 }
 
 function nodeRedisSettings(client) {
-  const options = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
+  const options = nodeRedisOptions(client, client.options ?? {}, isRedis6(client))
   return { ...options, credentials: renewable(client, options.credentials) }
 }
 
@@ -357,7 +357,9 @@ async function withLiveDatabase(client, settings) {
   return found === null ? settings : { ...settings, database: Number(found[1]) }
 }
 
-function nodeRedisOptions(options, prefixed) {
+const isRedis6 = (client) => "_keyPrefix" in client
+
+function nodeRedisOptions(client, options, prefixed) {
   const socket = options.socket ?? {}
   return {
     ...address(socket),
@@ -369,14 +371,27 @@ function nodeRedisOptions(options, prefixed) {
     keyPrefix: (prefixed && options.keyPrefix) || "",
     family: familyOf(socket.family),
     bareLogin: options.disableClientInfo === true,
-    credentials: () => nodeRedisCredentials(options),
+    credentials: () => nodeRedisCredentials(client, options),
   }
 }
 
-/** redis 5 and 6 ask the provider, which they make of the options if there is none. */
-function nodeRedisCredentials(options) {
+/**
+ * redis 5 and 6 ask the provider, which they make of the options if there is none. `others` count where it
+ * says nothing.
+ */
+function nodeRedisCredentials(client, options, others = {}) {
   const { credentialsProvider, username, password } = options
-  return credentialsProvider?.credentials?.() ?? { username, password }
+  const said = credentialsProvider?.credentials?.() ?? { username, password }
+  const complete = (found) => {
+    const all = { username: found?.username ?? others.username, password: found?.password ?? others.password }
+    return all.password || !saysHello(client, options) ? all : {}
+  }
+  return said instanceof Promise ? said.then(complete) : complete(said)
+}
+
+/** With HELLO, redis 5 and 6 send no user name that has no password. */
+function saysHello(client, { RESP }) {
+  return isRedis6(client) ? (RESP ?? 3) !== 2 : Boolean(RESP)
 }
 
 /** redis 5 and 6 keep a cluster's options; redis 4 only those of the nodes it is connected to. */
@@ -399,27 +414,25 @@ function isTranslated({ host, port, client }) {
 }
 
 function nodeRedisCluster(client) {
-  const { rootNodes, defaults = {}, keyPrefix } = clusterOptions(client)
+  const { rootNodes, defaults: given = {}, keyPrefix, RESP } = clusterOptions(client)
+  const defaults = { ...given, RESP }
   const roots = rootNodes.map(({ url, socket, username, password }) => ({
     ...(url === undefined ? address(socket ?? {}) : readUrl(url)),
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
   }))
   const [first] = roots
-  const settings = nodeRedisOptions({ ...defaults, socket: { ...defaults.socket, host: "", port: 0 } }, false)
+  const settings = nodeRedisOptions(client, { ...defaults, socket: { ...defaults.socket, host: "", port: 0 } }, false)
   return {
     ...settings,
     nodes: roots.flatMap(({ nodes }) => nodes),
     cluster: true,
     username: settings.username ?? first.username,
     password: settings.password ?? first.password,
-    credentials: async () => {
-      const { username, password } = await nodeRedisCredentials(clusterOptions(client)?.defaults ?? defaults)
-      return { username: username ?? first.username, password: password ?? first.password }
-    },
+    credentials: () => nodeRedisCredentials(client, { ...(clusterOptions(client)?.defaults ?? given), RESP }, first),
     tls: settings.tls ?? first.tls,
     // redis 4 and 5 do not use it.
-    keyPrefix: ("_keyPrefix" in client && keyPrefix) || "",
+    keyPrefix: (isRedis6(client) && keyPrefix) || "",
     database: 0,
   }
 }
@@ -449,15 +462,21 @@ function nodeRedisSentinel(client) {
     nodeClientOptions = {},
     sentinelClientOptions = {},
     keyPrefix,
+    RESP,
   } = sentinelOptions(client)
   const sentinelSocket = sentinelClientOptions.socket ?? {}
+  const { username, password } = nodeRedisCredentials(client, {
+    RESP,
+    ...sentinelClientOptions,
+    credentialsProvider: undefined,
+  })
   return {
-    ...nodeRedisOptions(nodeClientOptions, false),
+    ...nodeRedisOptions(client, { RESP, ...nodeClientOptions }, false),
     nodes: readNodes("client", sentinelRootNodes, 26379),
     sentinel: {
       name,
-      username: sentinelClientOptions.username,
-      password: sentinelClientOptions.password,
+      username,
+      password,
       tls: sentinelSocket.tls === true ? readTls(sentinelSocket) : undefined,
       family: familyOf(sentinelSocket.family),
     },
@@ -475,7 +494,9 @@ function callbackRedis(client) {
     tls: client.options.tls ? readTls(connection) : undefined,
     keyPrefix: client.options.prefix ?? "",
     family: familyOf(connection.family),
-    credentials: () => ({ username: client.auth_user, password: client.auth_pass }),
+    // A user name alone is not sent.
+    credentials: () =>
+      client.auth_pass === undefined ? {} : { username: client.auth_user, password: client.auth_pass },
   }
 }
 
@@ -483,7 +504,7 @@ function valkeyGlide(client) {
   const said = () => client.config.credentials ?? {}
   observe(client, said)
   const { addresses, credentials, databaseId, useTLS, clientName, advancedConfiguration } = client.config
-  const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
+  const { insecure, rootCertificates } = { __proto__: null, ...advancedConfiguration?.tlsAdvancedConfiguration }
   return {
     nodes: readNodes("client", addresses, DEFAULT_PORT),
     cluster: isGlideCluster(client),
@@ -493,7 +514,11 @@ function valkeyGlide(client) {
     tls: useTLS ? readTls({ ca: rootCertificates, rejectUnauthorized: !insecure }) : undefined,
     clientName,
     keyPrefix: "",
-    credentials: () => current(client, said()),
+    // A user name alone is not sent.
+    credentials: () => {
+      const found = current(client, said())
+      return found.password ? found : {}
+    },
   }
 }
 

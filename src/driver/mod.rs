@@ -145,7 +145,8 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.shared.with(Machine::end);
+        let servers = &self.shared.config.servers;
+        self.shared.with(|machine| machine.end(servers));
     }
 }
 
@@ -185,7 +186,7 @@ impl Shared {
     fn crashed(&self) {
         self.sink.notice(Notice::Crashed);
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        machine.end();
+        machine.end(&self.config.servers);
     }
 
     /// An attempt to connect has ended.
