@@ -101,7 +101,10 @@ function createRedisStore(Store, { legacy }) {
           const key = keyOf(this, sid)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
-            backend.destroy(key, this.prefix, new Request(receiveWritten, done, this, sid, key))
+            const request = new Request(receiveWritten, done, this, sid, key)
+            // A session that expired during its request gets no marker: a later save with a new cookie is written.
+            if (session?.cookie?.originalMaxAge <= 0) backend.destroy(key, this.prefix, request)
+            else backend.send("expire", key, "", 0, request)
           } else guard.save(done, sid, key, session, serialize(this, session, maxSessionBytes), ttl)
         } catch (error) {
           fail(done, error)
