@@ -262,8 +262,8 @@ declare namespace connectRedis {
     /**
      * A Redis client, connected or not. The store reads the client's settings (addresses, user, password,
      * database, TLS, name, key prefix) when it first connects, and opens connections of its own. If it
-     * cannot connect as the client does, it delegates: it calls the client's methods, and `native` is
-     * false.
+     * cannot connect as the client does, or the client's commands are wrapped (a Proxy, a subclass, own
+     * methods), it delegates: it calls the client's methods, and `native` is false.
      */
     client: RedisStoreClient | null | undefined
   }
@@ -307,7 +307,7 @@ declare namespace connectRedis {
 
   /** The events of a store, with the arguments of their listeners. */
   export interface RedisStoreEvents {
-    /** Every server that holds sessions is connected. */
+    /** Every server that holds sessions is connected, or the client serves the store. */
     ready: []
     /** A connection was lost; the store reconnects. */
     reconnecting: []
@@ -431,8 +431,8 @@ declare namespace connectRedis {
     all(callback?: RedisStoreCallback): Promise<Array<Session & RedisStoreSessionData>>
 
     /**
-     * Sends PING to Redis, to every master of a cluster. Result: "PONG". Error: after `commandTimeoutMs`
-     * without an answer, and at once while `status` is "down".
+     * Sends PING to Redis, to every master of a cluster; a client without `ping` is asked for a key. Result:
+     * "PONG". Error: after `commandTimeoutMs` without an answer, and at once while `status` is "down".
      */
     ping(callback?: RedisStoreCallback<"PONG">): Promise<"PONG">
 
@@ -440,8 +440,8 @@ declare namespace connectRedis {
     stats(): RedisStoreStats
 
     /**
-     * Settles the pending requests and closes the native connection; the client stays open. Later
-     * requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
+     * Settles the pending requests, `all()` with all its pages, and closes the native connection; the client
+     * stays open. Later requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
      */
     close(callback?: RedisStoreCallback): Promise<any>
 
