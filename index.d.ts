@@ -264,7 +264,8 @@ declare namespace connectRedis {
      * Names the user of a session: for `sessionsOf`, `destroyUser` and `destroyHandle`. A session without
      * a user returns undefined, null, false or an empty string. Called for every session that is saved or
      * touched, and for sessions that are listed, as the serializer has read them. If it throws or returns
-     * something else, the save fails. A store that delegates needs a client with `eval` and `pttl`.
+     * something else, the save fails. A store that delegates needs a client of a known package, with
+     * `eval` and `pttl`.
      * @default none
      */
     userOf?: SessionFunctions<Session>["user"] | null | undefined
@@ -296,7 +297,7 @@ declare namespace connectRedis {
     tls?: boolean | RedisStoreTlsOptions | null | undefined
     /** ACL user. @default "default", the user that Redis itself has */
     username?: string | null | undefined
-    /** Password; without it no AUTH is sent. @default none */
+    /** Password; without it and `username` no AUTH is sent. @default none */
     password?: string | null | undefined
     /**
      * Replaces `username` and `password`. Called at every connect, and again when Redis rejects the
@@ -322,8 +323,8 @@ declare namespace connectRedis {
     /**
      * A Redis client, connected or not. The store reads the client's settings (addresses, user, password,
      * database, TLS, name, key prefix) when it first connects, and opens connections of its own. If it
-     * cannot connect as the client does, it delegates: it calls the client's methods, and `native` is
-     * false.
+     * cannot connect as the client does, or the client's commands are wrapped (a Proxy, a subclass, own
+     * methods), it delegates: it calls the client's methods, and `native` is false.
      */
     client: RedisStoreClient | null | undefined
   }
@@ -367,7 +368,7 @@ declare namespace connectRedis {
 
   /** The events of a store, with the arguments of their listeners. */
   export interface RedisStoreEvents {
-    /** Every server that holds sessions is connected. */
+    /** Every server that holds sessions is connected, or the client serves the store. */
     ready: []
     /** A connection was lost; the store reconnects. */
     reconnecting: []
@@ -397,9 +398,10 @@ declare namespace connectRedis {
   /**
    * A session store for express-session and @fastify/session.
    *
-   * Methods take a callback or return a promise. With a callback they return undefined at run time; the
-   * declared type is that of connect-redis 10, so that its subclasses compile. A session id has at most
-   * 4096 bytes; a longer one fails with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
+   * Methods take a callback or return a promise. With a callback the promise resolves to undefined after the
+   * callback was called, and never rejects; calls made together share it. The declared type is that of
+   * connect-redis 10, so that its subclasses compile. A session id has at most 4096 bytes; a longer one fails
+   * with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
    *
    * @typeParam Session the properties of a session besides its cookie. Without it, get and all return
    * `any`, and set takes express-session's `SessionData`.
@@ -520,8 +522,8 @@ declare namespace connectRedis {
     all(callback?: RedisStoreCallback): Promise<Array<Session & RedisStoreSessionData>>
 
     /**
-     * Sends PING to Redis, to every master of a cluster. Result: "PONG". Error: after `commandTimeoutMs`
-     * without an answer, and at once while `status` is "down".
+     * Sends PING to Redis, to every master of a cluster; a client without `ping` is asked for a key. Result:
+     * "PONG". Error: after `commandTimeoutMs` without an answer, and at once while `status` is "down".
      */
     ping(callback?: RedisStoreCallback<"PONG">): Promise<"PONG">
 
@@ -529,8 +531,8 @@ declare namespace connectRedis {
     stats(): RedisStoreStats
 
     /**
-     * Settles the pending requests and closes the native connection; the client stays open. Later
-     * requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
+     * Settles the pending requests, `all()` with all its pages, and closes the native connection; the client
+     * stays open. Later requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
      */
     close(callback?: RedisStoreCallback): Promise<any>
 

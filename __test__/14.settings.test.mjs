@@ -7,7 +7,9 @@ import dns from "node:dns"
 import tls from "node:tls"
 
 import { RedisStore } from "../index.mjs"
+import { until } from "../testing/until.mjs"
 import { propertiesOf } from "./support/option-types.mjs"
+import { ownPrefix, ownServer } from "./support/servers.mjs"
 
 const require = createRequire(import.meta.url)
 const { TABLES } = require("../lib/clients/settings-table.js")
@@ -229,6 +231,66 @@ describe("a client", () => {
       message: /Option "onConflict" needs a native connection\. .*its option "ciphers" chooses ciphers/,
     })
   })
+})
+
+describe("a pool of clients", () => {
+  const server = ownServer()
+  for (const name of ["redis-5", "redis"]) {
+    const openPool = async (socket) => {
+      const pool = quiet(require(name).createClientPool({ url: server.url, socket }, { minimum: 1, maximum: 1 }))
+      await pool.connect()
+      return pool
+    }
+
+    test(`of ${name} that needs its own way to connect is delegated to at once`, async () => {
+      const pool = await openPool({ localAddress: "127.0.0.1" })
+      const { settings, why } = recognise(pool)
+      assert.equal(settings, undefined)
+      assert.match(why, /its option "localAddress" /)
+      assert.equal(pool.idleClients, 1)
+      pool.destroy()
+    })
+
+    test(`of ${name} whose clients are all busy keeps them, and serves`, async () => {
+      for (const [socket, native] of [
+        [{ localAddress: "127.0.0.1" }, false],
+        [{}, true],
+      ]) {
+        const pool = await openPool(socket)
+        let release
+        const busy = pool.execute(() => new Promise((resolve) => (release = resolve)))
+        const store = new RedisStore({ client: pool, prefix: ownPrefix() })
+        const written = store.set("sid", { cookie: {}, n: 1 })
+        release()
+        await busy
+        assert.equal(await written, null)
+        await until("the route", () => store.native === native)
+        assert.equal((await store.get("sid")).n, 1)
+        await until("an idle client", () => pool.idleClients === 1)
+        assert.equal(pool.totalClients, 1)
+        await store.close()
+        pool.destroy()
+      }
+    })
+  }
+})
+
+describe("a client with disableClientInfo", () => {
+  const server = ownServer()
+  for (const name of ["redis-4", "redis-5", "redis"]) {
+    test(`of ${name} is not asked CLIENT INFO`, async () => {
+      const client = quiet(require(name).createClient({ url: server.url, disableClientInfo: true }))
+      await client.connect()
+      const store = new RedisStore({ client, prefix: ownPrefix() })
+      assert.equal(await store.ping(), "PONG")
+      assert.equal(store.native, true)
+      const stats = await client.sendCommand(["INFO", "commandstats"])
+      assert.doesNotMatch(stats, /cmdstat_client\|info/)
+      await client.sendCommand(["CONFIG", "RESETSTAT"])
+      await store.close()
+      client.disconnect()
+    })
+  }
 })
 
 describe("the variable NODE_TLS_REJECT_UNAUTHORIZED", () => {

@@ -6,11 +6,12 @@ import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after, before, describe, test } from "node:test"
+import { connect } from "node:tls"
 
 import { createClient } from "redis"
 
 import { RedisStore } from "../index.mjs"
-import { isVersion1, makeSelfSigned } from "../testing/certificates.mjs"
+import { isVersion1, makeChain, makeSelfSigned } from "../testing/certificates.mjs"
 import { lacksTls, makeCertificates } from "../testing/topologies.mjs"
 import { until } from "../testing/until.mjs"
 import { freePort, startServer } from "./support/servers.mjs"
@@ -154,6 +155,106 @@ describe("rejectUnauthorized: false", { skip }, () => {
   }
 })
 
+const relabelled = (pem, label) => pem.replace(/(BEGIN|END) CERTIFICATE/g, `$1 ${label}`)
+const BROKEN = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+const AUTHORITY = "basicConstraints=critical,CA:TRUE"
+
+/** What stands in `ca`, and what the server sends; each with what Node says, where it refuses. */
+const CHAINS = {
+  "an authority": { make: {} },
+  "an authority that has expired": { make: { ca: { days: -1 } }, refused: "CERT_HAS_EXPIRED" },
+  "an issuer with CA:FALSE": {
+    make: { ca: { extensions: "basicConstraints=critical,CA:FALSE" } },
+    refused: "INVALID_PURPOSE",
+  },
+  "an authority that must not sign certificates": {
+    make: { ca: { extensions: `${AUTHORITY}\nkeyUsage=critical,digitalSignature` } },
+    refused: true,
+  },
+  "an authority for clients only": {
+    make: { ca: { extensions: `${AUTHORITY}\nextendedKeyUsage=clientAuth` } },
+    refused: "INVALID_PURPOSE",
+  },
+  "an authority with a critical extension that is unknown": {
+    make: { ca: { extensions: `${AUTHORITY}\n1.2.3.4=critical,DER:0500` } },
+    refused: true,
+  },
+  "an authority that allows no intermediate one": {
+    make: { ca: { extensions: `${AUTHORITY},pathlen:0` }, intermediate: {} },
+    chain: ({ cert, intermediate }) => cert + intermediate,
+    refused: "PATH_LENGTH_EXCEEDED",
+  },
+  "an authority that allows one intermediate one": {
+    make: { ca: { extensions: `${AUTHORITY},pathlen:1` }, intermediate: {} },
+    chain: ({ cert, intermediate, ca }) => cert + intermediate + ca,
+  },
+  "the leaf alone": { make: {}, ca: ({ cert }) => cert, refused: true },
+  "the intermediate one without its root": {
+    make: { intermediate: {} },
+    ca: ({ intermediate }) => intermediate,
+    refused: true,
+  },
+  "the intermediate one and its root": {
+    make: { intermediate: {} },
+    ca: ({ intermediate, ca }) => intermediate + ca,
+  },
+  "an intermediate one that has expired, and its root": {
+    make: { intermediate: { days: -1 } },
+    ca: ({ intermediate, ca }) => intermediate + ca,
+    refused: "CERT_HAS_EXPIRED",
+  },
+  "an intermediate one with CA:FALSE, and its root": {
+    make: { intermediate: { extensions: "basicConstraints=critical,CA:FALSE" } },
+    ca: ({ intermediate, ca }) => intermediate + ca,
+    refused: "INVALID_PURPOSE",
+  },
+  "the root, and the server sends an intermediate one that must not sign certificates": {
+    make: { intermediate: { extensions: `${AUTHORITY}\nkeyUsage=critical,digitalSignature` } },
+    chain: ({ cert, intermediate }) => cert + intermediate,
+    refused: true,
+  },
+  "an authority, for a certificate that must sign certificates only": {
+    make: { leaf: { extensions: "keyUsage=critical,keyCertSign" } },
+    refused: "INVALID_PURPOSE",
+  },
+  "an authority, and one that cannot be read behind it": { make: {}, ca: ({ ca }) => ca + BROKEN },
+  "an authority behind one that cannot be read": { make: {}, ca: ({ ca }) => BROKEN + ca, refused: true },
+  "an authority labelled TRUSTED CERTIFICATE": { make: {}, ca: ({ ca }) => relabelled(ca, "TRUSTED CERTIFICATE") },
+  "an authority labelled X509 CERTIFICATE": { make: {}, ca: ({ ca }) => relabelled(ca, "X509 CERTIFICATE") },
+}
+
+/** Undefined, or why Node does not connect. */
+const refusalOfNode = (port, ca) =>
+  new Promise((resolve) => {
+    const socket = connect({ host: "localhost", port, ca })
+    socket.on("secureConnect", () => resolve(socket.destroy() && undefined))
+    socket.on("error", (error) => resolve(error.code))
+  })
+
+describe("a ca that is", { skip }, () => {
+  for (const [name, { make, ca = (made) => made.ca, chain = (made) => made.cert, refused }] of Object.entries(CHAINS)) {
+    test(`${name} is ${refused ? "refused" : "trusted"}, as by Node`, async () => {
+      const made = makeChain(make)
+      const port = await freePort()
+      const server = await startServer({ args: made.args(port, chain(made)) })
+      const node = await refusalOfNode(port, ca(made))
+      assert.equal(node === undefined, refused === undefined, node)
+      if (typeof refused === "string") assert.equal(node, refused)
+      const options = { url: `rediss://localhost:${port}`, tls: { ca: ca(made) }, commandTimeoutMs: 500 }
+      if (refused) {
+        const error = await failure(options)
+        assert.match(error.code, /^ERR_REDIS_STORE_(CONNECT|OPTIONS)$/)
+      } else {
+        const store = new RedisStore(options)
+        await serves(store)
+        await store.close()
+      }
+      await server.stop()
+      made.remove()
+    })
+  }
+})
+
 /** What Node accepts and rustls does not, with what a store by url says. */
 const NODE_ONLY = {
   "a certificate of version 1": [{ version: 1 }, [], /version 3.*pass a client/],
@@ -187,6 +288,22 @@ describe("what Node accepts and a native connection does not", { skip }, () => {
       certificate.remove()
     })
   }
+})
+
+test("a P-521 key of our own is an error by url, and served by a client", { skip }, async () => {
+  const certificate = makeSelfSigned()
+  const own = makeSelfSigned({ curve: "secp521r1" })
+  const server = await startSecure(certificate)
+  const tls = { ca: certificate.cert, cert: own.cert, key: own.key }
+  const error = await failure({ url: server.tlsUrl, tls })
+  assert.equal(error.code, "ERR_REDIS_STORE_OPTIONS")
+  assert.match(error.message, /"tls\.cert" cannot be used .*pass a client/)
+  const redis = createClient({ url: server.tlsUrl, socket: tls }).on("error", () => {})
+  await redis.connect()
+  await servesByClient(redis, () => redis.destroy())
+  await server.stop()
+  certificate.remove()
+  own.remove()
 })
 
 describe("options of TLS that only the client has", { skip }, () => {
@@ -290,6 +407,41 @@ describe("without a ca", { skip }, () => {
     assert.equal(printed(program(), { env }), "null\n")
     assert.match(printed(program("", "{ tls: { rejectUnauthorized: true } }"), { env }), /UnknownIssuer/)
     assert.match(printed(program()), /UnknownIssuer/)
+  })
+
+  test("what stands on a prototype turns no verification off, as in Node", () => {
+    const polluted = "Object.prototype.rejectUnauthorized = false"
+    const inherited = "new (class { get rejectUnauthorized() { return false } })()"
+    const made = "Object.create({ rejectUnauthorized: false })"
+    const settings = [
+      [polluted, "{}"],
+      [polluted, "{ tls: true }"],
+      [polluted, "{ tls: { servername: 'localhost' } }"],
+      ["", `{ tls: ${inherited} }`],
+      ["", `{ tls: ${made} }`],
+    ]
+    for (const [before, options] of settings) {
+      assert.match(printed(program(before, options)), /^ERR_REDIS_STORE_CONNECT .*UnknownIssuer/)
+      const node = `${before}
+        const { tls } = ${options}
+        require("node:tls").connect(Object.assign(Object.create(tls && tls !== true ? Object.getPrototypeOf(tls) : {}), { host: "localhost", port: ${port} }))
+          .on("secureConnect", () => process.exit(console.log("connected")))
+          .on("error", (error) => console.log(error.code))`
+      assert.equal(printed(node), "SELF_SIGNED_CERT_IN_CHAIN\n")
+    }
+    assert.equal(printed(program("", "{ tls: { rejectUnauthorized: false } }")), "null\n")
+  })
+
+  test("a server's own certificate in NODE_EXTRA_CA_CERTS is trusted", async () => {
+    const certificate = makeSelfSigned()
+    const secure = await startSecure(certificate)
+    const file = join(secure.folder, "own.pem")
+    writeFileSync(file, certificate.cert)
+    const other = program().replace(`:${port}`, `:${secure.tlsPort}`)
+    assert.match(printed(other), /^ERR_REDIS_STORE_CONNECT/)
+    assert.equal(printed(other, { env: { NODE_EXTRA_CA_CERTS: file } }), "null\n")
+    await secure.stop()
+    certificate.remove()
   })
 
   test("the roots of Node are trusted", () => {

@@ -377,3 +377,44 @@ describe("a proxy that hangs up on CLIENT", () => {
     }
   })
 })
+
+describe("valkey-glide with several addresses, of a replica, a dead server and the primary", () => {
+  let servers
+  before(async () => {
+    const primary = await startServer()
+    const replica = await startServer({ args: ["--replicaof", "127.0.0.1", primary.port] })
+    servers = { primary, replica, dead: { port: await freePort() } }
+  })
+  after(async () => {
+    await servers.replica.stop()
+    await servers.primary.stop()
+  })
+
+  for (const first of ["replica", "dead"]) {
+    test(`the ${first} first: the client, which finds the primary, serves`, async () => {
+      const { GlideClient } = require("@valkey/valkey-glide")
+      const addresses = [servers[first], servers.primary].map(({ port }) => ({ host: "127.0.0.1", port }))
+      const client = await until("the client to find it", () =>
+        GlideClient.createClient({ addresses }).catch(() => undefined),
+      )
+      const store = new RedisStore({ client, prefix: ownPrefix() })
+      assert.equal(await store.set("sid", { cookie: {}, n: 1 }), null)
+      assert.equal((await store.get("sid")).n, 1)
+      assert.equal(await store.destroy("sid"), null)
+      assert.equal(store.native, false)
+      await store.close()
+      client.close()
+    })
+  }
+
+  test("one address is native", async () => {
+    const { GlideClient } = require("@valkey/valkey-glide")
+    const addresses = [{ host: "127.0.0.1", port: servers.primary.port }]
+    const client = await GlideClient.createClient({ addresses })
+    const store = new RedisStore({ client, prefix: ownPrefix() })
+    assert.equal(await store.set("sid", { cookie: {} }), null)
+    assert.equal(store.native, true)
+    await store.close()
+    client.close()
+  })
+})

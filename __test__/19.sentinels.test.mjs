@@ -1,5 +1,8 @@
 import assert from "node:assert/strict"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { after, before, describe, test } from "node:test"
 
 import { createClient } from "redis"
@@ -96,6 +99,57 @@ test("of a dead sentinel, and one that does not know the master, both are named"
   await store.close()
   fake.stop()
 })
+
+test("a sentinel that was cut off does not lead to the master that it names", async () => {
+  const [cutOff, agreed] = [await startServer(), await startServer()]
+  const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
+  // The first one is slower than those that agree.
+  const sentinels = []
+  for (const [at, { port }] of [cutOff, agreed, agreed].entries()) {
+    const file = join(folder, `sentinel-${at}.conf`)
+    writeFileSync(file, `sentinel monitor mymaster 127.0.0.1 ${port} 2\n`)
+    sentinels.push(await startServer({ config: file, args: ["--sentinel"], ready: "Sentinel ID" }))
+  }
+  const clients = []
+  for (const { url } of [cutOff, agreed]) clients.push(await createClient({ url }).connect())
+  const received = async (client) => Number(/total_connections_received:(\d+)/.exec(await client.info("stats"))[1])
+  for (const order of [sentinels, sentinels.toReversed()]) {
+    const nodes = order.map(({ port }) => ({ port }))
+    const store = new RedisStore({ sentinel: { name: "mymaster", nodes }, prefix: ownPrefix() })
+    assert.equal(await store.set("first", session), null)
+    let n = 0
+    await until("a write to the master that most name", async () => {
+      const sid = `sid${++n}`
+      await store.set(sid, session)
+      return (await clients[1].exists(store.prefix + sid)) === 1
+    })
+    // The sentinels are asked once a second: here, by all of them, several times.
+    const [before] = [await received(clients[1])]
+    const asked = await connectionsOf(sentinels)
+    await until("the sentinels to be asked again", async () => {
+      assert.equal(await store.set("sid", session), null)
+      assert.equal(await clients[1].exists(`${store.prefix}sid`), 1)
+      await clients[1].del(`${store.prefix}sid`)
+      return (await connectionsOf(sentinels)) >= asked + 12
+    })
+    assert.equal(await received(clients[1]), before)
+    await store.close()
+  }
+  for (const client of clients) client.destroy()
+  for (const server of [...sentinels, cutOff, agreed]) await server.stop()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+/** How many connections these servers have accepted. */
+async function connectionsOf(servers) {
+  let sum = 0
+  for (const { url } of servers) {
+    const client = await createClient({ url, RESP: 2 }).connect()
+    sum += Number(/total_connections_received:(\d+)/.exec(await client.sendCommand(["INFO", "stats"]))[1]) - 1
+    client.destroy()
+  }
+  return sum
+}
 
 describe("sentinels that are replaced one by one", () => {
   let group

@@ -1,5 +1,6 @@
 // No request waits without an end: states of servers and of this process that once were one.
 import assert from "node:assert/strict"
+import { createServer as createTcpServer } from "node:net"
 import { createServer } from "node:tls"
 import { after, before, describe, test } from "node:test"
 
@@ -172,6 +173,29 @@ test("touches are written again after a server has come back with older data", a
   client.destroy()
   await store.close()
   await away.stop()
+})
+
+test("close() ends what is being opened: to a server, to nodes of a cluster, and to sentinels", async () => {
+  const open = new Set()
+  const silent = createTcpServer((socket) => {
+    open.add(socket.on("error", () => {}))
+    socket.on("close", () => open.delete(socket)).resume()
+  })
+  await new Promise((resolve) => silent.listen(0, "127.0.0.1", resolve))
+  const { port } = silent.address()
+  const nodes = [{ host: "127.0.0.1", port }]
+  for (const source of [
+    { url: `redis://127.0.0.1:${port}` },
+    { url: `rediss://127.0.0.1:${port}` },
+    { nodes },
+    { sentinel: { name: "mymaster", nodes } },
+  ]) {
+    const store = new RedisStore({ ...source, connectTimeoutMs: 60_000 })
+    await until("an attempt", () => open.size > 0)
+    await store.close()
+    await until(`no connection of ${Object.keys(source)}`, () => open.size === 0)
+  }
+  silent.close()
 })
 
 describe("over TLS", { skip: await lacksTls() }, () => {

@@ -85,6 +85,24 @@ test("MASTERDOWN gives the connection up, and the request is repeated", async ()
   fake.stop()
 })
 
+test("NOAUTH for ever is answered at once, and connected for once a second at most", async () => {
+  let connections = 0
+  const fake = await startFakeServer((_words, connection) => {
+    connections = connection
+    return "-NOAUTH Authentication required.\r\n"
+  })
+  // Credentials that may have been renewed.
+  const store = new RedisStore({ url: fake.url, credentials: () => ({}), commandTimeoutMs: 30_000 })
+  const since = performance.now()
+  for (let n = 0; n < 50; n++) {
+    await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_AUTH", message: /NOAUTH/ })
+  }
+  const seconds = (performance.now() - since) / 1000
+  assert.ok(connections <= 2 + seconds, `${connections} connections in ${seconds} s`)
+  await store.close()
+  fake.stop()
+})
+
 describe("a cluster that resharding and failovers move", () => {
   const USER = "sessions"
   let cluster

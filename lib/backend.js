@@ -3,7 +3,7 @@
 const { recognise } = require("./clients/adopt.js")
 const { SafetyNet } = require("./clients/safety-net.js")
 const { Delegate } = require("./clients/delegate.js")
-const { hasPttl, hasScripts } = require("./clients/dialects.js")
+const { hasPttl } = require("./clients/dialects.js")
 const { optionError } = require("./errors.js")
 const { NativeBackend } = require("./native/backend.js")
 const { readSettings } = require("./options/settings.js")
@@ -27,9 +27,7 @@ function openBackend(options, listener) {
   const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
   // The client's commands cannot do what these options ask for.
   const isAlone =
-    limits.swaps ||
-    (options.freshExpires && !hasPttl(client)) ||
-    (limits.indexes && !(hasScripts(client) && hasPttl(client)))
+    limits.swaps || (options.freshExpires && !hasPttl(client)) || (limits.indexes && !runsScripts(client, dialect))
   try {
     return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {
@@ -48,10 +46,17 @@ function delegate(options, dialect, limits, listener, why) {
   if (options.freshExpires && !hasPttl(options.client)) {
     throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
   }
-  if (options.userOf !== undefined && !(hasScripts(options.client) && hasPttl(options.client))) {
-    throw optionError('Option "userOf" needs a client with the methods eval() and pttl(); leave it out, or pass {url}.')
+  if (options.userOf !== undefined && !runsScripts(options.client, dialect)) {
+    throw optionError(
+      'Option "userOf" needs scripts, which are run by clients of a known package with the methods eval() and pttl() only; leave it out, or pass {url}.',
+    )
   }
   return new Delegate(options.client, dialect, limits, listener)
+}
+
+/** Whether the sessions of users can be entered by the client's commands. */
+function runsScripts(client, dialect) {
+  return dialect.script !== undefined && hasPttl(client)
 }
 
 /** The option that compares what is stored with what was loaded, if one does. */

@@ -2,6 +2,7 @@
 
 const { promised } = require("./callbacks.js")
 const { decodeError } = require("./errors.js")
+const { OPERATIONS } = require("./operations.js")
 const { ask } = require("./request.js")
 const { parse } = require("./sessions.js")
 const { nextTurn, now } = require("./timers.js")
@@ -21,20 +22,20 @@ function about(store, { backend, users }, operation) {
 
 async function clear(store, inside) {
   const startedAt = now()
-  const count = await about(store, inside, "clear")
+  const count = await about(store, inside, OPERATIONS.clear)
   // What is left of an index is dropped when it is next read, and with its last session's life.
   await inside.users?.clear(startedAt).catch(() => {})
   return count
 }
 
 function length(store, inside) {
-  return about(store, inside, "length")
+  return about(store, inside, OPERATIONS.length)
 }
 
 /** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
 async function ids(store, inside) {
   const found = []
-  for (const page of await about(store, inside, "ids")) {
+  for (const page of await about(store, inside, OPERATIONS.ids)) {
     if (found.length > 0) await nextTurn()
     for (const sid of JSON.parse(page)) found.push(sid)
   }
@@ -43,6 +44,17 @@ async function ids(store, inside) {
 
 /** Every session, in pages that let other work of the event loop through and are bounded in bytes. */
 async function all(store, inside) {
+  const { backend } = inside
+  // close() waits for all pages.
+  backend.keep()
+  try {
+    return await pages(store, inside)
+  } finally {
+    backend.release()
+  }
+}
+
+async function pages(store, inside) {
   const found = await ids(store, inside)
   const sessions = []
   const corrupt = []
@@ -50,19 +62,19 @@ async function all(store, inside) {
   for (let at = 0; at < found.length;) {
     const some = found.slice(at, at + size)
     const sentAt = now()
-    const texts = await page(store, inside, some)
+    const texts = await textsOf(store, inside, some)
     if (texts === undefined) {
       size = Math.ceil(some.length / 2)
       continue
     }
     at += some.length
-    let units = 0
-    for (const [n, text] of texts.entries()) {
-      if (text === null || text === "") continue
-      units += text.length
-      const session = await parsed(store, inside, { sid: some[n], text, sentAt }, corrupt)
-      if (session !== null) sessions.push(session)
-    }
+    const stored = [...texts.entries()].filter(([, text]) => text !== null && text !== "")
+    // At once: a parser that is async may take its time.
+    const page = await Promise.all(
+      stored.map(([n, text]) => parsed(store, inside, { sid: some[n], text, sentAt }, corrupt)),
+    )
+    for (const session of page) if (session !== null) sessions.push(session)
+    const units = stored.reduce((sum, [, text]) => sum + text.length, 0)
     const fitting = Math.floor((PAGE_UNITS * some.length) / Math.max(units, 1))
     size = Math.max(1, Math.min(PAGE_MAX, size * 4, fitting))
   }
@@ -71,10 +83,13 @@ async function all(store, inside) {
 }
 
 /** The texts of these sessions; undefined if they are too large for one reply and more than one. */
-async function page(store, { backend }, some) {
+async function textsOf(store, { backend }, some) {
   const keys = some.map((sid) => store.prefix + sid)
   try {
-    return await ask((request) => backend.mget(keys, request))
+    return await ask((request) => {
+      request.follows = true
+      backend.mget(keys, request)
+    })
   } catch (error) {
     if (error.code === "ERR_REDIS_STORE_DECODE" && some.length > 1) return undefined
     throw error

@@ -5,6 +5,7 @@ const { bridge, bridgeAsync } = require("./callbacks.js")
 const { all, clear, ids, length } = require("./listing.js")
 const { thrownError } = require("./errors.js")
 const { connectionListener } = require("./observe/events.js")
+const { OPERATIONS } = require("./operations.js")
 const { readOptions } = require("./options/options.js")
 const { FOR_EVER, ttlMs } = require("./options/ttl.js")
 const { Guard } = require("./races/guard.js")
@@ -93,7 +94,7 @@ function createRedisStore(Store, { legacy }) {
         // A parse that is async has the rest of the time.
         if (this.serializer !== JSON) request.startedAt = now()
         if (freshExpires) getFresh(backend, request)
-        else backend.send("get", request.key, "", 0, request)
+        else backend.send(OPERATIONS.get, request.key, "", 0, request)
       })
     }
 
@@ -109,8 +110,12 @@ function createRedisStore(Store, { legacy }) {
         try {
           const key = keyOf(this, sid)
           const ttl = lifetimeMs(this, key, session)
-          if (ttl !== FOR_EVER && ttl <= 0) remove(this, new Request(receiveWritten, done, this, sid, key))
-          else {
+          if (ttl !== FOR_EVER && ttl <= 0) {
+            const request = new Request(receiveWritten, done, this, sid, key)
+            // A session that expired during its request gets no marker: a later save with a new cookie is written.
+            const isMarked = session?.cookie?.originalMaxAge <= 0
+            remove(this, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
+          } else {
             const text = serialize(this, session, maxSessionBytes)
             guard.save(done, sid, key, session, text, ttl, users?.writerOf(sid, key, session, ttl))
           }
@@ -177,7 +182,7 @@ function createRedisStore(Store, { legacy }) {
 
     ping(callback) {
       return bridge(callback, legacy, (done) => {
-        this[INSIDE].backend.send("ping", "", "", 0, new Request(receivePong, done))
+        this[INSIDE].backend.send(OPERATIONS.ping, this.prefix, "", 0, new Request(receivePong, done))
       })
     }
 
@@ -223,14 +228,14 @@ function createRedisStore(Store, { legacy }) {
       })
     }
     backend.send(
-      "get",
+      OPERATIONS.get,
       request.key,
       "",
       0,
       step((error, reply) => answered(error, (text = reply))),
     )
     backend.send(
-      "pttl",
+      OPERATIONS.pttl,
       request.key,
       "",
       0,
@@ -254,11 +259,11 @@ function createRedisStore(Store, { legacy }) {
     request.finish(error, error === null ? "PONG" : null)
   }
 
-  /** Destroys the session of `request`. */
-  function remove(store, request) {
-    const { backend, users } = store[INSIDE]
-    if (users === undefined) backend.destroy(request.key, store.prefix, request)
-    else users.destroy(request)
+  /** Destroys the session of `request`, by `send`. */
+  function remove(store, request, send = () => store[INSIDE].backend.destroy(request.key, store.prefix, request)) {
+    const { users } = store[INSIDE]
+    if (users === undefined) send()
+    else users.destroy(request, send)
   }
 
   /** A request about one session; undefined, and failed, if the id cannot be one. */

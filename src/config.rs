@@ -49,8 +49,8 @@ pub const MAP_RETRY_MAX: Duration = Duration::from_secs(5);
 pub const SEARCH_STALL_TIMEOUTS: u32 = 30;
 /// All the keys that a question about them may find, in bytes.
 pub const SEARCH_MAX_BYTES: usize = 1 << 30;
-/// The shortest time between two reconnects because the server is a replica.
-pub const DEMOTION_RECONNECT: Duration = Duration::from_secs(1);
+/// The shortest time between two reconnects because the server is a replica, or has lost our login.
+pub const REFUSAL_RECONNECT: Duration = Duration::from_secs(1);
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
 pub const SCAN_COUNT_MIN: u32 = 1000;
 /// How many sessions are remembered as refreshed, at the least; at the most twice as many.
@@ -74,7 +74,7 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 pub const KEEP_ALIVE_PROBES: u32 = 3;
 
 /// While a master is being opened the sentinels are asked again so often: they may name another one.
-pub const SENTINELS_ASKED_AGAIN: Duration = Duration::from_millis(500);
+pub const SENTINELS_ASKED_AGAIN: Duration = Duration::from_millis(250);
 /// How often the sentinels are asked for the master and the other sentinels. A master that another one
 /// has taken over from accepts writes for seconds, and they are lost.
 pub const SENTINELS_REFRESHED: Duration = Duration::from_secs(1);
@@ -194,7 +194,7 @@ pub struct Tls {
 pub struct Credentials {
     /// ACL user; Redis's `default` if absent.
     pub username: Option<String>,
-    /// No AUTH is sent without one.
+    /// Some users need none. Without both no AUTH is sent.
     pub password: Option<String>,
 }
 

@@ -64,14 +64,14 @@ export const GROUPS = [
   {
     name: "settings",
     tier: "all",
-    covers: "the table of clients' settings, against their types",
-    topics: ["settings"],
+    covers: "the table of clients' settings, against their types; key prefixes of clients",
+    topics: ["settings", "prefixes"],
   },
   {
     name: "reach",
     tier: "all",
     covers: "certificates, addresses, credentials: what a client reaches, a store reaches",
-    topics: ["certificates", "addresses", "credentials"],
+    topics: ["certificates", "addresses", "credentials", "safety-net"],
   },
   {
     name: "topologies",

@@ -2,13 +2,15 @@
 
 const dns = require("node:dns")
 
+const { RedisStoreError } = require("../errors.js")
 const { readNodes } = require("../options/settings.js")
 const { readTls } = require("../options/tls.js")
 const { DEFAULT_PORT, readUrl } = require("../options/url.js")
 const { inTime } = require("../timers.js")
 const { dialectOf } = require("./dialects.js")
-const { current, observeAuth, observePassword } = require("./renewal.js")
+const { current, isSame, observe } = require("./renewal.js")
 const { whyDelegate } = require("./settings-check.js")
+const { isProxy, whyWrapped } = require("./wrapped.js")
 
 /**
  * How each kind of client is recognised and where it keeps its settings. `settings` is read when
@@ -20,7 +22,7 @@ const KINDS = [
     kind: "redis-mock",
     testedWith: ["redis-mock 0.47", "redis-mock 0.56"],
     matches: (client) => has(client, "pub_sub_mode") && !has(client, "connection_options"),
-    dialect: "positional",
+    dialect: "mock",
   },
   {
     kind: "@upstash/redis",
@@ -33,7 +35,7 @@ const KINDS = [
     testedWith: ["ioredis 4.31", "ioredis 5.11", "ioredis 6.0", "iovalkey 0.4"],
     matches: (client) => client.isCluster === true && has(client, "startupNodes"),
     settings: ioredisCluster,
-    dialect: "positional",
+    dialect: "ioredisCluster",
   },
   {
     kind: "ioredis sentinel",
@@ -57,7 +59,7 @@ const KINDS = [
     readable: (client) => sentinelOptions(client) !== undefined,
     options: sentinelOptions,
     settings: nodeRedisSentinel,
-    dialect: "nodeRedis",
+    dialect: "nodeRedisPool",
   },
   {
     kind: "redis cluster",
@@ -73,8 +75,9 @@ const KINDS = [
     testedWith: ["redis 5.12", "redis 6.3"],
     matches: (client) => has(client, "execute") && has(client, "totalClients"),
     readable: (client) => client.isOpen && client.totalClients > 0,
-    settings: (client) => client.execute(pooled),
-    dialect: "nodeRedis",
+    why: (client) => whyNotPooled(idleMember(client)),
+    settings: nodeRedisPool,
+    dialect: "nodeRedisPool",
   },
   {
     kind: "redis with credentialsProvider",
@@ -105,7 +108,7 @@ const KINDS = [
     matches: (client) => typeof client.createClientRequest === "function",
     readable: ({ config }) => config?.addresses !== undefined,
     settings: valkeyGlide,
-    dialect: "glide",
+    dialect: (client) => (isGlideCluster(client) ? "glideCluster" : "glide"),
   },
   {
     kind: "redis 2 or 3",
@@ -125,18 +128,33 @@ const ASK_MS = 500
  */
 function recognise(client) {
   const kind = KINDS.find(({ matches }) => holds(matches, client))
-  const dialect = dialectOf(client, kind?.dialect)
+  const name = typeof kind?.dialect === "function" ? kind.dialect(client) : kind?.dialect
+  const wrapped =
+    kind === undefined ? isProxy(client) && "it is a Proxy" : kind.settings !== undefined && wrappedBy(kind, client)
+  const dialect = dialectOf(client, name, Boolean(wrapped))
+  if (wrapped) return { dialect, why: askedItself(wrapped) }
   const readable = kind?.settings !== undefined && (kind.readable === undefined || holds(kind.readable, client))
   const why = readable ? whyDelegated(kind, client) : undefined
   if (!readable || why !== undefined) return { dialect, why }
   return { settings: () => normalised(kind.settings(client)), dialect }
 }
 
-/** Undefined if the client's settings can be adopted. */
-function whyDelegated({ kind, options }, client) {
+/** Why the commands of the client are not its library's own; undefined if they are. */
+function wrappedBy({ kind }, client) {
   try {
-    const why = whyDelegate(kind, client, options?.(client))
-    return why && `This client must be asked itself: ${why}.`
+    return whyWrapped(client, { isLegacy: kind === "redis in legacyMode" })
+  } catch {
+    return "its methods cannot be read"
+  }
+}
+
+const askedItself = (why) => `This client must be asked itself: ${why}.`
+
+/** Undefined if the client's settings can be adopted. */
+function whyDelegated({ kind, options, why: ask }, client) {
+  try {
+    const why = ask === undefined ? whyDelegate(kind, client, options?.(client)) : ask(client)
+    return why && askedItself(why)
   } catch {
     return "The settings of this client cannot be read, and so its own commands are used."
   }
@@ -173,33 +191,41 @@ function holds(question, client) {
 
 function ioredis(client) {
   const { options, condition } = client
+  const credentials = ioredisCredentials(client)
   return {
     ...address(options),
-    ...login(options, ioredisCredentials(client)),
+    ...login(options, credentials()),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.path == null ? tlsOf(options.tls) : undefined,
     family: familyOf(options.tls?.family ?? options.family),
-    credentials: renewable(client, () => ioredisCredentials(client)),
+    credentials,
   }
 }
 
-/** What `read` reads off the client's options, or what its auth() was given. */
+/** What `read` reads off the client's options, or what the client was given since. */
 function renewable(client, read) {
-  observeAuth(client, () => read())
+  observe(client, read)
   return () => {
     const said = read()
     return said instanceof Promise ? said.then((found) => current(client, found)) : current(client, said)
   }
 }
 
-/** auth() and the options are where an application that renews credentials puts them. */
-function ioredisCredentials({ options, condition }) {
-  const [username, password] = Array.isArray(condition?.auth)
-    ? condition.auth
-    : condition?.auth
-      ? [undefined, condition.auth]
-      : [options.username, options.password]
-  return { username, password }
+/** What its options say or auth() was given, whichever came last; before any of these, what it is connected with. */
+function ioredisCredentials(client) {
+  const said = () => ({ username: client.options.username, password: client.options.password })
+  const connected = () => {
+    const auth = client.condition?.auth
+    if (!auth) return said()
+    return Array.isArray(auth) ? { username: auth[0], password: auth[1] } : { password: auth }
+  }
+  observe(client, said, (given) => isSame(given, connected()))
+  const first = said()
+  return () => {
+    const now = said()
+    const last = current(client, now)
+    return last === now && isSame(first, now) ? connected() : last
+  }
 }
 
 function ioredisSentinel(client) {
@@ -214,30 +240,33 @@ function ioredisSentinel(client) {
       family: familyOf(options.sentinelTLS?.family ?? options.family),
     },
     ...login(options),
-    credentials: renewable(client, () => ioredisCredentials(client)),
+    credentials: ioredisCredentials(client),
     database: Number(condition?.select ?? options.db ?? 0),
     tls: options.enableTLSForSentinelMode ? tlsOf(options.tls) : undefined,
   }
 }
 
-function ioredisCluster({ options, startupNodes }) {
+function ioredisCluster(client) {
+  const { options, startupNodes } = client
   const redis = options.redisOptions ?? {}
   const said = startupNodes.map((node) => {
     if (typeof node === "string") return readUrl(/^\w+:\/\//.test(node) ? node : `redis://${node}`)
     return { nodes: readNodes("client", [typeof node === "number" ? { port: node } : node], DEFAULT_PORT) }
   })
   const [first] = said
+  const credentials = () => {
+    const { username, password } = client.options.redisOptions ?? {}
+    return { username: username ?? first.username, password: password ?? first.password }
+  }
   return {
     nodes: said.flatMap(({ nodes }) => nodes),
     cluster: true,
-    ...login(redis, { username: redis.username ?? first.username, password: redis.password ?? first.password }),
-    credentials: () => ({
-      username: redis.username ?? first.username,
-      password: redis.password ?? first.password,
-    }),
+    ...login(redis, credentials()),
+    credentials,
     // By default addresses are looked up without it.
     family: options.dnsLookup === dns.lookup ? undefined : familyOf(redis.family),
-    keyPrefix: options.keyPrefix || redis.keyPrefix || "",
+    // ioredis 5 and 6 copy that of redisOptions here; ioredis 4 does not use it.
+    keyPrefix: options.keyPrefix || "",
     database: 0,
     tls: tlsOf(redis.tls) ?? first.tls,
   }
@@ -261,18 +290,63 @@ function familyOf(value) {
   return digit && Number(digit)
 }
 
-/** A client of a pool, which exposes its options only this way. */
-function pooled(client) {
-  const why = whyDelegate("redis", client)
-  if (why !== undefined) throw new TypeError(`The clients of this pool must be asked themselves: ${why}.`)
-  return nodeRedis(client)
+/** A client of each pool, which exposes its options only this way, or a promise of it. */
+const members = new WeakMap()
+
+function memberOf(pool) {
+  if (!members.has(pool)) {
+    let found
+    // It must neither throw nor keep the client: redis 5 would lose it.
+    const asked = pool.execute((member) => {
+      found = member
+    })
+    const member = asked.then(
+      () => {
+        members.set(pool, found)
+        return found
+      },
+      (error) => {
+        members.delete(pool)
+        throw error
+      },
+    )
+    // Asked in time or not at all: the next question asks anew.
+    member.catch(() => {})
+    members.set(pool, found ?? member)
+  }
+  return members.get(pool)
+}
+
+/** Undefined if all of them are busy: then it is known when the store connects. */
+function idleMember(pool) {
+  return members.has(pool) || pool.idleClients > 0 ? memberOf(pool) : undefined
+}
+
+function whyNotPooled(member) {
+  return member === undefined || member instanceof Promise ? undefined : whyDelegate("redis", member)
+}
+
+function nodeRedisPool(pool) {
+  const member = memberOf(pool)
+  if (member instanceof Promise) return member.then(() => nodeRedisPool(pool))
+  const why = whyNotPooled(member)
+  if (why !== undefined) {
+    throw new RedisStoreError("ERR_REDIS_STORE_CONNECT", `The clients of this pool must be asked themselves: ${why}.`)
+  }
+  const settings = nodeRedisSettings(member)
+  // redis 6 keeps it from its clients, and redis 5 has none.
+  return { ...settings, keyPrefix: pool._keyPrefix ?? "" }
 }
 
 function nodeRedis(client) {
-  const options = nodeRedisOptions(client.options ?? {}, "_keyPrefix" in client)
-  const settings = { ...options, credentials: renewable(client, options.credentials) }
-  // select() leaves no trace that could be read: only the server knows.
-  return client.isReady ? withLiveDatabase(client, settings) : settings
+  const settings = nodeRedisSettings(client)
+  // select() leaves no trace that could be read: only the server knows. A proxy may hang up on the question.
+  return client.isReady && !settings.bareLogin ? withLiveDatabase(client, settings) : settings
+}
+
+function nodeRedisSettings(client) {
+  const options = nodeRedisOptions(client, client.options ?? {}, isRedis6(client))
+  return { ...options, credentials: renewable(client, options.credentials) }
 }
 
 async function withLiveDatabase(client, settings) {
@@ -283,7 +357,9 @@ async function withLiveDatabase(client, settings) {
   return found === null ? settings : { ...settings, database: Number(found[1]) }
 }
 
-function nodeRedisOptions(options, prefixed) {
+const isRedis6 = (client) => "_keyPrefix" in client
+
+function nodeRedisOptions(client, options, prefixed) {
   const socket = options.socket ?? {}
   return {
     ...address(socket),
@@ -295,14 +371,27 @@ function nodeRedisOptions(options, prefixed) {
     keyPrefix: (prefixed && options.keyPrefix) || "",
     family: familyOf(socket.family),
     bareLogin: options.disableClientInfo === true,
-    credentials: () => nodeRedisCredentials(options),
+    credentials: () => nodeRedisCredentials(client, options),
   }
 }
 
-/** redis 5 and 6 ask the provider, which they make of the options if there is none. */
-function nodeRedisCredentials(options) {
+/**
+ * redis 5 and 6 ask the provider, which they make of the options if there is none. `others` count where it
+ * says nothing.
+ */
+function nodeRedisCredentials(client, options, others = {}) {
   const { credentialsProvider, username, password } = options
-  return credentialsProvider?.credentials?.() ?? { username, password }
+  const said = credentialsProvider?.credentials?.() ?? { username, password }
+  const complete = (found) => {
+    const all = { username: found?.username ?? others.username, password: found?.password ?? others.password }
+    return all.password || !saysHello(client, options) ? all : {}
+  }
+  return said instanceof Promise ? said.then(complete) : complete(said)
+}
+
+/** With HELLO, redis 5 and 6 send no user name that has no password. */
+function saysHello(client, { RESP }) {
+  return isRedis6(client) ? (RESP ?? 3) !== 2 : Boolean(RESP)
 }
 
 /** redis 5 and 6 keep a cluster's options; redis 4 only those of the nodes it is connected to. */
@@ -325,26 +414,25 @@ function isTranslated({ host, port, client }) {
 }
 
 function nodeRedisCluster(client) {
-  const { rootNodes, defaults = {}, keyPrefix } = clusterOptions(client)
+  const { rootNodes, defaults: given = {}, keyPrefix, RESP } = clusterOptions(client)
+  const defaults = { ...given, RESP }
   const roots = rootNodes.map(({ url, socket, username, password }) => ({
     ...(url === undefined ? address(socket ?? {}) : readUrl(url)),
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
   }))
   const [first] = roots
-  const settings = nodeRedisOptions({ ...defaults, socket: { ...defaults.socket, host: "", port: 0 } }, false)
+  const settings = nodeRedisOptions(client, { ...defaults, socket: { ...defaults.socket, host: "", port: 0 } }, false)
   return {
     ...settings,
     nodes: roots.flatMap(({ nodes }) => nodes),
     cluster: true,
     username: settings.username ?? first.username,
     password: settings.password ?? first.password,
-    credentials: async () => {
-      const { username, password } = await settings.credentials()
-      return { username: username ?? first.username, password: password ?? first.password }
-    },
+    credentials: () => nodeRedisCredentials(client, { ...(clusterOptions(client)?.defaults ?? given), RESP }, first),
     tls: settings.tls ?? first.tls,
-    keyPrefix: keyPrefix ?? "",
+    // redis 4 and 5 do not use it.
+    keyPrefix: (isRedis6(client) && keyPrefix) || "",
     database: 0,
   }
 }
@@ -374,15 +462,21 @@ function nodeRedisSentinel(client) {
     nodeClientOptions = {},
     sentinelClientOptions = {},
     keyPrefix,
+    RESP,
   } = sentinelOptions(client)
   const sentinelSocket = sentinelClientOptions.socket ?? {}
+  const { username, password } = nodeRedisCredentials(client, {
+    RESP,
+    ...sentinelClientOptions,
+    credentialsProvider: undefined,
+  })
   return {
-    ...nodeRedisOptions(nodeClientOptions, false),
+    ...nodeRedisOptions(client, { RESP, ...nodeClientOptions }, false),
     nodes: readNodes("client", sentinelRootNodes, 26379),
     sentinel: {
       name,
-      username: sentinelClientOptions.username,
-      password: sentinelClientOptions.password,
+      username,
+      password,
       tls: sentinelSocket.tls === true ? readTls(sentinelSocket) : undefined,
       family: familyOf(sentinelSocket.family),
     },
@@ -400,26 +494,31 @@ function callbackRedis(client) {
     tls: client.options.tls ? readTls(connection) : undefined,
     keyPrefix: client.options.prefix ?? "",
     family: familyOf(connection.family),
-    credentials: () => ({ username: client.auth_user, password: client.auth_pass }),
+    // A user name alone is not sent.
+    credentials: () =>
+      client.auth_pass === undefined ? {} : { username: client.auth_user, password: client.auth_pass },
   }
 }
 
 function valkeyGlide(client) {
   const said = () => client.config.credentials ?? {}
-  observePassword(client, said)
+  observe(client, said)
   const { addresses, credentials, databaseId, useTLS, clientName, advancedConfiguration } = client.config
-  const { insecure, rootCertificates } = advancedConfiguration?.tlsAdvancedConfiguration ?? {}
+  const { insecure, rootCertificates } = { __proto__: null, ...advancedConfiguration?.tlsAdvancedConfiguration }
   return {
     nodes: readNodes("client", addresses, DEFAULT_PORT),
-    // What only the cluster's client can do.
-    cluster: typeof client.fcallWithRoute === "function",
+    cluster: isGlideCluster(client),
     username: credentials?.username,
     password: credentials?.password,
     database: databaseId ?? 0,
     tls: useTLS ? readTls({ ca: rootCertificates, rejectUnauthorized: !insecure }) : undefined,
     clientName,
     keyPrefix: "",
-    credentials: () => current(client, said()),
+    // A user name alone is not sent.
+    credentials: () => {
+      const found = current(client, said())
+      return found.password ? found : {}
+    },
   }
 }
 
@@ -435,6 +534,11 @@ function isIoredis(client) {
     client.options != null &&
     "lazyConnect" in client.options
   )
+}
+
+/** By what only the cluster's client can do. */
+function isGlideCluster(client) {
+  return typeof client.fcallWithRoute === "function"
 }
 
 function isNodeRedis(client) {

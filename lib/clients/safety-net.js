@@ -1,14 +1,22 @@
 "use strict"
 
-const { RedisStoreError, closedError } = require("../errors.js")
+const { RedisStoreError, closedError, fullError, timeoutError } = require("../errors.js")
 const { addStats } = require("../observe/stats.js")
+const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { keepAlive, letGo } = require("../native/keep-alive.js")
-const { clearInterval, nextTick, now, setInterval, withDeadline } = require("../timers.js")
+const { clearInterval, nextTick, now, setInterval } = require("../timers.js")
+const { Held } = require("./held.js")
 
 /** A refusal of the network may end by itself, as when a server starts again: it must last so long. */
 const NETWORK_PATIENCE_MS = 1000
+/** How often it looks while requests are held, and while the client serves. */
 const POLL_MS = 20
+const RECONNECT_MS = 1000
+/** So many looks a client has for a PING while the native circuit is open, after which requests fail at once. */
+const PING_LOOKS = 5
+/** So long the native side waits for writes that the client has not settled: one in its queue would come after later ones. */
+const CLIENT_WRITES_MS = 10_000
 
 let warned = false
 
@@ -29,16 +37,23 @@ class SafetyNet {
   #route = "held"
   /** Where held requests will go, if that is known. */
   #next
-  #held = []
-  #heldBytes = 0
+  #held = new Held(() => this.#heldEnded())
+  /** What close() waits for beside requests. */
+  #kept = 0
+  #released
   #isConnected = false
+  /** "ready" was emitted, and nothing has happened since. */
+  #isReady = false
   #failingSince = now()
+  #nativeSince = now()
   /** The client answered a PING since the last attempt to connect began. */
   #clientAnswers = false
   #asking = false
+  #looksSinceAsked = 0
   #usedClient = false
   #lastError
   #ticker
+  #tickMs
   #since = now()
   #closing
 
@@ -49,6 +64,7 @@ class SafetyNet {
     this.#listener = listener
     this.#delegate = openDelegate(() => {})
     this.#native = openNative((event, error) => this.#noticed(event, error))
+    this.#native.takeBack = (request, error) => this.#takeBack(request, error)
   }
 
   get native() {
@@ -69,41 +85,62 @@ class SafetyNet {
   }
 
   send(operation, key, value, number, request) {
-    if (this.#route === "native") this.#native.send(operation, key, value, number, request)
-    else this.#redirect(request, key.length + value.length, (to) => to.send(operation, key, value, number, request))
+    // Fields, not a function: this is the way of every request.
+    request.operation = operation
+    request.operands = key
+    request.value = value
+    request.number = number
+    if (this.#isDirect) this.#native.send(operation, key, value, number, request)
+    else this.#redirect(operation, request, key.length + value.length)
   }
 
   destroy(key, prefix, request) {
-    if (this.#route === "native") this.#native.destroy(key, prefix, request)
-    else this.#redirect(request, key.length + prefix.length, (to) => to.destroy(key, prefix, request))
+    request.again = (to) => to.destroy(key, prefix, request)
+    if (this.#isDirect) this.#native.destroy(key, prefix, request)
+    else this.#redirect(OPERATIONS.destroy, request, key.length + prefix.length)
   }
 
   restore(operation, key, prefix, value, ...rest) {
     const request = rest.at(-1)
-    if (this.#route === "native") this.#native.restore(operation, key, prefix, value, ...rest)
-    else {
-      const units = key.length + prefix.length + value.length
-      this.#redirect(request, units, (to) => to.restore(operation, key, prefix, value, ...rest))
-    }
+    request.again = (to) => to.restore(operation, key, prefix, value, ...rest)
+    if (this.#isDirect) this.#native.restore(operation, key, prefix, value, ...rest)
+    else this.#redirect(operation, request, key.length + prefix.length + value.length)
   }
 
   mget(keys, request) {
-    if (this.#route === "native") this.#native.mget(keys, request)
-    else this.#redirect(request, 0, (to) => to.mget(keys, request))
+    request.again = (to) => to.mget(keys, request)
+    if (this.#isDirect) this.#native.mget(keys, request)
+    else this.#redirect(OPERATIONS.mget, request, 0)
   }
 
   byUser(operation, about, request) {
-    if (this.#route === "native") this.#native.byUser(operation, about, request)
-    else {
-      const units = (about.value ?? "").length + about.index.length
-      this.#redirect(request, units, (to) => to.byUser(operation, about, request))
-    }
+    request.again = (to) => to.byUser(operation, about, request)
+    if (this.#isDirect) this.#native.byUser(operation, about, request)
+    else this.#redirect(operation, request, about.index.length + (about.value?.length ?? 0))
+  }
+
+  get #isDirect() {
+    return this.#route === "native" && this.#closing === undefined
+  }
+
+  keep() {
+    if (this.#kept++ === 0) keepAlive(this)
+  }
+
+  release() {
+    if (--this.#kept > 0) return
+    this.#heldEnded()
+    this.#released?.()
+  }
+
+  #heldEnded() {
+    if (this.#held.count === 0 && this.#kept === 0) letGo(this)
   }
 
   stats() {
     const stats = this.#native.stats()
     if (this.#usedClient) addStats(stats, this.#delegate.stats())
-    stats.pending += this.#held.length
+    stats.pending += this.#held.count
     return stats
   }
 
@@ -114,24 +151,25 @@ class SafetyNet {
 
   async #close() {
     if (this.#route === "held") this.#go(this.#next ?? "native")
-    await new Promise((resolve) => this.#delegate.whenIdle(resolve))
     this.#stopTicking()
+    if (this.#kept > 0) await new Promise((resolve) => (this.#released = resolve))
     await this.#delegate.close()
     await this.#native.close()
   }
 
-  #redirect(request, units, send) {
-    if (this.#closing !== undefined && !request.follows) return this.#refuse(request, closedError())
-    if (this.#route === "client") return send(this.#delegate)
-    // One more than fits: the native half refuses it, in its own words.
+  #redirect(operation, request, units) {
+    if (this.#closing !== undefined && !request.follows) return this.#native.deny(operation, request, closedError())
+    if (this.#route !== "held") return askAgain(request, this.#route === "client" ? this.#delegate : this.#native)
     const { maxPending, maxPendingBytes, commandTimeoutMs } = this.#limits
-    if (this.#held.length >= maxPending || this.#heldBytes + units > maxPendingBytes) return send(this.#native)
-    const settle = request.settle.bind(request)
-    const late = () => this.#lateError()
-    request.settle = withDeadline(commandTimeoutMs, late, settle)
-    if (this.#held.length === 0) keepAlive(this)
-    this.#heldBytes += units
-    this.#held.push(send)
+    const pending = this.#held.count + this.#native.pending + this.#delegate.pending
+    if (pending >= maxPending) {
+      return this.#native.deny(operation, request, fullError(`${maxPending} requests`, "maxPending"))
+    }
+    if (this.#held.units + units > maxPendingBytes) {
+      return this.#native.deny(operation, request, fullError(`${maxPendingBytes} bytes of requests`, "maxPendingBytes"))
+    }
+    keepAlive(this)
+    this.#held.add(request, units, commandTimeoutMs, (isSent) => this.#lateError(isSent))
     this.#tick()
     try {
       // The first request connects.
@@ -141,12 +179,28 @@ class SafetyNet {
     }
   }
 
-  #refuse(request, error) {
-    nextTick(() => request.settle(error, null))
+  /** A request that the native side refused for its credentials was not executed, and the client may be let in. Once. */
+  #takeBack(request, error) {
+    if (request.isTakenBack || this.#closing !== undefined || !isOfCredentials(error)) return false
+    if (this.#native.isServing || !isConnected(this.#client)) return false
+    const left = request.sentAt + this.#limits.commandTimeoutMs - now()
+    if (left <= 0) return false
+    request.isTakenBack = true
+    request.error = null
+    if (this.#route === "client") {
+      askAgain(request, this.#delegate)
+      return true
+    }
+    if (this.#route === "native") this.#hold(undefined)
+    keepAlive(this)
+    this.#held.putBack(request, left, () => error)
+    if (!this.#clientAnswers) this.#askClient()
+    return true
   }
 
-  #lateError() {
+  #lateError(isSent) {
     const { commandTimeoutMs } = this.#limits
+    if (isSent && this.#lastError === undefined) return timeoutError("Redis did not answer", commandTimeoutMs)
     const why = this.#lastError === undefined ? "" : ` ${this.#lastError.message}`
     return new RedisStoreError(
       this.#lastError?.code ?? "ERR_REDIS_STORE_CONNECT",
@@ -164,16 +218,26 @@ class SafetyNet {
     } else if (event === "reconnecting") {
       this.#isConnected = false
       this.#failingSince = now()
-      this.#hold(undefined)
+      // Of a cluster: sessions of the other masters are served.
+      if (!this.#native.isServing) this.#hold(undefined)
     } else if (event === "error" && !this.#isConnected) this.#failed(error)
-    // Served all the same, and it was told of.
+    // Served anyway, and reported.
     if (this.#route === "client" && (event === "error" || event === "status")) return
+    this.#tell(event, error)
+  }
+
+  /** "ready" is emitted once, whichever side is. */
+  #tell(event, error) {
+    if (event === "ready" && this.#isReady) return
+    if (event === "ready") this.#isReady = true
+    else if (event === "reconnecting" || (event === "status" && this.status !== "ready")) this.#isReady = false
     this.#listener(event, error)
   }
 
   /** An attempt to connect has failed. */
   #failed(error) {
     this.#lastError = error
+    if (this.#closing === undefined && this.#native.isServing) return this.#change("native")
     if (this.#closing !== undefined || this.#isConnected || this.#route === "client") return this.#tick()
     const lasts = now() - this.#failingSince >= NETWORK_PATIENCE_MS
     if (this.#clientAnswers && (lasts || !isOfTheNetwork(error))) return this.#change("client")
@@ -185,8 +249,9 @@ class SafetyNet {
     if (this.#asking) return
     if (!isConnected(this.#client)) return this.#clientIsAway()
     this.#asking = true
+    this.#looksSinceAsked = 0
     try {
-      await ask((request) => this.#delegate.send("ping", "", "", 0, request))
+      await ask((request) => this.#delegate.send(OPERATIONS.ping, "", "", 0, request))
       this.#clientAnswers = true
     } catch {
       this.#clientIsAway()
@@ -202,7 +267,7 @@ class SafetyNet {
 
   /** Holds requests until they may go to `next`. */
   #hold(next) {
-    if (this.#route === "client" && next === undefined) return
+    if (this.#closing !== undefined || (this.#route === "client" && next === undefined)) return
     this.#next = next
     if (this.#route !== "held") this.#since = now()
     this.#route = "held"
@@ -211,11 +276,18 @@ class SafetyNet {
 
   /** Requests go to `next` from now on, once those before them are answered. */
   #change(next) {
-    if (this.#route === next) return
+    if (this.#route === next || this.#closing !== undefined) return
     if (next === "client") this.#warn()
-    const before = next === "native" ? this.#delegate : this.#native
-    if (before.pending === 0) this.#go(next)
+    else if (this.#next !== "native") this.#nativeSince = now()
+    if (this.#isFree(next)) this.#go(next)
     else this.#hold(next)
+  }
+
+  /** Whether the side that requests do not go to any more is done with those it has. */
+  #isFree(next) {
+    if (next === "client") return this.#native.pending === 0
+    if (this.#delegate.pending > 0) return false
+    return this.#delegate.unsettledWrites === 0 || now() - this.#nativeSince >= CLIENT_WRITES_MS
   }
 
   #go(route) {
@@ -223,18 +295,26 @@ class SafetyNet {
     this.#next = undefined
     if (route === "client") this.#usedClient = true
     const to = route === "client" ? this.#delegate : this.#native
-    this.#heldBytes = 0
-    const held = this.#held.splice(0)
-    for (const send of held) send(to)
-    if (held.length > 0) letGo(this)
+    this.#held.release((request) => askAgain(request, to))
+    if (route !== "client") return
+    this.#tick()
+    nextTick(() => this.#closing === undefined && this.#tell("ready"))
   }
 
   /** What no event tells. */
   #tick() {
-    if (this.#ticker !== undefined) return
+    const ms = this.#route === "client" ? RECONNECT_MS : POLL_MS
+    if (this.#ticker !== undefined && this.#tickMs === ms) return
+    this.#stopTicking()
+    this.#tickMs = ms
     const self = new WeakRef(this)
-    this.#ticker = setInterval(() => self.deref()?.#look(), POLL_MS)
-    this.#ticker.unref()
+    const ticker = setInterval(() => {
+      const net = self.deref()
+      if (net === undefined) clearInterval(ticker)
+      else net.#look()
+    }, ms)
+    this.#ticker = ticker
+    ticker.unref()
   }
 
   #stopTicking() {
@@ -244,10 +324,9 @@ class SafetyNet {
 
   #look() {
     if (this.#route === "native" || this.#closing !== undefined) return this.#stopTicking()
+    if (this.#native.isServing) return this.#change("native")
     if (this.#route === "client") {
       // Where there is no connection that tries again by itself.
-      if (now() - this.#since < NETWORK_PATIENCE_MS) return
-      this.#since = now()
       try {
         this.#native.connect()
       } catch (error) {
@@ -256,15 +335,19 @@ class SafetyNet {
       return
     }
     if (this.#next !== undefined) {
-      const before = this.#next === "native" ? this.#delegate : this.#native
-      if (before.pending === 0) this.#go(this.#next)
+      if (this.#isFree(this.#next)) this.#go(this.#next)
+      return
+    }
+    if (this.#asking) {
+      // Frozen, as it seems: requests fail at once, as without a client.
+      if (this.#native.status === "down" && ++this.#looksSinceAsked > PING_LOOKS) this.#clientIsAway()
       return
     }
     // The attempt to connect gets no answer: nothing will fail for a while.
     const waited = now() - Math.max(this.#since, this.#failingSince)
-    if (waited < Math.min(NETWORK_PATIENCE_MS, this.#limits.commandTimeoutMs / 2)) return
-    if (this.#clientAnswers) this.#change("client")
-    else if (!this.#asking) this.#askClient()
+    const isLong = waited >= Math.min(NETWORK_PATIENCE_MS, this.#limits.commandTimeoutMs / 2)
+    if (this.#clientAnswers && isLong) this.#change("client")
+    else if (!this.#clientAnswers && (isLong || this.#native.status === "down")) this.#askClient()
   }
 
   #warn() {
@@ -278,6 +361,13 @@ class SafetyNet {
   }
 }
 
+/** Asks `to` what the request was to ask. */
+function askAgain(request, to) {
+  if (request.again !== undefined) return request.again(to)
+  const { operation, operands, value, number } = request
+  to.send(operation, operands, value, number, request)
+}
+
 /** Whether the client has a connection now. A PING may connect one that was never asked to. */
 function isConnected(client) {
   try {
@@ -287,6 +377,10 @@ function isConnected(client) {
   } catch {
     return false
   }
+}
+
+function isOfCredentials({ code, cause }) {
+  return code === "ERR_REDIS_STORE_AUTH" && /^(WRONGPASS|NOAUTH)$/.test(cause?.code ?? "")
 }
 
 /** Whether the server was not reached, or does not serve yet. */

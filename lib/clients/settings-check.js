@@ -32,8 +32,10 @@ const SETTINGS_OF = {
   redis: ({ options }) => nodeRedisOptions(options),
   "redis with credentialsProvider": ({ options }) => nodeRedisOptions(options),
   "redis in legacyMode": ({ options }) => nodeRedisOptions(options),
-  "valkey-glide": ({ config }) => [
+  "valkey-glide": ({ config, fcallWithRoute }) => [
     ["glide", config],
+    // What only the cluster's client can do.
+    ["glideStandalone", fcallWithRoute ? {} : { addresses: config.addresses }],
     ["glideAdvanced", config.advancedConfiguration],
     ["glideTls", config.advancedConfiguration?.tlsAdvancedConfiguration],
     ["glideCredentials", config.credentials],

@@ -47,12 +47,13 @@ const TLS = {
   ca: delegate("is not PEM", isText),
   cert: delegate("is not PEM", isText),
   key: delegate("is encrypted, not PEM, or several", isPlainKey),
-  // The first seven are a server's; the native connection accepts partial chains always.
+  // The first seven are a server's.
   ...all(
     HARMLESS,
     `dhparam honorCipherOrder requestCert sessionIdContext sessionTimeout SNICallback ticketKeys
-    allowPartialTrustChain certificateCompression enableTrace minDHSize requestOCSP session`,
+    certificateCompression enableTrace minDHSize requestOCSP session`,
   ),
+  allowPartialTrustChain: delegate("accepts partial chains", isOff),
   ALPNCallback: delegate("negotiates a protocol"),
   ALPNProtocols: delegate("negotiates a protocol"),
   checkServerIdentity: delegate("verifies the server's name itself", (value) => value === tls.checkServerIdentity),
@@ -217,6 +218,9 @@ const GLIDE = {
   readOnly: delegate("reads from replicas", isOff),
 }
 
+/** Of several servers the client finds the primary. */
+const GLIDE_STANDALONE = { addresses: delegate("has several servers", ({ length }) => length === 1) }
+
 const GLIDE_ADVANCED = {
   ...all(ADOPTED, "tlsAdvancedConfiguration"),
   ...all(HARMLESS, "connectionTimeout pubsubReconciliationIntervalMs refreshTopologyFromInitialNodes tcpNoDelay"),
@@ -264,6 +268,7 @@ module.exports = {
     glide: GLIDE,
     glideAdvanced: GLIDE_ADVANCED,
     glideCredentials: GLIDE_CREDENTIALS,
+    glideStandalone: GLIDE_STANDALONE,
     glideTls: GLIDE_TLS,
     ioredis: IOREDIS,
     ioredisCluster: IOREDIS_CLUSTER,

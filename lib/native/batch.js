@@ -1,7 +1,8 @@
 "use strict"
 
-const { RedisStoreError } = require("../errors.js")
+const { RedisStoreError, fullError } = require("../errors.js")
 const { debug, isDebugged } = require("../observe/diagnostics.js")
+const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { clearImmediate, nextTick, now, setImmediate } = require("../timers.js")
 const { rowsOf } = require("../users/rows.js")
@@ -125,7 +126,7 @@ class Batch {
   /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
   swap(key, base, value, ttl, request) {
     if (!this.#admits(request, base.length + value.length)) return
-    this.#add(this.#open(request), "swap", this.#keyPrefix + key, base, ttl)
+    this.#add(this.#open(request), OPERATIONS.swap, this.#keyPrefix + key, base, ttl)
     this.#outbox.row(0, 0, value, "", 0)
   }
 
@@ -135,14 +136,14 @@ class Batch {
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
     if (!this.#admits(request, base.length + mine.length + theirs.length)) return
-    this.#add(this.#open(request), "merge", this.#keyPrefix + key, base, withinMs)
+    this.#add(this.#open(request), OPERATIONS.merge, this.#keyPrefix + key, base, withinMs)
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
   /** DEL of `key`, which starts with `prefix`, behind a marker. */
   destroy(key, prefix, request) {
     if (!this.#admits(request, key.length + prefix.length)) return
-    this.#add(this.#open(request), "destroy", this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
+    this.#add(this.#open(request), OPERATIONS.destroy, this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
   }
 
   /**
@@ -150,12 +151,12 @@ class Batch {
    * it cannot be known.
    */
   restore(key, prefix, value, ttl, known, request) {
-    this.#restore("restore", key, prefix, value, ttl, known, request)
+    this.#restore(OPERATIONS.restore, key, prefix, value, ttl, known, request)
   }
 
   /** The same if there is no value; else that. */
   add(key, prefix, value, ttl, known, request) {
-    this.#restore("add", key, prefix, value, ttl, known, request)
+    this.#restore(OPERATIONS.add, key, prefix, value, ttl, known, request)
   }
 
   #restore(operation, key, prefix, value, ttl, known, request) {
@@ -166,8 +167,8 @@ class Batch {
 
   /** What concerns the sessions of a user: see lib/users/rows.js. */
   byUser(operation, about, request) {
-    if (operation === "save") return this.#saveEntered(about, request)
-    const { rows, units } = rowsOf(operation, this.#keyPrefix, about)
+    if (operation === OPERATIONS.save) return this.#saveEntered(about, request)
+    const { rows, units } = rowsOf(operation.name, this.#keyPrefix, about)
     if (!this.#admits(request, units)) return
     const [[key, value, number], ...more] = rows
     this.#add(this.#open(request), operation, key, value, number)
@@ -177,13 +178,13 @@ class Batch {
   /** The most frequent of them, without a list of rows. */
   #saveEntered({ key, value, ttl, index, handle }, request) {
     if (!this.#admits(request, key.length + value.length + index.length + handle.length)) return
-    this.#add(this.#open(request), "save", this.#keyPrefix + key, value, ttl)
+    this.#add(this.#open(request), OPERATIONS.save, this.#keyPrefix + key, value, ttl)
     this.#outbox.row(0, 0, this.#keyPrefix + index, handle, 0)
   }
 
   /** The values of `keys`, at least one. */
   mget(keys, request) {
-    this.#add(this.#open(request), "mget", "", "", keys.length)
+    this.#add(this.#open(request), OPERATIONS.mget, "", "", keys.length)
     for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
@@ -192,10 +193,15 @@ class Batch {
     return { batches: this.#count, numbers: this.#failed ? undefined : this.#native.stats() }
   }
 
+  /** Whether any server that holds keys is connected. */
+  get isServing() {
+    return this.isOpen && this.#native.isServing()
+  }
+
   /** Whether a request of so many characters can be added now; if not, it has been refused. */
   #admits(request, units) {
     if (this.#pending.units + units > this.#maxPendingBytes) {
-      request.owner.refuse(request, fullError(this.#maxPendingBytes))
+      request.owner.refuse(request, fullError(`${this.#maxPendingBytes} bytes of requests`, "maxPendingBytes"))
       return false
     }
     this.#pending.units += units
@@ -217,7 +223,7 @@ class Batch {
   }
 
   #add(id, operation, key, value, number) {
-    this.#outbox.add(id, this.#protocol.operations[operation], key, value, number)
+    this.#outbox.add(id, operation.number, key, value, number)
     if (this.#flushing) return
     this.#flushing = true
     // With nothing else pending, nothing is won by waiting for the end of the turn.
@@ -263,10 +269,7 @@ class Batch {
     try {
       while (pending.next < pending.answered.length) {
         const request = pending.answered[pending.next++]
-        const { error, reply } = request
-        request.reply = null
-        request.owner.release()
-        request.settle(error, reply)
+        request.owner.settle(request, request.error, request.reply)
       }
       pending.answered = []
       pending.next = 0
@@ -333,13 +336,6 @@ function serverOf({ nodes, cluster, sentinel, database }) {
   if (cluster || sentinel !== undefined || nodes.length !== 1) return undefined
   const [{ host, port, path }] = nodes
   return { ...(path === undefined ? { host, port } : { path }), database: database ?? 0 }
-}
-
-function fullError(maxPendingBytes) {
-  return new RedisStoreError(
-    "ERR_REDIS_STORE_QUEUE_FULL",
-    `${maxPendingBytes} bytes of requests are pending already (option "maxPendingBytes"); Redis is slower than they come.`,
-  )
 }
 
 module.exports = { Batch }

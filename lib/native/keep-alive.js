@@ -5,20 +5,19 @@ const { clearInterval, setInterval } = require("../timers.js")
 const LONG_MS = 2 ** 31 - 1
 
 /**
- * Backends with pending requests. They keep the process alive, by a timer that lives no longer; an idle store does
- * not. And they are kept themselves: where an application holds no more than the promise of a request, nothing else
- * does.
+ * What has pending requests. A timer, which lives no longer, keeps the process alive for them. Held, since a store
+ * and its callers may refer to each other only: a garbage collection would take all of them before the answer.
  */
 const busy = new Set()
 let timer
 
-function keepAlive(backend) {
-  if (busy.size === 0) timer = setInterval(() => {}, LONG_MS)
-  busy.add(backend)
+function keepAlive(owner) {
+  busy.add(owner)
+  timer ??= setInterval(() => {}, LONG_MS)
 }
 
-function letGo(backend) {
-  busy.delete(backend)
+function letGo(owner) {
+  busy.delete(owner)
   if (busy.size > 0) return
   clearInterval(timer)
   timer = undefined

@@ -16,14 +16,16 @@ function readTlsOption(owner, value) {
       throw optionError(`Option "${owner}.${name}" is unknown; known are ${KNOWN.join(", ")}.`)
     }
   }
-  if ((value.cert == null) !== (value.key == null)) {
+  const { cert, key } = ownOf(value)
+  if ((cert == null) !== (key == null)) {
     throw optionError(`Option "${owner}" needs cert and key together, got one of them.`)
   }
   return readTls(value)
 }
 
 /** Node's TLS options, as far as they concern a client; PEM as text. */
-function readTls(options) {
+function readTls(given) {
+  const options = ownOf(given)
   return {
     ca: list(options.ca).map(String),
     cert: text(options.cert),
@@ -38,6 +40,9 @@ function rejectsUnauthorized(options) {
   if ("rejectUnauthorized" in options) return options.rejectUnauthorized !== false
   return process.env.NODE_TLS_REJECT_UNAUTHORIZED !== "0"
 }
+
+/** As tls.connect() copies them: settings that are inherited do not count. */
+const ownOf = (options) => ({ __proto__: null, ...options })
 
 const list = (value) => (value == null ? [] : Array.isArray(value) ? value : [value])
 const text = (value) => (value == null ? undefined : list(value).map(String).join("\n"))

@@ -1,6 +1,7 @@
 "use strict"
 
 const { sidHash, timeoutError } = require("../errors.js")
+const { OPERATIONS } = require("../operations.js")
 const { Request } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
@@ -131,7 +132,7 @@ class Guard {
       else this.#written(own, known, reply)
     }
     const request = this.#request(received, callback, sid, key)
-    writer.send(this.#onDestroyed === "save" ? "set" : "replace", key, value, ttl, request)
+    writer.send(this.#onDestroyed === "save" ? OPERATIONS.set : OPERATIONS.replace, key, value, ttl, request)
   }
 
   #request(receive, callback, sid, key) {
@@ -157,7 +158,7 @@ class Guard {
     const created = Date.now()
     const value = this.#lifetime.stamped(text, created)
     if (!this.#lifetime.isLimited || typeof session?.req === "object") {
-      return writer.send("set", key, value, ttl, this.#request(save(created), callback, sid, key))
+      return writer.send(OPERATIONS.set, key, value, ttl, this.#request(save(created), callback, sid, key))
     }
     this.#saveRebuilt(callback, sid, key, text, ttl, save, writer)
   }
@@ -171,13 +172,13 @@ class Guard {
       const then = (failure, reply) => save(created)(own, failure, reply)
       const value = this.#lifetime.stamped(text, created)
       if (bound > 0) {
-        return this.#follow(own, LATE_SAVE, (next) => writer.send("set", key, value, bound, next), then)
+        return this.#follow(own, LATE_SAVE, (next) => writer.send(OPERATIONS.set, key, value, bound, next), then)
       }
       const { prefix } = this.#store
       this.#follow(own, LATE_SAVE, (next) => this.#backend.destroy(key, prefix, next), then)
     }
     const request = this.#request(received, callback, sid, key)
-    this.#backend.send("get", key, "", 0, request)
+    this.#backend.send(OPERATIONS.get, key, "", 0, request)
   }
 
   #swap(callback, sid, key, known, { base, value, ttl, created, writer }) {
@@ -217,14 +218,14 @@ class Guard {
   touch(callback, sid, key, session, ttl, receive) {
     const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
     if (known?.base === undefined || known.created !== undefined) {
-      return this.#backend.send("expire", key, "", ttl, this.#request(receive, callback, sid, key))
+      return this.#backend.send(OPERATIONS.expire, key, "", ttl, this.#request(receive, callback, sid, key))
     }
     const created = Date.now()
     const value = this.#lifetime.stamped(known.base, created)
     const received = (own, error, reply) => {
       // Another request that has written it meanwhile has said when.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
-        const expire = this.#sending("expire", key, "", ttl)
+        const expire = this.#sending(OPERATIONS.expire, key, "", ttl)
         return this.#follow(own, LATE_TOUCH, expire, (failure, count) => receive(own, failure, count))
       }
       if (error === null && reply !== null) this.#stored(session, key, value, created, own.sentAt)
@@ -252,10 +253,10 @@ class Guard {
     }
     if (this.#onDestroyed === "save") {
       const done = (error) => (error === null ? written() : failed(error))
-      return this.#follow(request, LATE_SAVE, this.#sending("set", key, value, ttl), done)
+      return this.#follow(request, LATE_SAVE, this.#sending(OPERATIONS.set, key, value, ttl), done)
     }
     const prefix = key.slice(0, key.length - String(request.sid).length)
-    const operation = found === undefined ? "restore" : "add"
+    const operation = found === undefined ? OPERATIONS.restore : OPERATIONS.add
     const send = (left, next) => this.#backend.restore(operation, key, prefix, value, ttl, left, next)
     this.#gone.settle(request, { at: known.at, send, written, found, failed })
   }

@@ -28,16 +28,13 @@ function createMarks() {
     }
 
     static put(data, mark, at) {
-      if (#mark in data) {
-        data.#mark = mark
-        data.#at = at
-        return data
-      }
       try {
         return new Mark(data, mark, at)
       } catch {
-        // An engine may keep private members off objects that are not extensible.
-        return unmarkable.set(data, { mark, at })
+        // Marked already, or not extensible: an engine may keep private members off such an object.
+        if (!(#mark in data)) return unmarkable.set(data, { mark, at })
+        data.#mark = mark
+        data.#at = at
       }
     }
 

@@ -2,6 +2,7 @@
 
 const { promised } = require("../callbacks.js")
 const { argumentError, kindOf } = require("../errors.js")
+const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { parse } = require("../sessions.js")
 const { now } = require("../timers.js")
@@ -25,7 +26,7 @@ function entriesOf(reply) {
 async function look(store, inside, user, handle) {
   const { users } = inside
   const index = users.indexOf(user)
-  const reply = await users.ask("entries", { index, handle })
+  const reply = await users.ask(OPERATIONS.entries, { index, handle })
   const entries = entriesOf(reply)
   const found = { index, aheadMs: Date.now() - Number(reply.at(-1)) / 1000, mine: [], pending: [] }
   const stale = []
@@ -45,7 +46,7 @@ async function look(store, inside, user, handle) {
     }
   }
   // One that cannot be dropped now is dropped when it is next read.
-  if (stale.length > 0) await users.ask("remove", { index, items: stale }).catch(() => {})
+  if (stale.length > 0) await users.ask(OPERATIONS.remove, { index, items: stale }).catch(() => {})
   return found
 }
 
@@ -79,7 +80,7 @@ async function sessionsOf(store, inside, user, { current } = {}) {
   const own = current === undefined || current === null ? undefined : handleOf(current)
   const { mine, aheadMs } = await look(store, inside, userOf(inside, user))
   const left = await Promise.all(
-    mine.map(({ key }) => ask((request) => inside.backend.send("pttl", key, "", 0, request))),
+    mine.map(({ key }) => ask((request) => inside.backend.send(OPERATIONS.pttl, key, "", 0, request))),
   )
   const date = (ms) => new Date(Math.round(ms))
   const sessions = mine.map(({ handle, info, created, written, lifeMs }, at) => {

@@ -1,6 +1,7 @@
 "use strict"
 
 const { RedisStoreError, encodeError, thrownError } = require("../errors.js")
+const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { inTime, nextTick, now } = require("../timers.js")
 const { defaultUserPrefix, handleOf, indexOf, userText } = require("./keys.js")
@@ -122,7 +123,7 @@ class Users {
     return (own, error, count) => {
       if (error !== null || !(count > 0) || ttl === 0) return receive(own, error, count)
       const at = now()
-      const send = (next) => this.backend.byUser("index", entry, next)
+      const send = (next) => this.backend.byUser(OPERATIONS.index, entry, next)
       follow(own, this.commandTimeoutMs, send, (failure) => {
         // If it cannot be entered now, the next touch does that.
         if (failure === null) this.recent.entered(key, about, ttl, at)
@@ -131,8 +132,8 @@ class Users {
     }
   }
 
-  /** Destroys a session, and then its entry. */
-  destroy(request) {
+  /** Destroys a session, by `send`, and then its entry. */
+  destroy(request, send) {
     const { backend, recent, commandTimeoutMs } = this
     const { key } = request
     const entry = recent.get(key)
@@ -149,14 +150,16 @@ class Users {
       this.#within(request, this.#forget(request, entry, found), () => receive(request, null, reply))
     }
     const read = (next) =>
-      entry === undefined ? backend.send("get", key, "", 0, next) : backend.byUser("entries", entry, next)
+      entry === undefined
+        ? backend.send(OPERATIONS.get, key, "", 0, next)
+        : backend.byUser(OPERATIONS.entries, entry, next)
     follow(request, commandTimeoutMs, read, (error, reply) => answered((found = error === null ? reply : null)))
     request.receive = (own, error, reply) => {
       own.receive = receive
       answer = [error, reply]
       answered()
     }
-    backend.destroy(key, this.prefix, request)
+    send()
   }
 
   /** Drops the entry of a session that was destroyed: `found` is what was there before, or its session's text. */
@@ -167,21 +170,21 @@ class Users {
       const user = this.userOf(await this.#store.serializer.parse(found))
       if (user === undefined) return
       about = { index: this.indexOf(user), handle: handleOf(sid) }
-      entries = await this.ask("entries", about)
+      entries = await this.ask(OPERATIONS.entries, about)
       const [item] = entriesOf(entries)
       // One that was written since is of a session that came after.
       if (item === undefined || item.ageMs < now() - startedAt + TRAVEL_MS) return
     }
     const items = entriesOf(entries)
-    if (items.length > 0) await this.ask("remove", { ...about, items })
+    if (items.length > 0) await this.ask(OPERATIONS.remove, { ...about, items })
   }
 
   /** Ends what a sign-in leaves behind: sessions above the limit, and the entry of the user before. */
   tidy(request, about, { over = false, before }, done) {
     const tidied = async () => {
       if (before !== undefined) {
-        const items = entriesOf(await this.ask("entries", before))
-        if (items.length > 0) await this.ask("remove", { ...before, items })
+        const items = entriesOf(await this.ask(OPERATIONS.entries, before))
+        if (items.length > 0) await this.ask(OPERATIONS.remove, { ...before, items })
       }
       if (over) await this.#endOldest(about)
     }
@@ -219,20 +222,20 @@ class Users {
   /** Ends sessions; how many there were. */
   async revoke(index, items) {
     for (const { key } of items) this.recent.delete(key)
-    return items.length === 0 ? 0 : this.ask("revoke", { index, prefix: this.prefix, items })
+    return items.length === 0 ? 0 : this.ask(OPERATIONS.revoke, { index, prefix: this.prefix, items })
   }
 
   /** All sessions are gone: drops their entries. */
   async clear(startedAt) {
     this.recent.clear()
     const { userPrefix, backend, commandTimeoutMs } = this
-    const pages = await ask((request) => backend.send("ids", userPrefix, "", this.#store.scanCount, request))
+    const pages = await ask((request) => backend.send(OPERATIONS.ids, userPrefix, "", this.#store.scanCount, request))
     for (const page of pages) {
       const indexes = JSON.parse(page).filter((name) => /^\{[\w-]{43}\}$/.test(name))
       for (let at = 0; at < indexes.length; at += SWEEPS) {
         const wholeMs = now() - startedAt + TRAVEL_MS
         const sweep = (name) =>
-          this.ask("sweep", { index: userPrefix + name, wholeMs, otherMs: wholeMs + 2 * commandTimeoutMs })
+          this.ask(OPERATIONS.sweep, { index: userPrefix + name, wholeMs, otherMs: wholeMs + 2 * commandTimeoutMs })
         await Promise.all(indexes.slice(at, at + SWEEPS).map(sweep))
       }
     }

@@ -1,6 +1,7 @@
 "use strict"
 
 const { timeoutError } = require("../errors.js")
+const { OPERATIONS } = require("../operations.js")
 const { DROPPED } = require("../races/gone.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { isFresh } = require("./recent.js")
@@ -42,7 +43,7 @@ class Writer {
   /** SET, or SET of what is there; the request is answered as a backend does. */
   send(operation, key, value, ttl, request) {
     const { backend } = this.#users
-    const isPlain = operation === "set"
+    const isPlain = operation === OPERATIONS.set
     const { receive } = request
     if (this.#isFresh(ttl)) {
       request.receive = (own, error, reply) => {
@@ -53,14 +54,14 @@ class Writer {
         else this.#entered(own, (failure) => receive(own, failure, null))
       }
       const { index, handle } = this.#about
-      return backend.byUser("save", { key, value, ttl, index, handle }, request)
+      return backend.byUser(OPERATIONS.save, { key, value, ttl, index, handle }, request)
     }
     if (isPlain) {
       request.receive = (own, error, count) => {
         own.receive = receive
         this.#signedIn({ value, ttl, at: own.sentAt }, own, receive, error, count)
       }
-      return backend.byUser("signIn", this.#signInOf(value, ttl), request)
+      return backend.byUser(OPERATIONS.signIn, this.#signInOf(value, ttl), request)
     }
     request.startedAt = now()
     this.#entered(request, (failure) => {
@@ -100,7 +101,7 @@ class Writer {
       swapped = [error, reply]
       answered()
     }
-    const look = (next) => backend.byUser("entries", this.#about, next)
+    const look = (next) => backend.byUser(OPERATIONS.entries, this.#about, next)
     this.#follow(request, look, (error, found) => answered((isListed = error === null && found.length > 1)))
     swap(request)
   }
@@ -117,7 +118,7 @@ class Writer {
     }
     this.#follow(
       request,
-      (next) => this.#users.backend.byUser("signIn", about, next),
+      (next) => this.#users.backend.byUser(OPERATIONS.signIn, about, next),
       (error, count) => this.#signedIn({ value, ttl, at }, request, receive, error, count),
     )
   }
@@ -172,7 +173,7 @@ class Writer {
     const at = now()
     this.#follow(
       request,
-      (next) => backend.byUser("index", entry, next),
+      (next) => backend.byUser(OPERATIONS.index, entry, next),
       (error, count) => {
         if (error !== null) return done(error)
         if (count === 0) {

@@ -119,6 +119,9 @@ numbered! {
         Count = "count",
         /// The next text is the answer.
         Text = "text",
+        /// So many UTF-16 units of the next text are the answer. The next such rows have those behind them,
+        /// up to the end of that text.
+        Part = "part",
         /// So many of the next texts are the answer.
         Texts = "texts",
         /// The row's number is an error's code. The next three texts are its message, the message of

@@ -32,7 +32,8 @@ enum Step {
 
 /// One attempt to open a connection to the master. Every sentinel is asked at once, and again every
 /// [`SENTINELS_ASKED_AGAIN`]; every server that one names is connected to. The first that confirms to be
-/// the master wins: neither a dead sentinel nor one with an old answer delays the others.
+/// the master wins: neither a dead sentinel nor one with an old answer delays the others. One for which the
+/// sentinels named a better master the last time waits for that one until they are asked again.
 pub(super) struct Attempt<'a> {
     sentinel: &'a Sentinel,
     config: &'a Config,
@@ -41,6 +42,7 @@ pub(super) struct Attempt<'a> {
     asked: Vec<Endpoint>,
     verifying: Vec<Endpoint>,
     failures: Vec<(Endpoint, Error)>,
+    outvoted: Option<Connection>,
 }
 
 impl<'a> Attempt<'a> {
@@ -57,6 +59,7 @@ impl<'a> Attempt<'a> {
             asked: Vec::new(),
             verifying: Vec::new(),
             failures: Vec::new(),
+            outvoted: None,
         }
     }
 
@@ -71,14 +74,22 @@ impl<'a> Attempt<'a> {
             tokio::select! {
                 step = self.steps.next() => match step {
                     Some(Step::Named(asked, answer)) => self.named(&asked, answer),
-                    Some(Step::Verified(_, Ok(opened))) => return Ok(opened),
+                    Some(Step::Verified(master, Ok(opened))) => {
+                        if !self.sentinel.known.is_outvoted(&master) {
+                            return Ok(opened);
+                        }
+                        self.outvoted = Some(opened);
+                    }
                     Some(Step::Verified(master, Err(error))) => {
                         self.verifying.retain(|other| *other != master);
                         self.fail(master, error);
                     }
-                    None => return Err(self.error()),
+                    None => return self.outvoted.take().ok_or_else(|| self.error()),
                 },
-                _ = again.tick() => self.ask(),
+                _ = again.tick() => match self.outvoted.take() {
+                    Some(opened) => return Ok(opened),
+                    None => self.ask(),
+                },
             }
         }
     }
@@ -92,7 +103,7 @@ impl<'a> Attempt<'a> {
             self.asked.push(node.clone());
             let (sentinel, config) = (self.sentinel, self.config);
             let step = async move {
-                let answer = known::ask(sentinel, &node, config).await;
+                let answer = known::ask(sentinel, &node, config, config.connect_timeout).await;
                 Step::Named(node, answer)
             };
             self.steps.push(step.boxed());

@@ -1,6 +1,7 @@
 //! TLS by rustls with the ring provider, trusting the roots of Node and of the system unless the settings
 //! name others.
 
+mod authorities;
 pub mod roots;
 mod verifiers;
 
@@ -10,14 +11,17 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, RootCertStore,
-    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    CertificateError, ClientConfig,
+    client::danger::ServerCertVerifier,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use self::verifiers::{AcceptAny, ByRoots};
+use self::{
+    authorities::{Authorities, read_pem},
+    verifiers::{AcceptAny, ByAuthorities},
+};
 use super::stream::Wire;
 use crate::{
     config::{Endpoint, Tls},
@@ -98,11 +102,12 @@ fn build(settings: &Tls) -> Result<ClientConfig, Error> {
         .map_err(|error| option("tls", &error.to_string()))?;
     let verifier: Arc<dyn ServerCertVerifier> = if settings.accept_invalid {
         Arc::new(AcceptAny)
-    } else if settings.ca.is_empty() {
-        by_roots(roots::defaults(), provider)?
     } else {
-        let (roots, given) = authorities(settings)?;
-        Arc::new(ByRoots::new(by_roots(Arc::new(roots), provider)?, given))
+        let trusted = match settings.ca.is_empty() {
+            true => roots::defaults(),
+            false => Arc::new(authorities(settings)?),
+        };
+        Arc::new(ByAuthorities { trusted, provider })
     };
     let builder = builder
         .dangerous()
@@ -114,7 +119,10 @@ fn build(settings: &Tls) -> Result<ClientConfig, Error> {
                 .map_err(|_| option("tls.key", "must be an unencrypted private key in PEM"))?;
             builder
                 .with_client_auth_cert(chain, key)
-                .map_err(|error| option("tls.cert", &error.to_string()))
+                .map_err(|error| {
+                    let advice = "use a key of RSA, P-256, P-384 or Ed25519 that belongs to it, or pass a client (\"client\")";
+                    option("tls.cert", &format!("cannot be used ({error}); {advice}"))
+                })
         }
         (None, None) => Ok(builder.with_no_client_auth()),
         _ => Err(option(
@@ -129,32 +137,26 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(ring::default_provider())))
 }
 
-fn by_roots(
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, Error> {
-    WebPkiServerVerifier::builder_with_provider(roots, provider)
-        .build()
-        .map_err(|error| option("tls.ca", &error.to_string()))
-}
-
-/// The certificates in `ca`, as roots and as they are.
-fn authorities(settings: &Tls) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), Error> {
-    let mut roots = RootCertStore::empty();
-    let mut given = Vec::new();
-    for pem in &settings.ca {
-        for certificate in certificates("tls.ca", pem)? {
-            roots
-                .add(certificate.clone())
-                .map_err(|error| option("tls.ca", &error.to_string()))?;
-            given.push(certificate);
-        }
+fn authorities(settings: &Tls) -> Result<Authorities, Error> {
+    let mut trusted = Authorities::default();
+    let count: usize = settings.ca.iter().map(|pem| trusted.add_pem(pem)).sum();
+    if count == 0 {
+        return Err(option(
+            "tls.ca",
+            "must be certificates in PEM, found none that can be read",
+        ));
     }
-    Ok((roots, given))
+    if trusted.is_empty() {
+        return Err(option(
+            "tls.ca",
+            "must have a certificate that is signed by itself: an authority's that may sign others, or the server's own; add the root",
+        ));
+    }
+    Ok(trusted)
 }
 
 fn certificates(name: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+    let certificates: Vec<_> = read_pem(pem)
         .collect::<Result<_, _>>()
         .map_err(|_| option(name, "must be certificates in PEM"))?;
     if certificates.is_empty() {
@@ -191,7 +193,7 @@ fn remedy(error: &io::Error) -> &'static str {
                 "issue a certificate of X.509 version 3 to the server, or pass a client (\"client\")"
             }
             _ => {
-                "check the server's certificate (P-521 keys are not supported), or pass a client (\"client\")"
+                "check the server's certificate (P-521 keys and critical policies are not supported), or pass a client (\"client\")"
             }
         },
         Some(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)) => {

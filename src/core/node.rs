@@ -16,7 +16,7 @@ use super::{
 use crate::{
     command::{Command, SwapBy},
     config::{
-        Config, DEMOTION_RECONNECT, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, SILENCE_GRACE,
+        Config, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, REFUSAL_RECONNECT, SILENCE_GRACE,
         WRITE_AHEAD_BYTES,
     },
     connection::{
@@ -46,8 +46,8 @@ pub(super) struct Node {
     /// Why there is no connection.
     pub(super) error: Option<Error>,
     last_attempt: Option<Instant>,
-    /// When a connection was last given up because its server is a replica.
-    demoted_at: Option<Instant>,
+    /// When a connection was last given up because its server is a replica, or has lost its login.
+    refused_at: Option<Instant>,
     /// When bytes last came; only looked at by a mutation.
     pub(super) read_at: Option<Instant>,
     /// The connection that was given up; the server may still run commands of it.
@@ -86,7 +86,7 @@ impl Node {
             breaker,
             error: None,
             last_attempt: None,
-            demoted_at: None,
+            refused_at: None,
             read_at: None,
             predecessor: None,
             identity: None,
@@ -146,14 +146,14 @@ impl Node {
         self.breaker.close();
     }
 
-    /// Whether the connection to a server that is a replica may be given up: often enough to find a new
-    /// master, and not so often that its other requests suffer.
+    /// Whether a connection that refuses requests may be given up: often enough to find a new master, or to
+    /// log in again, and not so often that its other requests suffer.
     pub(super) fn may_be_given_up(&mut self, now: Instant) -> bool {
         let may = self
-            .demoted_at
-            .is_none_or(|at| now >= at + DEMOTION_RECONNECT);
+            .refused_at
+            .is_none_or(|at| now >= at + REFUSAL_RECONNECT);
         if may {
-            self.demoted_at = Some(now);
+            self.refused_at = Some(now);
         }
         may
     }

@@ -91,8 +91,15 @@ impl Core {
                 if job.command.try_another_way(&error) && !job.is_expired() {
                     return self.park(job, now);
                 }
-                match refusal.and_then(|refusal| self.applicable(refusal)) {
+                let refusal = refusal.and_then(|refusal| self.applicable(refusal));
+                match refusal {
                     Some(_) if job.is_expired() => {}
+                    // A new connection did not help.
+                    Some(Redirection::AuthLost)
+                        if given_up.is_none() && !self.may_be_given_up(connection, now) =>
+                    {
+                        self.replied(&job, Err(error), now);
+                    }
                     Some(refusal) => self.refused(connection, job, refusal, error, now, given_up),
                     None => self.replied(&job, Err(error), now),
                 }
@@ -145,6 +152,11 @@ impl Core {
         }
     }
 
+    fn may_be_given_up(&mut self, connection: Connection, now: Instant) -> bool {
+        let node = self.nodes.get_mut(connection.node);
+        node.is_some_and(|node| node.may_be_given_up(now))
+    }
+
     /// Sends `job`, which was not executed, where `refusal` says, or again after a pause.
     fn refused(
         &mut self,
@@ -190,8 +202,7 @@ impl Core {
             Redirection::Later => self.request_map(true, now),
             // Its name, or the sentinels, may lead to another server by now.
             Redirection::Demoted => {
-                let node = self.nodes.get_mut(connection.node);
-                if node.is_some_and(|node| node.may_be_given_up(now)) {
+                if self.may_be_given_up(connection, now) {
                     *given_up = Some(error.clone());
                 }
             }

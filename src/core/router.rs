@@ -296,6 +296,12 @@ impl Core {
             .is_none_or(|cluster| cluster.table.is_complete())
     }
 
+    /// Whether any server that holds keys is connected.
+    pub fn is_serving(&self) -> bool {
+        let is_up = |id: NodeId| self.nodes.get(id).is_some_and(Node::is_up);
+        self.masters().into_iter().any(is_up)
+    }
+
     /// Whether all servers that hold keys are connected.
     pub(super) fn is_ready(&self) -> bool {
         let masters = self.masters();

@@ -3,16 +3,24 @@
 use std::{
     net::Shutdown,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
+use futures_util::future::join_all;
 use redis::{Pipeline, Value};
 use socket2::Socket;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 
 use super::verified;
 use crate::{
     config::{Config, Endpoint, SENTINELS_MAX, SENTINELS_REFRESHED, Sentinel, Servers},
-    connection::standalone::{Connection, Login},
+    connection::{
+        not_accepted,
+        standalone::{Connection, Login},
+    },
     error::{Error, ErrorCode},
 };
 
@@ -24,9 +32,41 @@ pub struct KnownSentinels(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     learnt: Vec<Endpoint>,
+    /// The last answers of the sentinels that answer.
+    votes: Vec<Vote>,
     /// The master that is connected to, and the socket.
     master: Option<(String, Weak<Socket>)>,
-    is_watched: bool,
+    watch: Option<AbortHandle>,
+    has_ended: bool,
+}
+
+/// A sentinel's last answer.
+struct Vote {
+    sentinel: Endpoint,
+    master: Endpoint,
+    /// It grows with every failover: <https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/>.
+    epoch: u64,
+}
+
+impl State {
+    /// The master that goes before `master`: a later failover made it one, or of the same failover more
+    /// sentinels name it. A sentinel that was cut off names an earlier one.
+    fn better_than(&self, master: &str) -> Option<Endpoint> {
+        let weight = |name: &str| {
+            let naming = || self.votes.iter().filter(|vote| vote.is_for(name));
+            (naming().map(|vote| vote.epoch).max(), naming().count())
+        };
+        let others = self.votes.iter().filter(|vote| !vote.is_for(master));
+        let best = others.max_by_key(|vote| weight(&vote.master.to_string()))?;
+        let is_better = weight(&best.master.to_string()) > weight(master);
+        is_better.then(|| best.master.clone())
+    }
+}
+
+impl Vote {
+    fn is_for(&self, master: &str) -> bool {
+        self.master.to_string() == master
+    }
 }
 
 impl KnownSentinels {
@@ -48,11 +88,40 @@ impl KnownSentinels {
         state.master = Some((endpoint, Arc::downgrade(socket)));
     }
 
-    /// The socket of the connection to another master than `endpoint`.
-    fn connected_elsewhere(&self, endpoint: &Endpoint) -> Option<Arc<Socket>> {
+    /// A better master than the one that is connected to, and the socket of that connection.
+    fn better(&self) -> Option<(Endpoint, Arc<Socket>)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (master, socket) = state.master.as_ref()?;
-        (*master != endpoint.to_string()).then(|| socket.upgrade())?
+        Some((state.better_than(master)?, socket.upgrade()?))
+    }
+
+    /// Whether the sentinels agree on a better master than `master`.
+    pub(super) fn is_outvoted(&self, master: &Endpoint) -> bool {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.better_than(&master.to_string()).is_some()
+    }
+
+    /// The answer of `sentinel`, or none.
+    fn voted(&self, sentinel: &Endpoint, answer: Option<(Endpoint, u64)>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.votes.retain(|vote| vote.sentinel != *sentinel);
+        if let Some((master, epoch)) = answer {
+            let sentinel = sentinel.clone();
+            state.votes.push(Vote {
+                sentinel,
+                master,
+                epoch,
+            });
+        }
+    }
+
+    /// No sentinel is asked any more.
+    pub fn end(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.has_ended = true;
+        if let Some(watch) = state.watch.take() {
+            watch.abort();
+        }
     }
 
     fn learn(&self, named: Vec<Endpoint>) {
@@ -72,7 +141,19 @@ pub(super) async fn ask(
     sentinel: &Sentinel,
     node: &Endpoint,
     config: &Config,
+    limit: Duration,
 ) -> Result<Endpoint, Error> {
+    let answer = timeout(limit, vote(sentinel, node, config)).await;
+    let answer = answer.unwrap_or_else(|_| Err(not_accepted(node, config)));
+    sentinel.known.voted(node, answer.as_ref().ok().cloned());
+    answer.map(|(master, _epoch)| master)
+}
+
+async fn vote(
+    sentinel: &Sentinel,
+    node: &Endpoint,
+    config: &Config,
+) -> Result<(Endpoint, u64), Error> {
     let login = Login {
         credentials: sentinel.credentials.clone(),
         tls: sentinel.tls.as_ref(),
@@ -89,8 +170,9 @@ pub(super) async fn ask(
     let cmd = question.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME");
     cmd.arg(name);
     question.cmd("SENTINEL").arg("SENTINELS").arg(name);
+    question.cmd("SENTINEL").arg("MASTER").arg(name);
     let mut replies = connection.ask(&question).await?.into_iter();
-    let (master, others) = (replies.next(), replies.next());
+    let (master, others, state) = (replies.next(), replies.next(), replies.next());
     let master = master.map(redis::from_redis_value::<(String, u16)>);
     let Some(Ok((host, port))) = master else {
         return Err(Error::new(
@@ -98,11 +180,15 @@ pub(super) async fn ask(
             format!("The sentinel at {node} knows no master \"{name}\"; check the name."),
         ));
     };
-    // An ACL may deny the second question.
+    // An ACL may deny the other questions.
+    let epoch = state
+        .as_ref()
+        .and_then(|state| field(state, "config-epoch"));
+    let epoch = epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
     let mut named = others.as_ref().map(read_sentinels).unwrap_or_default();
     named.push(node.clone());
     sentinel.known.learn(named);
-    Ok(Endpoint::Tcp { host, port })
+    Ok((Endpoint::Tcp { host, port }, epoch))
 }
 
 /// Lists of names and values, one list a sentinel.
@@ -114,14 +200,15 @@ fn read_sentinels(reply: &Value) -> Vec<Endpoint> {
 }
 
 fn read_sentinel(fields: &Value) -> Option<Endpoint> {
-    let fields: Vec<String> = redis::from_redis_value_ref(fields).ok()?;
-    let field = |name: &str| {
-        let mut pairs = fields.chunks_exact(2);
-        pairs.find_map(|pair| (pair[0] == name).then(|| pair[1].clone()))
-    };
-    let host = field("ip").filter(|host| !host.is_empty())?;
-    let port = field("port")?.parse().ok()?;
+    let host = field(fields, "ip").filter(|host| !host.is_empty())?;
+    let port = field(fields, "port")?.parse().ok()?;
     Some(Endpoint::Tcp { host, port })
+}
+
+fn field(fields: &Value, name: &str) -> Option<String> {
+    let fields: Vec<String> = redis::from_redis_value_ref(fields).ok()?;
+    let mut pairs = fields.chunks_exact(2);
+    pairs.find_map(|pair| (pair[0] == name).then(|| pair[1].clone()))
 }
 
 /// Asks the sentinels from time to time while the store lives: all of those that are known may be replaced
@@ -135,11 +222,11 @@ pub fn watch(config: &Arc<Config>) {
         .0
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    if std::mem::replace(&mut state.is_watched, true) {
+    if state.watch.is_some() || state.has_ended {
         return;
     }
     let config = Arc::downgrade(config);
-    tokio::spawn(async move {
+    let watch = tokio::spawn(async move {
         loop {
             sleep(SENTINELS_REFRESHED).await;
             if refresh(&config).await.is_none() {
@@ -147,6 +234,7 @@ pub fn watch(config: &Arc<Config>) {
             }
         }
     });
+    state.watch = Some(watch.abort_handle());
 }
 
 /// None once the store is gone.
@@ -155,19 +243,14 @@ async fn refresh(config: &Weak<Config>) -> Option<()> {
     let Servers::Sentinel(sentinel) = &config.servers else {
         return None;
     };
-    for node in sentinel.known.all(&sentinel.nodes) {
-        let answer = timeout(config.connect_timeout, ask(sentinel, &node, &config)).await;
-        let Ok(Ok(master)) = answer else {
-            continue;
-        };
-        // An old answer of a sentinel that was cut off names a server that is not a master any more.
-        if let Some(socket) = sentinel.known.connected_elsewhere(&master)
-            && let Ok(Ok(_)) =
-                timeout(config.connect_timeout, verified(&master, &config, None)).await
-        {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-        break;
+    let nodes = sentinel.known.all(&sentinel.nodes);
+    let limit = config.connect_timeout.min(SENTINELS_REFRESHED);
+    join_all(nodes.iter().map(|node| ask(sentinel, node, &config, limit))).await;
+    // Sentinels that were cut off may agree on a server that is not a master any more.
+    if let Some((master, socket)) = sentinel.known.better()
+        && let Ok(Ok(_)) = timeout(config.connect_timeout, verified(&master, &config, None)).await
+    {
+        let _ = socket.shutdown(Shutdown::Both);
     }
     Some(())
 }
@@ -179,6 +262,38 @@ mod tests {
     fn at(port: u16) -> Endpoint {
         let host = "h".to_owned();
         Endpoint::Tcp { host, port }
+    }
+
+    #[test]
+    fn a_later_failover_and_then_more_sentinels_make_a_better_master() {
+        let better = |votes: &[(u16, u64)]| {
+            let known = KnownSentinels::default();
+            for (sentinel, (master, epoch)) in (10..).zip(votes) {
+                known.voted(&at(sentinel), Some((at(*master), *epoch)));
+            }
+            let state = known.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.better_than(&at(1).to_string())
+        };
+        assert_eq!(better(&[]), None);
+        assert_eq!(better(&[(1, 0), (1, 0)]), None);
+        assert_eq!(better(&[(1, 0), (2, 0)]), None);
+        assert_eq!(better(&[(1, 0), (2, 0), (2, 0)]), Some(at(2)));
+        assert_eq!(better(&[(1, 3), (2, 2), (2, 2)]), None);
+        assert_eq!(better(&[(1, 2), (1, 2), (2, 3)]), Some(at(2)));
+        assert_eq!(better(&[(2, 0)]), Some(at(2)));
+        assert_eq!(better(&[(3, 1), (2, 2)]), Some(at(2)));
+    }
+
+    #[test]
+    fn a_sentinel_that_answers_no_more_has_no_vote() {
+        let known = KnownSentinels::default();
+        known.voted(&at(10), Some((at(1), 0)));
+        for sentinel in [11, 12] {
+            known.voted(&at(sentinel), Some((at(2), 0)));
+        }
+        assert!(known.is_outvoted(&at(1)));
+        known.voted(&at(11), None);
+        assert!(!known.is_outvoted(&at(1)));
     }
 
     #[test]

@@ -58,9 +58,16 @@ impl Connection {
         predecessor: Option<&Identity>,
     ) -> Result<(), Error> {
         let mut question = Pipeline::new();
-        let Credentials { username, password } = &login.credentials;
-        if let Some(password) = password {
-            question.cmd("AUTH").arg(username).arg(password);
+        let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let (username, password) = (
+            said(&login.credentials.username),
+            said(&login.credentials.password),
+        );
+        let logs_in = username.is_some() || password.is_some();
+        if logs_in {
+            // An ACL user may need no password (`nopass`).
+            let auth = question.cmd("AUTH").arg(&username);
+            auth.arg(password.as_deref().unwrap_or_default());
         }
         if login.database != 0 {
             question.cmd("SELECT").arg(login.database);
@@ -69,19 +76,19 @@ impl Connection {
             introduce(&mut question, login, predecessor);
         }
         question.cmd("PING");
-        let secrets: Vec<&[u8]> = [username, password]
+        let secrets: Vec<&[u8]> = [&username, &password]
             .into_iter()
             .flatten()
             .map(String::as_bytes)
             .collect();
         let mut replies = self.ask_with(&question, &secrets).await?.into_iter();
-        let refusal = match (password, replies.as_slice().first()) {
-            (Some(_), Some(Value::ServerError(error))) => {
+        let refusal = match replies.as_slice().first() {
+            Some(Value::ServerError(error)) if logs_in => {
                 Some(Error::login(&self.endpoint, "AUTH", error, &secrets))
             }
             _ => None,
         };
-        if password.is_some() {
+        if logs_in {
             replies.next();
         }
         // A password that the server does not ask for is left out, as ioredis and redis 2 and 3 do:

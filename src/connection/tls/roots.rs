@@ -3,13 +3,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use super::authorities::Authorities;
 
 static GIVEN: OnceLock<Vec<String>> = OnceLock::new();
-static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+static ROOTS: OnceLock<Arc<Authorities>> = OnceLock::new();
 
 /// Takes the roots of Node, as PEM: images without the system's certificates have no others. The first
 /// ones that are given count.
@@ -22,29 +19,25 @@ pub fn are_given() -> bool {
     GIVEN.get().is_some()
 }
 
-/// Every root that is trusted by default.
-pub(super) fn defaults() -> Arc<RootCertStore> {
+/// Everything that is trusted by default.
+pub(super) fn defaults() -> Arc<Authorities> {
     Arc::clone(ROOTS.get_or_init(|| Arc::new(load())))
 }
 
-fn load() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
+fn load() -> Authorities {
+    let mut trusted = Authorities::default();
     for text in GIVEN.get().into_iter().flatten() {
-        add(&mut roots, CertificateDer::pem_slice_iter(text.as_bytes()));
+        trusted.add_pem(text);
     }
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // Ignored if it cannot be read.
+        let _ = trusted.add(certificate);
+    }
     // As in Node: added to the others, and ignored if it cannot be read.
     if let Some(extra) = std::env::var_os("NODE_EXTRA_CA_CERTS")
-        && let Ok(certificates) = CertificateDer::pem_file_iter(extra)
+        && let Ok(text) = std::fs::read_to_string(extra)
     {
-        add(&mut roots, certificates);
+        trusted.add_pem(&text);
     }
-    roots
-}
-
-fn add<E>(
-    roots: &mut RootCertStore,
-    certificates: impl Iterator<Item = Result<CertificateDer<'static>, E>>,
-) {
-    roots.add_parsable_certificates(certificates.flatten());
+    trusted
 }

@@ -3,31 +3,24 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
     },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
 
-/// Verifies by roots, and trusts a certificate that stands among them itself: `openssl req -x509` makes
+use super::authorities::{Authorities, may_serve};
+
+/// Verifies by authorities, and trusts a certificate that stands among them itself: `openssl req -x509` makes
 /// a server's certificate that claims to be an authority, and it is given as its own `ca`.
 #[derive(Debug)]
-pub(super) struct ByRoots {
-    roots: Arc<WebPkiServerVerifier>,
-    trusted: Vec<CertificateDer<'static>>,
-}
-
-impl ByRoots {
-    pub(super) fn new(
-        roots: Arc<WebPkiServerVerifier>,
-        trusted: Vec<CertificateDer<'static>>,
-    ) -> Self {
-        Self { roots, trusted }
-    }
+pub(super) struct ByAuthorities {
+    pub(super) trusted: Arc<Authorities>,
+    pub(super) provider: Arc<CryptoProvider>,
 }
 
 /// Errors of the path to a root. The dates of the certificate are verified before it is looked for.
@@ -42,29 +35,40 @@ fn is_of_the_path(error: &Error) -> bool {
     }
 }
 
-impl ServerCertVerifier for ByRoots {
+impl ServerCertVerifier for ByAuthorities {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.roots.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match verified {
-            Err(error) if is_of_the_path(&error) && self.trusted.contains(end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
+        if !may_serve(end_entity) {
+            return Err(CertificateError::InvalidPurpose.into());
         }
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let intermediates = self.trusted.intermediates(intermediates);
+        let (valid, others) = self.trusted.roots(intermediates.len(), now);
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let verify = |roots: &RootCertStore| {
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                roots,
+                &intermediates,
+                now,
+                algorithms,
+            )
+        };
+        match verify(&valid) {
+            Err(error) if is_of_the_path(&error) && self.trusted.has(end_entity) => {}
+            Err(error) if is_of_the_path(&error) && verify(&others).is_ok() => {
+                return Err(CertificateError::Expired.into());
+            }
+            verified => verified?,
+        }
+        verify_server_name(&certificate, server_name)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -73,7 +77,8 @@ impl ServerCertVerifier for ByRoots {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.roots.verify_tls12_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -82,11 +87,13 @@ impl ServerCertVerifier for ByRoots {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.roots.verify_tls13_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.roots.supported_verify_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 
