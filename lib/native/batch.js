@@ -1,6 +1,6 @@
 "use strict"
 
-const { RedisStoreError } = require("../errors.js")
+const { RedisStoreError, fullError } = require("../errors.js")
 const { debug, isDebugged } = require("../observe/diagnostics.js")
 const { ask } = require("../request.js")
 const { clearImmediate, nextTick, now, setImmediate } = require("../timers.js")
