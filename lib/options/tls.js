@@ -25,9 +25,8 @@ function readTlsOption(owner, value) {
 /** Node's TLS options, as far as they concern a client; PEM as text. */
 function readTls(options) {
   return {
-    ca: list(options.ca).map(String),
-    cert: text(options.cert),
-    key: text(options.key),
+    ca: list(options.ca).filter(isSet).map(pem),
+    ...clientCertificate(options),
     servername: options.servername || undefined,
     rejectUnauthorized: rejectsUnauthorized(options),
   }
@@ -39,7 +38,16 @@ function rejectsUnauthorized(options) {
   return process.env.NODE_TLS_REJECT_UNAUTHORIZED !== "0"
 }
 
+/** Neither counts without the other. */
+function clientCertificate({ cert, key }) {
+  const [certs, keys] = [cert, key].map((value) => list(value).filter(isSet).map(pem).join("\n"))
+  return certs !== "" && keys !== "" ? { cert: certs, key: keys } : { cert: undefined, key: undefined }
+}
+
+/** Node takes an empty text for none. */
+const isSet = (value) => value != null && value.length !== 0
+const pem = (value) =>
+  (ArrayBuffer.isView(value) ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value).toString()
 const list = (value) => (value == null ? [] : Array.isArray(value) ? value : [value])
-const text = (value) => (value == null ? undefined : list(value).map(String).join("\n"))
 
 module.exports = { readTls, readTlsOption }
