@@ -174,11 +174,20 @@ declare namespace connectRedis {
      */
     maxSessionBytes?: number | null | undefined
     /**
-     * Write a session even if it was deleted after it was loaded, as connect-redis does. A slow request
-     * can then undo a logout.
+     * The rule for the save of a session that was destroyed after it was loaded. A session that expired or
+     * was evicted is always saved.
+     * - "skip": it is not saved, and the save succeeds.
+     * - "error": the save fails with `ERR_REDIS_STORE_DESTROYED`.
+     * - "save": it is saved, as with connect-redis. A slow request can then undo a logout.
+     * @default "skip"
+     */
+    onDestroyed?: "skip" | "error" | "save" | null | undefined
+    /**
+     * Add a property `~loaded` to each session that `get` returns, which JSON leaves out: for frameworks
+     * other than express-session. Without express-session installed it is always added.
      * @default false
      */
-    resurrect?: boolean | null | undefined
+    tagSessions?: boolean | null | undefined
     /**
      * The rule for a session that another request has saved since it was loaded.
      * - "overwrite": the last save wins, as with connect-redis.
@@ -193,8 +202,9 @@ declare namespace connectRedis {
      */
     onConflict?: "overwrite" | "merge" | "error" | SessionFunctions<Session>["resolve"] | null | undefined
     /**
-     * Skip a touch that would extend the life of a session by less than this, in seconds. Must be less
-     * than `ttl`. A store that delegates skips none.
+     * Skip a touch that would extend the life of a session by less than this, in seconds, also if another
+     * process has extended it: a get that precedes a due touch asks Redis for the expiry. Must be less than
+     * `ttl`. A store that delegates skips none.
      * @default 0
      */
     touchAfter?: number | null | undefined
@@ -226,7 +236,7 @@ declare namespace connectRedis {
     tls?: boolean | RedisStoreTlsOptions | null | undefined
     /** ACL user. @default "default", the user that Redis itself has */
     username?: string | null | undefined
-    /** Password; without it no AUTH is sent. @default none */
+    /** Password; without it and `username` no AUTH is sent. @default none */
     password?: string | null | undefined
     /**
      * Replaces `username` and `password`. Called at every connect, and again when Redis rejects the
@@ -252,8 +262,8 @@ declare namespace connectRedis {
     /**
      * A Redis client, connected or not. The store reads the client's settings (addresses, user, password,
      * database, TLS, name, key prefix) when it first connects, and opens connections of its own. If it
-     * cannot connect as the client does, it delegates: it calls the client's methods, and `native` is
-     * false.
+     * cannot connect as the client does, or the client's commands are wrapped (a Proxy, a subclass, own
+     * methods), it delegates: it calls the client's methods, and `native` is false.
      */
     client: RedisStoreClient | null | undefined
   }
@@ -263,7 +273,7 @@ declare namespace connectRedis {
     extends RedisStoreSharedOptions<Session>, RedisStoreConnectionOptions, Without<"client" | "nodes" | "sentinel"> {
     /**
      * `redis://user:password@host:port/database`, `rediss://` for TLS, or
-     * `redis+unix:///path?db=database`. Its values override `username`, `password` and `database`.
+     * `redis+unix:///path?db=database`; `?family=4` or `?family=6` for addresses of one version. Its values override `username`, `password` and `database`.
      */
     url: string | URL | null | undefined
   }
@@ -297,7 +307,7 @@ declare namespace connectRedis {
 
   /** The events of a store, with the arguments of their listeners. */
   export interface RedisStoreEvents {
-    /** Every server that holds sessions is connected. */
+    /** Every server that holds sessions is connected, or the client serves the store. */
     ready: []
     /** A connection was lost; the store reconnects. */
     reconnecting: []
@@ -327,9 +337,10 @@ declare namespace connectRedis {
   /**
    * A session store for express-session and @fastify/session.
    *
-   * Methods take a callback or return a promise. With a callback they return undefined at run time; the
-   * declared type is that of connect-redis 10, so that its subclasses compile. A session id has at most
-   * 4096 bytes; a longer one fails with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
+   * Methods take a callback or return a promise. With a callback the promise resolves to undefined after the
+   * callback was called, and never rejects; calls made together share it. The declared type is that of
+   * connect-redis 10, so that its subclasses compile. A session id has at most 4096 bytes; a longer one fails
+   * with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
    *
    * @typeParam Session the properties of a session besides its cookie. Without it, get and all return
    * `any`, and set takes express-session's `SessionData`.
@@ -384,7 +395,8 @@ declare namespace connectRedis {
      * Stores a session until `cookie.expires` or for `ttl`, exact to the millisecond. Destroys it if it
      * has expired already. A session that was loaded by this store and has been destroyed since is not
      * stored. Result: null. Error: `ERR_REDIS_STORE_ENCODE` if the session cannot be serialized or is
-     * larger than `maxSessionBytes`; `ERR_REDIS_STORE_CONFLICT` by `onConflict: "error"`.
+     * larger than `maxSessionBytes`; `ERR_REDIS_STORE_CONFLICT` by `onConflict: "error"`;
+     * `ERR_REDIS_STORE_DESTROYED` by `onDestroyed: "error"`.
      */
     set(sid: string, session: RedisStoreSession<Session>, callback?: RedisStoreCallback): Promise<any>
 
@@ -419,8 +431,8 @@ declare namespace connectRedis {
     all(callback?: RedisStoreCallback): Promise<Array<Session & RedisStoreSessionData>>
 
     /**
-     * Sends PING to Redis, to every master of a cluster. Result: "PONG". Error: after `commandTimeoutMs`
-     * without an answer, and at once while `status` is "down".
+     * Sends PING to Redis, to every master of a cluster; a client without `ping` is asked for a key. Result:
+     * "PONG". Error: after `commandTimeoutMs` without an answer, and at once while `status` is "down".
      */
     ping(callback?: RedisStoreCallback<"PONG">): Promise<"PONG">
 
@@ -428,8 +440,8 @@ declare namespace connectRedis {
     stats(): RedisStoreStats
 
     /**
-     * Settles the pending requests and closes the native connection; the client stays open. Later
-     * requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
+     * Settles the pending requests, `all()` with all its pages, and closes the native connection; the client
+     * stays open. Later requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
      */
     close(callback?: RedisStoreCallback): Promise<any>
 
@@ -538,6 +550,8 @@ declare namespace connectRedis {
     | "ERR_REDIS_STORE_CONFLICT"
     /** The session cannot be serialized, or is larger than `maxSessionBytes`. */
     | "ERR_REDIS_STORE_ENCODE"
+    /** The session was destroyed after it was loaded. */
+    | "ERR_REDIS_STORE_DESTROYED"
 }
 
 export = connectRedis

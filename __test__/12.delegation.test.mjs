@@ -1,9 +1,10 @@
 // Without the native binary: the same semantics through the client's own commands.
 import assert from "node:assert/strict"
+import { once } from "node:events"
 import { createRequire } from "node:module"
 import { describe, test } from "node:test"
 
-import { called } from "../testing/until.mjs"
+import { called, until } from "../testing/until.mjs"
 import { COMMON_CLIENTS } from "./support/clients.mjs"
 import { RedisStore, delegatedContract, missing } from "./support/delegated.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
@@ -92,6 +93,118 @@ describe("a delegate", () => {
     const store = new RedisStore({ client: slow })
     await store.close()
     await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_CLOSED" })
+  })
+
+  /** A client with connect-redis's methods, each slower than a turn of the event loop. */
+  const late = () => {
+    const slowly =
+      (name) =>
+      async (...args) => {
+        await new Promise((resolve) => setTimeout(resolve, 5))
+        return server.client[name](...args)
+      }
+    const client = {
+      async *scanIterator(given) {
+        yield* await slowly("scan")("0", given).then(({ keys }) => [keys])
+      },
+    }
+    for (const name of ["get", "set", "del", "expire", "mGet", "ping"]) client[name] = slowly(name)
+    return client
+  }
+
+  test("answers what was asked before close(), and refuses the rest", async () => {
+    const store = new RedisStore({ client: late(), prefix: ownPrefix() })
+    for (let n = 0; n < 40; n++) await store.set(`s${n}`, session)
+    const loaded = store.createSession({ sessionID: "s0", sessionStore: store }, await store.get("s0"))
+    await server.client.del(`${store.prefix}s0`)
+    const asked = {
+      gone: store.set("s0", loaded),
+      set: store.set("new", session),
+      destroy: store.destroy("s1"),
+      length: store.length(),
+      ids: store.ids(),
+      all: store.all(),
+      ping: store.ping(),
+    }
+    let isClosed = false
+    const closed = store.close().then(() => (isClosed = true))
+    assert.equal(store.status, "ready")
+    const code = "ERR_REDIS_STORE_CLOSED"
+    await Promise.all([
+      assert.rejects(store.get("s2"), { code }),
+      assert.rejects(store.length(), { code }),
+      assert.rejects(store.all(), { code }),
+    ])
+    const answered = Object.fromEntries(
+      await Promise.all(Object.entries(asked).map(async ([name, promise]) => [name, await promise, isClosed])),
+    )
+    assert.equal(isClosed, false)
+    await closed
+    assert.equal(store.status, "closed")
+    assert.ok(answered.all.length >= 38, String(answered.all.length))
+    assert.equal(await server.client.exists(`${store.prefix}s0`), 1)
+    assert.equal(await server.client.exists(`${store.prefix}new`), 1)
+  })
+
+  test("emits ready once, and connect if that is asked for", async () => {
+    const store = new RedisStore({ client: slow, emitConnectionEvents: true })
+    const seen = []
+    for (const event of ["ready", "connect", "disconnect", "end"]) store.on(event, () => seen.push(event))
+    await once(store, "connect")
+    await store.close()
+    assert.deepEqual(seen, ["ready", "connect", "end"])
+  })
+
+  test("emits no ready if it is closed before", async () => {
+    const store = new RedisStore({ client: slow })
+    const seen = []
+    store.on("ready", () => seen.push("ready"))
+    await store.close()
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+    assert.deepEqual(seen, [])
+  })
+
+  for (const refusal of [null, 0, false]) {
+    test(`takes ${refusal} as a refused SET XX`, async () => {
+      const values = new Map()
+      const client = {
+        ...slow,
+        get: async (key) => values.get(key) ?? null,
+        set: async (key, value, ...options) => {
+          if (options.includes("XX") && !values.has(key)) return refusal
+          values.set(key, value)
+          return "OK"
+        },
+      }
+      const store = new RedisStore({ client })
+      await store.set("sid", session)
+      const loaded = store.createSession({ sessionID: "sid", sessionStore: store }, await store.get("sid"))
+      values.clear()
+      await store.set("sid", loaded)
+      assert.equal(values.size, 1)
+    })
+  }
+
+  test("writes markers before it removes what the pool's other connections may remove first", async () => {
+    const pool = await require("redis")
+      .createClientPool({ url: server.url }, { minimum: 4, maximum: 8 })
+      .on("error", () => {})
+      .connect()
+    const store = new RedisStore({ client: pool, prefix: ownPrefix() })
+    const watching = await require("redis").createClient({ url: server.url }).connect()
+    const lines = []
+    await watching.monitor((line) => lines.push(String(line)))
+    const sids = Array.from({ length: 100 }, (_, n) => `s${n}`)
+    for (const sid of sids) {
+      await store.set(sid, session)
+      await Promise.all([store.get("other"), store.get("another"), store.destroy(sid)])
+    }
+    const at = (command, key) => lines.findIndex((line) => line.includes(`"${command}" "${store.prefix}${key}"`))
+    await until("the last one", () => at("DEL", sids.at(-1)) !== -1)
+    const late = sids.filter((sid) => at("SET", `{${store.prefix}${sid}}`) > at("DEL", sid))
+    assert.deepEqual(late, [])
+    watching.destroy()
+    pool.destroy()
   })
 
   const Redis = require("ioredis").default ?? require("ioredis")

@@ -21,7 +21,7 @@ describe("a cluster of three masters and three replicas", () => {
   let looker
   before(async () => {
     cluster = await startCluster()
-    looker = quiet(createCluster({ rootNodes: cluster.nodes.map((socket) => ({ socket })) }))
+    looker = quiet(createCluster({ rootNodes: cluster.nodes.map((socket) => ({ socket: { ...socket } })) }))
     await looker.connect()
   })
   after(async () => {
@@ -118,7 +118,7 @@ describe("a master that three sentinels name", () => {
   for (const [name, source] of Object.entries(SOURCES)) {
     contract(name, { RedisStore, source: async () => source(), pttl, native: true })
   }
-  contract("redis-5 createSentinel, which shows its options to nobody: delegated", {
+  contract("redis-5 createSentinel, which does not expose its options: delegated", {
     RedisStore,
     source: async () => {
       const client = quiet(
@@ -180,10 +180,55 @@ describe("TLS", { skip: await lacksTls() }, () => {
       },
     ],
   }
+  const trusting = () => ({ ca: certificates.ca })
+  for (const name of ["ioredis-4", "ioredis-5", "iovalkey"]) {
+    SOURCES[`${name} over TLS`] = [
+      "no",
+      () => ({ client: quiet(new (Ioredis(name))(url("no"), { tls: trusting(), lazyConnect: true })) }),
+    ]
+  }
+  for (const name of ["redis-4", "redis-5"]) {
+    SOURCES[`${name} over TLS`] = [
+      "no",
+      () => ({ client: quiet(require(name).createClient({ url: url("no"), socket: trusting() })) }),
+    ]
+  }
+  for (const name of ["redis-2", "redis-3"]) {
+    SOURCES[`${name} over TLS`] = [
+      "no",
+      () => {
+        const client = quiet(require(name).createClient({ url: url("no"), tls: trusting() }))
+        return { client, close: () => client.end(true) }
+      },
+    ]
+  }
+  SOURCES["redis pool over TLS"] = [
+    "no",
+    async () => {
+      const pool = quiet(require("redis").createClientPool({ url: url("no"), socket: trusting() }))
+      await pool.connect()
+      return { client: pool, close: () => pool.destroy() }
+    },
+  ]
+  SOURCES["valkey-glide over TLS"] = [
+    "no",
+    async () => {
+      const { GlideClient } = require("@valkey/valkey-glide")
+      const client = await GlideClient.createClient({
+        addresses: [{ host: "127.0.0.1", port: servers.no.tlsPort }],
+        useTLS: true,
+        advancedConfiguration: { tlsAdvancedConfiguration: { rootCertificates: certificates.ca } },
+      })
+      return { client, close: () => client.close() }
+    },
+  ]
   for (const [name, [authClients, options]] of Object.entries(SOURCES)) {
     contract(name, {
       RedisStore,
-      source: async () => ({ options: options() }),
+      source: async () => {
+        const { close, ...made } = await options()
+        return { options: made, close }
+      },
       pttl: (stored) => lookers[authClients].pTTL(stored),
       native: true,
     })

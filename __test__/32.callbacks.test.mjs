@@ -3,12 +3,14 @@ import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { after, before, describe, test } from "node:test"
 import { setImmediate as turn } from "node:timers/promises"
+import { types } from "node:util"
 
 import { RedisStore } from "../index.mjs"
 import { startFakeServer } from "./support/fake-server.mjs"
 import { script } from "./support/script.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
 
+const { isPromise } = types
 const require = createRequire(import.meta.url)
 const server = ownServer()
 const stores = []
@@ -303,4 +305,68 @@ test("lib takes timers and clocks from one file only", () => {
       assert.doesNotMatch(text, new RegExp(`process\\.${found}|globalThis\\.${found}`))
     }
   }
+})
+
+describe("a method that is given a callback", () => {
+  const METHODS = {
+    get: (store, callback) => store.get("a", callback),
+    set: (store, callback) => store.set("a", stored, callback),
+    touch: (store, callback) => store.touch("a", stored, callback),
+    destroy: (store, callback) => store.destroy("a", callback),
+    clear: (store, callback) => store.clear(callback),
+    length: (store, callback) => store.length(callback),
+    ids: (store, callback) => store.ids(callback),
+    all: (store, callback) => store.all(callback),
+    ping: (store, callback) => store.ping(callback),
+    close: (store, callback) => store.close(callback),
+  }
+
+  for (const [name, call] of Object.entries(METHODS)) {
+    test(`returns a promise that resolves after the callback: ${name}`, async () => {
+      let calls = 0
+      const promise = call(open(), () => calls++)
+      assert.ok(isPromise(promise))
+      assert.equal(calls, 0)
+      assert.equal(await promise, undefined)
+      assert.equal(calls, 1)
+    })
+  }
+
+  test("returns a promise that does not reject", async () => {
+    const store = open()
+    const codes = []
+    const failed = (error) => codes.push(error.code)
+    await store.get({}, failed)
+    await store.set("a", 1n, failed)
+    assert.deepEqual(codes, ["ERR_REDIS_STORE_OPTIONS", "ERR_REDIS_STORE_ENCODE"])
+  })
+
+  test("returns a promise that does not wait for calls of its own callback", async () => {
+    const store = open()
+    let inner
+    await store.set("a", stored, () => {
+      inner = store.get("a", () => {})
+    })
+    assert.ok(isPromise(inner))
+    await inner
+  })
+
+  test("returns a promise that code which decides on a conflict can wait for", async () => {
+    const onConflict = async (_base, mine) => {
+      await store.get("b", () => {})
+      return mine
+    }
+    const store = open({ onConflict })
+    await store.set("a", stored)
+    const load = async () => {
+      const session = await store.get("a")
+      return store.createSession({ sessionID: "a", sessionStore: store }, session)
+    }
+    const [one, two] = [await load(), await load()]
+    one.n = 2
+    two.n = 3
+    await store.set("a", one)
+    await store.set("a", two)
+    assert.equal((await store.get("a")).n, 3)
+  })
 })

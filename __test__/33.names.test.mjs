@@ -28,6 +28,8 @@ describe("what connect-redis takes is read as connect-redis reads it", () => {
     [{ ttl: false }, { ttl: 86400 }],
     [{ scanCount: "500" }, { scanCount: 500 }],
     [{ scanCount: 0 }, { scanCount: 100 }],
+    [{ scanCount: "50.5" }, { scanCount: 50 }],
+    [{ scanCount: 2e6 }, { scanCount: 1_000_000 }],
     [{ disableTTL: "yes" }, { disableTTL: true }],
     [{ disableTTL: 0 }, { disableTTL: false }],
     [{ disableTouch: 1 }, { disableTouch: true }],
@@ -62,7 +64,7 @@ describe("what connect-redis takes is read as connect-redis reads it", () => {
     assert.equal(open(new Options()).prefix, "class:")
     const { printed, errors } = await script(`
       Object.assign(Object.prototype, { prefix: "evil:", ttl: 1, tls: true, username: "evil", password: "evil", path: "/evil",
-        sentinel: { name: "evil", nodes: ["evil"] }, keyPrefix: "evil:", credentials: () => { throw new Error("evil") }, resurrect: true, host: "evil", database: 3 })
+        sentinel: { name: "evil", nodes: ["evil"] }, keyPrefix: "evil:", credentials: () => { throw new Error("evil") }, tagSessions: true, host: "evil", database: 3 })
       const store = new RedisStore({ url: "${server.url}" })
       await store.set("polluted", { cookie: {} })
       console.log(store.prefix, store.ttl)
@@ -221,7 +223,12 @@ test("a cause has the code of the server's error, natively and delegating", asyn
 
 test("the latency bounds of a store that delegates are the binding's", () => {
   const { BOUNDS_MS } = require("../lib/observe/stats.js")
-  assert.deepEqual(BOUNDS_MS, require("../lib/native/protocol.js").loadProtocol().latencyBoundsMs)
+  const protocol = require("../lib/native/protocol.js").loadProtocol()
+  assert.deepEqual(BOUNDS_MS, protocol.latencyBoundsMs)
+  const marker = require("../lib/races/marker.js")
+  const words = (script) => script.split(/\s+/).join(" ")
+  assert.equal(marker.MARKER_LIFE_MS, protocol.markerLifeMs)
+  assert.equal(words(marker.RESTORE_SCRIPT), words(protocol.restoreScript))
 })
 
 test("a copy of the package whose stores are closed is collected, and leaves no handle", async () => {

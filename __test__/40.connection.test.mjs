@@ -238,7 +238,7 @@ describe("credentials that change", () => {
     }
   })
 
-  test("are asked for again when the server says that they hold no more", async () => {
+  test("are asked for again when the server rejects them", async () => {
     const seen = []
     const fake = await startFakeServer(([name, ...words], connection) => {
       if (name === "AUTH") return "+OK\r\n"

@@ -46,7 +46,7 @@ describe("what is wrong with the server is said, with a code", () => {
   })
 
   test("a host name that does not exist: CONNECT", async () => {
-    // A label so long that nobody has to be asked.
+    // A label too long for DNS: it fails without a query.
     const error = await failure({ url: `redis://${"no-such-host".repeat(6)}.invalid`, commandTimeoutMs: 500 })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
   })

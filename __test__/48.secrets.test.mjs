@@ -96,7 +96,7 @@ test("no secret is in an error, an event, a warning, a store or anything else th
   for (const [kind, canary] of Object.entries(CANARIES)) {
     const said = printed + errors
     const at = said.indexOf(canary)
-    assert.equal(at, -1, `a ${kind} is told: ${said.slice(Math.max(0, at - 300), at)}`)
+    assert.equal(at, -1, `a ${kind} was printed: ${said.slice(Math.max(0, at - 300), at)}`)
   }
   await bare.stop()
 })

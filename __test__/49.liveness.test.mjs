@@ -1,5 +1,7 @@
 // No request waits without an end: states of servers and of this process that once were one.
 import assert from "node:assert/strict"
+import { createServer as createTcpServer } from "node:net"
+import { createRequire } from "node:module"
 import { createServer } from "node:tls"
 import { after, before, describe, test } from "node:test"
 
@@ -11,6 +13,9 @@ import { script } from "./support/script.mjs"
 import { freePort, ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 import { lacksTls, makeCertificates } from "../testing/topologies.mjs"
 import { until } from "../testing/until.mjs"
+
+const require = createRequire(import.meta.url)
+const { loadProtocol } = require("../lib/native/protocol.js")
 
 const server = ownServer()
 const code = (name) => ({ code: `ERR_REDIS_STORE_${name}` })
@@ -174,6 +179,29 @@ test("touches are written again after a server has come back with older data", a
   await away.stop()
 })
 
+test("close() ends what is being opened: to a server, to nodes of a cluster, and to sentinels", async () => {
+  const open = new Set()
+  const silent = createTcpServer((socket) => {
+    open.add(socket.on("error", () => {}))
+    socket.on("close", () => open.delete(socket)).resume()
+  })
+  await new Promise((resolve) => silent.listen(0, "127.0.0.1", resolve))
+  const { port } = silent.address()
+  const nodes = [{ host: "127.0.0.1", port }]
+  for (const source of [
+    { url: `redis://127.0.0.1:${port}` },
+    { url: `rediss://127.0.0.1:${port}` },
+    { nodes },
+    { sentinel: { name: "mymaster", nodes } },
+  ]) {
+    const store = new RedisStore({ ...source, connectTimeoutMs: 60_000 })
+    await until("an attempt", () => open.size > 0)
+    await store.close()
+    await until(`no connection of ${Object.keys(source)}`, () => open.size === 0)
+  }
+  silent.close()
+})
+
 describe("over TLS", { skip: await lacksTls() }, () => {
   let certificates
   before(() => {
@@ -245,7 +273,7 @@ describe("over TLS", { skip: await lacksTls() }, () => {
 })
 
 test(
-  "a process without descriptors is told so, and its store works once there are some",
+  "a process without descriptors gets an error that says so, and its store works once there are some",
   { skip: process.platform === "win32" },
   async () => {
     const { printed, errors } = await script(
@@ -271,3 +299,25 @@ test(
     assert.equal(printed, "ERR_REDIS_STORE_CONNECT\nworks\n", errors)
   },
 )
+
+test("a connection that has ended gives no answers of another one", () => {
+  const { Pending } = require("../lib/native/pending.js")
+  const { takeAnswers } = require("../lib/native/answers.js")
+  const { answerHeader, answers } = loadProtocol()
+  const pending = new Pending()
+  const add = () => pending.open({ bytes: 0 })
+  const first = add()
+  const writes = {
+    drain(rows) {
+      rows[0] = 1
+      rows[1] = 0
+      rows.set([first, answers.ok, 0], answerHeader)
+      return []
+    },
+  }
+  takeAnswers(writes, pending, () => {})
+  assert.equal(pending.count, 0)
+  add()
+  takeAnswers({ drain: () => [] }, pending, () => {})
+  assert.equal(pending.count, 1)
+})

@@ -123,7 +123,7 @@ test("a pending request is answered before the process ends", async () => {
   await frozen.stop()
 })
 
-test("connect-redis 3 to 6's class without a callback tells nobody of an error, as they did", async () => {
+test("connect-redis 3 to 6's class ignores an error without a callback, as they did", async () => {
   const ended = await opening(
     `
     import factory from ${JSON.stringify(new URL("../index.js", import.meta.url).href)}
@@ -148,7 +148,7 @@ test("process.exit() with requests pending ends quietly", async () => {
   assert.deepEqual(ended, { exitCode: 3, signal: null, printed: "", errors: "" })
 })
 
-test("a store that nobody holds is collected, and its connection closed", async () => {
+test("an unreferenced store is collected, and its connection closed", async () => {
   const own = await startServer()
   const { printed, errors } = await opening(
     `

@@ -157,14 +157,22 @@ describe("what is destroyed stays destroyed", () => {
     await store.close()
   })
 
-  test("one that expired while the request ran looks the same", async () => {
-    const store = open()
-    await store.set("a", { cookie: cookie() })
-    const loaded = await load(store)
-    await server.client.del(`${store.prefix}a`)
-    await store.set("a", loaded)
-    assert.equal(await store.get("a"), null)
-    await store.close()
+  test("one that expired or was evicted while the request ran is written, as connect-redis does", async () => {
+    for (const onConflict of ["overwrite", "merge", "error"]) {
+      const store = open({ onConflict })
+      const told = conflictsOf(store)
+      for (const remove of ["del", "unlink", "flushAll"]) {
+        await store.set("a", { cookie: cookie() })
+        const loaded = await load(store)
+        if (remove === "flushAll") await server.client.flushAll()
+        else await server.client[remove](`${store.prefix}a`)
+        loaded.n = remove
+        await store.set("a", loaded)
+        assert.equal((await store.get("a")).n, remove)
+      }
+      assert.deepEqual(told, [])
+      await store.close()
+    }
   })
 
   test("an object that the store never loaded is always written, and so is a loaded one under another id", async () => {
@@ -181,9 +189,9 @@ describe("what is destroyed stays destroyed", () => {
     await store.close()
   })
 
-  test("resurrect after a conflict keeps to the deadline of the save", async () => {
+  test("onDestroyed save after a conflict keeps to the deadline of the save", async () => {
     const proxy = await startProxy(server.port)
-    const store = open({ url: proxy.url, onConflict: "merge", resurrect: true, commandTimeoutMs: 300 })
+    const store = open({ url: proxy.url, onConflict: "merge", onDestroyed: "save", commandTimeoutMs: 300 })
     await store.set("a", { cookie: cookie() })
     const loaded = await load(store)
     await server.client.del(`${store.prefix}a`)
@@ -200,9 +208,9 @@ describe("what is destroyed stays destroyed", () => {
     proxy.stop()
   })
 
-  test("resurrect writes it all the same, as connect-redis does", async () => {
+  test("onDestroyed save writes it all the same, as connect-redis does", async () => {
     for (const onConflict of ["overwrite", "merge", "error"]) {
-      const store = open({ resurrect: true, onConflict })
+      const store = open({ onDestroyed: "save", onConflict })
       await store.set("a", { cookie: cookie() })
       const loaded = await load(store)
       await store.destroy("a")
@@ -214,7 +222,7 @@ describe("what is destroyed stays destroyed", () => {
 })
 
 describe("of two requests that change one session", () => {
-  /** Both load it, then both save it; returns what the second one is told and what is stored. */
+  /** Both load it, then both save it; returns the result of the second save and the stored session. */
   async function race(store, first, second, stored = {}) {
     await store.set("a", { cookie: cookie(), ...stored })
     const one = await load(store)

@@ -216,7 +216,7 @@ const LANGUAGES = {
     }
   },
 
-  /** Instructions of Docker, the npm commands of which can be known. */
+  /** Instructions of Docker; their npm commands are checked. */
   dockerfile({ code }) {
     const steps = code.replaceAll("\\\n", " ").split("\n").filter(Boolean)
     assert.match(steps[0], /^FROM node:(2\d)(-\w+)?( AS \w+)?$/)

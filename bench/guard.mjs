@@ -1,5 +1,5 @@
 // `npm run bench:guard`: what it costs that a session is written only over what was loaded, as a
-// ratio to the same store with `resurrect`, which writes as connect-redis does. A second such store
+// ratio to the same store with `onDestroyed: "save"`, which writes as connect-redis does. A second such store
 // shows what of a ratio is noise.
 import { parseArgs } from "node:util"
 
@@ -14,8 +14,8 @@ const { values } = parseArgs({
   options: { rounds: { type: "string", default: "9" }, seconds: { type: "string", default: "0.5" } },
 })
 const STORES = {
-  resurrect: { resurrect: true },
-  "resurrect, again": { resurrect: true },
+  save: { onDestroyed: "save" },
+  "save, again": { onDestroyed: "save" },
   default: {},
   merge: { onConflict: "merge" },
   "default + touchAfter 600": { touchAfter: 600 },

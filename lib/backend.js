@@ -1,6 +1,7 @@
 "use strict"
 
 const { recognise } = require("./clients/adopt.js")
+const { SafetyNet } = require("./clients/safety-net.js")
 const { Delegate } = require("./clients/delegate.js")
 const { hasPttl } = require("./clients/dialects.js")
 const { optionError } = require("./errors.js")
@@ -19,22 +20,26 @@ function openBackend(options, listener) {
     const settings = readSettings(options)
     return new NativeBackend(undefined, () => settings, limits, listener)
   }
-  const { settings, dialect } = recognise(client)
-  if (settings === undefined) return delegate(options, dialect, limits, listener)
+  const { settings, dialect, why } = recognise(client)
+  if (settings === undefined) return delegate(options, dialect, limits, listener, why)
+  const openNative = (listens) => new NativeBackend(client, settings, limits, listens)
+  const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
+  // The client's commands cannot do what these options ask for.
+  const isAlone = limits.swaps || (options.freshExpires && !hasPttl(client))
   try {
-    return new NativeBackend(client, settings, limits, listener)
+    return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {
-    const fallback = delegate(options, dialect, limits, listener, error)
+    const fallback = delegate(options, dialect, limits, listener, error.message)
     warnOfFallback(error)
     return fallback
   }
 }
 
-function delegate(options, dialect, limits, listener, cause) {
+function delegate(options, dialect, limits, listener, why) {
   const name = needsSwaps(options)
   if (name !== undefined) {
-    const why = cause?.message ?? "The settings of this client cannot be read, and so its own commands are used."
-    throw optionError(`Option "${name}" needs a native connection. ${why} Pass {url}, or leave the option out.`)
+    const reason = why ?? "The settings of this client cannot be read, and so its own commands are used."
+    throw optionError(`Option "${name}" needs a native connection. ${reason} Pass {url}, or leave the option out.`)
   }
   if (options.freshExpires && !hasPttl(options.client)) {
     throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')

@@ -1,30 +1,42 @@
 "use strict"
 
 const { callbackError } = require("./errors.js")
+const { currentRound } = require("./round.js")
 const { nextTick } = require("./timers.js")
 
 /**
  * Calls `start(done)` with the callback or, if there is none, with that of the promise it returns. With
- * `quiet` an unhandled rejection does not end the process: connect-redis 3 to 6 returned none.
+ * `quiet` an unhandled rejection does not end the process: connect-redis 3 to 6 returned none. With a callback
+ * the promise resolves to undefined once that was called, whatever the outcome.
  */
 function bridge(callback, quiet, start) {
-  if (callback == null) {
+  // As connect-redis: `condition && callback` may be false.
+  if (!callback) {
     const promise = promised(start)
     if (quiet) promise.catch(() => {})
     return promise
   }
   if (typeof callback !== "function") throw callbackError(callback)
+  const round = currentRound()
   start(callback)
+  return round.promise
 }
 
 /** The same for an async function. */
 function bridgeAsync(callback, quiet, work) {
-  return bridge(callback, quiet, (done) => {
+  const start = (done) => {
     // By nextTick: what the callback throws is an uncaught exception, not a rejection.
     work().then(
       (value) => nextTick(callBack, done, null, value),
       (error) => nextTick(callBack, done, error, null),
     )
+  }
+  if (typeof callback !== "function") return bridge(callback, quiet, start)
+  return new Promise((resolve) => {
+    start((error, value) => {
+      resolve()
+      callback(error, value)
+    })
   })
 }
 

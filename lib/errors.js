@@ -44,6 +44,13 @@ function timeoutError(what, ms) {
   return new RedisStoreError("ERR_REDIS_STORE_TIMEOUT", `${what} within ${ms} ms (option "commandTimeoutMs").`)
 }
 
+function fullError(pending, option) {
+  return new RedisStoreError(
+    "ERR_REDIS_STORE_QUEUE_FULL",
+    `${pending} are pending already (option "${option}"); Redis is slower than they come.`,
+  )
+}
+
 function callbackError(got) {
   return optionError(`The callback must be a function, got ${kindOf(got)}.`)
 }
@@ -90,6 +97,7 @@ module.exports = {
   closedError,
   decodeError,
   encodeError,
+  fullError,
   kindOf,
   optionError,
   shown,

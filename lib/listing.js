@@ -2,9 +2,10 @@
 
 const { promised } = require("./callbacks.js")
 const { decodeError } = require("./errors.js")
+const { OPERATIONS } = require("./operations.js")
 const { ask } = require("./request.js")
 const { parse } = require("./sessions.js")
-const { nextTurn } = require("./timers.js")
+const { nextTurn, now } = require("./timers.js")
 
 /** Sessions of the first page of all(), and the most of any. */
 const PAGE_FIRST = 16
@@ -18,17 +19,17 @@ function about(store, { backend }, operation) {
 }
 
 function clear(store, inside) {
-  return about(store, inside, "clear")
+  return about(store, inside, OPERATIONS.clear)
 }
 
 function length(store, inside) {
-  return about(store, inside, "length")
+  return about(store, inside, OPERATIONS.length)
 }
 
 /** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
 async function ids(store, inside) {
   const found = []
-  for (const page of await about(store, inside, "ids")) {
+  for (const page of await about(store, inside, OPERATIONS.ids)) {
     if (found.length > 0) await nextTurn()
     for (const sid of JSON.parse(page)) found.push(sid)
   }
@@ -37,25 +38,37 @@ async function ids(store, inside) {
 
 /** Every session, in pages that let other work of the event loop through and are bounded in bytes. */
 async function all(store, inside) {
+  const { backend } = inside
+  // close() waits for all pages.
+  backend.keep()
+  try {
+    return await pages(store, inside)
+  } finally {
+    backend.release()
+  }
+}
+
+async function pages(store, inside) {
   const found = await ids(store, inside)
   const sessions = []
   const corrupt = []
   let size = PAGE_FIRST
   for (let at = 0; at < found.length;) {
     const some = found.slice(at, at + size)
-    const texts = await page(store, inside, some)
+    const sentAt = now()
+    const texts = await textsOf(store, inside, some)
     if (texts === undefined) {
       size = Math.ceil(some.length / 2)
       continue
     }
     at += some.length
-    let units = 0
-    for (const [n, text] of texts.entries()) {
-      if (text === null || text === "") continue
-      units += text.length
-      const session = await parsed(store, inside, some[n], text, corrupt)
-      if (session !== null) sessions.push(session)
-    }
+    const stored = [...texts.entries()].filter(([, text]) => text !== null && text !== "")
+    // At once: a parser that is async may take its time.
+    const page = await Promise.all(
+      stored.map(([n, text]) => parsed(store, inside, { sid: some[n], text, sentAt }, corrupt)),
+    )
+    for (const session of page) if (session !== null) sessions.push(session)
+    const units = stored.reduce((sum, [, text]) => sum + text.length, 0)
     const fitting = Math.floor((PAGE_UNITS * some.length) / Math.max(units, 1))
     size = Math.max(1, Math.min(PAGE_MAX, size * 4, fitting))
   }
@@ -64,10 +77,13 @@ async function all(store, inside) {
 }
 
 /** The texts of these sessions; undefined if they are too large for one reply and more than one. */
-async function page(store, { backend }, some) {
+async function textsOf(store, { backend }, some) {
   const keys = some.map((sid) => store.prefix + sid)
   try {
-    return await ask((request) => backend.mget(keys, request))
+    return await ask((request) => {
+      request.follows = true
+      backend.mget(keys, request)
+    })
   } catch (error) {
     if (error.code === "ERR_REDIS_STORE_DECODE" && some.length > 1) return undefined
     throw error
@@ -75,8 +91,8 @@ async function page(store, { backend }, some) {
 }
 
 /** One session of all(), with its id unless it has an `id` of its own; null if there is none, which `corrupt` gets. */
-async function parsed(store, { guard, commandTimeoutMs }, sid, text, corrupt) {
-  const call = { store, sid, key: store.prefix + sid, startedAt: 0, runInAsyncScope: (run) => run() }
+async function parsed(store, { guard, commandTimeoutMs }, { sid, text, sentAt }, corrupt) {
+  const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
   try {
     if (text.trim() === "null") throw decodeError(sid)
     const session = await promised((done) => {

@@ -5,6 +5,7 @@ const { bridge, bridgeAsync } = require("./callbacks.js")
 const { all, clear, ids, length } = require("./listing.js")
 const { thrownError } = require("./errors.js")
 const { connectionListener } = require("./observe/events.js")
+const { OPERATIONS } = require("./operations.js")
 const { readOptions } = require("./options/options.js")
 const { FOR_EVER, ttlMs } = require("./options/ttl.js")
 const { Guard } = require("./races/guard.js")
@@ -31,6 +32,8 @@ const LEGACY_RESULTS = {
  * connect-redis 3 to 6 gave them: 'OK', numbers of keys, undefined for a miss.
  */
 function createRedisStore(Store, { legacy }) {
+  /** Only express-session's Store makes sessions of what is read. */
+  const isHostUnknown = typeof Store.prototype.createSession !== "function"
   const results = legacy ? LEGACY_RESULTS : RESULTS
   const untouched = legacy ? undefined : null
 
@@ -47,7 +50,14 @@ function createRedisStore(Store, { legacy }) {
       this.disableTouch = read.disableTouch
       const backend = openBackend(read, connectionListener(this, read.emitConnectionEvents))
       const written = (request, reply) => request.finish(null, results.written(reply))
-      const guard = new Guard(this, backend, read, (session, sid) => prepared(this, sid, session), written)
+      const tagSessions = read.tagSessions || isHostUnknown
+      const guard = new Guard(
+        this,
+        backend,
+        { ...read, tagSessions },
+        (session, sid) => prepared(this, sid, session),
+        written,
+      )
       const { freshExpires, maxSessionBytes, commandTimeoutMs } = read
       // To be written, so that a Proxy may show another value.
       Object.defineProperty(this, INSIDE, {
@@ -75,7 +85,7 @@ function createRedisStore(Store, { legacy }) {
         // A parse that is async has the rest of the time.
         if (this.serializer !== JSON) request.startedAt = now()
         if (freshExpires) getFresh(backend, request)
-        else backend.send("get", request.key, "", 0, request)
+        else backend.send(OPERATIONS.get, request.key, "", 0, request)
       })
     }
 
@@ -92,7 +102,10 @@ function createRedisStore(Store, { legacy }) {
           const key = keyOf(this, sid)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
-            backend.send("del", key, "", 0, new Request(receiveWritten, done, this, sid, key))
+            const request = new Request(receiveWritten, done, this, sid, key)
+            // A session that expired during its request gets no marker: a later save with a new cookie is written.
+            if (session?.cookie?.originalMaxAge <= 0) backend.destroy(key, this.prefix, request)
+            else backend.send(OPERATIONS.expire, key, "", 0, request)
           } else guard.save(done, sid, key, session, serialize(this, session, maxSessionBytes), ttl)
         } catch (error) {
           fail(done, error)
@@ -120,7 +133,7 @@ function createRedisStore(Store, { legacy }) {
     destroy(sid, callback) {
       return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveWritten, done)
-        if (request !== undefined) this[INSIDE].backend.send("del", request.key, "", 0, request)
+        if (request !== undefined) this[INSIDE].backend.destroy(request.key, this.prefix, request)
       })
     }
 
@@ -142,7 +155,7 @@ function createRedisStore(Store, { legacy }) {
 
     ping(callback) {
       return bridge(callback, legacy, (done) => {
-        this[INSIDE].backend.send("ping", "", "", 0, new Request(receivePong, done))
+        this[INSIDE].backend.send(OPERATIONS.ping, this.prefix, "", 0, new Request(receivePong, done))
       })
     }
 
@@ -171,6 +184,7 @@ function createRedisStore(Store, { legacy }) {
 
   /** GET and PTTL in one batch: a session that was only touched says in its cookie when it expires. */
   function getFresh(backend, request) {
+    request.sentAt = now()
     let waiting = 2
     let text
     let livesMs
@@ -187,14 +201,14 @@ function createRedisStore(Store, { legacy }) {
       })
     }
     backend.send(
-      "get",
+      OPERATIONS.get,
       request.key,
       "",
       0,
       step((error, reply) => answered(error, (text = reply))),
     )
     backend.send(
-      "pttl",
+      OPERATIONS.pttl,
       request.key,
       "",
       0,

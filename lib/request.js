@@ -4,6 +4,7 @@ const { AsyncResource } = require("node:async_hooks")
 
 const { callBack, promised } = require("./callbacks.js")
 const { begun, ended, isTraced } = require("./observe/diagnostics.js")
+const { currentRound, endRound } = require("./round.js")
 const { nextTick } = require("./timers.js")
 
 const MANUAL = { requireManualDestroy: true }
@@ -21,6 +22,7 @@ class Request extends AsyncResource {
     super("RedisStoreRequest", MANUAL)
     this.receive = receive
     this.callback = callback
+    this.round = callback === undefined ? undefined : currentRound().enter()
     this.store = store
     this.sid = sid
     this.key = key
@@ -29,11 +31,20 @@ class Request extends AsyncResource {
     this.owner = undefined
     /** By the clock of timers.js, where another command may follow. */
     this.startedAt = 0
+    /** By the same clock, no later than it was sent. */
+    this.sentAt = 0
     /** It follows another one of the same call: asked even while the store is closing. */
     this.follows = false
     /** The name of its command, and the message about it if a channel has subscribers. */
     this.command = undefined
     this.trace = undefined
+    /** What it asks, for a store that may ask elsewhere; or a function that asks it. */
+    this.operation = undefined
+    this.operands = undefined
+    this.value = undefined
+    this.number = 0
+    this.again = undefined
+    this.isTakenBack = false
     /** What came, until it is settled. */
     this.error = null
     this.reply = null
@@ -48,9 +59,12 @@ class Request extends AsyncResource {
   /** What came for it, in its context. Called once; what its callback throws twice is uncaught. */
   settle(error, reply) {
     if (this.callback === undefined) this.emitDestroy()
+    else endRound(this.round)
+    this.error = error
+    this.reply = reply
     try {
-      if (this.trace === undefined) this.runInAsyncScope(this.receive, null, this, error, reply)
-      else this.runInAsyncScope(settleTraced, null, this, error, reply)
+      // Without arguments, as those would become an array for every request.
+      this.runInAsyncScope(this.trace === undefined ? receive : receiveTraced, this)
     } catch (thrown) {
       this.runInAsyncScope(nextTick, null, rethrow, thrown)
     }
@@ -59,6 +73,8 @@ class Request extends AsyncResource {
   /** The call has come to its end. */
   finish(error, value) {
     this.emitDestroy()
+    endRound(this.round)
+    this.round.leave()
     callBack(this.callback, error, value)
   }
 
@@ -75,10 +91,16 @@ class Request extends AsyncResource {
   }
 }
 
-function settleTraced(request, error, reply) {
-  const { trace } = request
-  request.trace = undefined
-  ended(trace, error, () => request.receive(request, error, reply))
+function receive() {
+  const { error, reply } = this
+  this.reply = null
+  this.receive(this, error, reply)
+}
+
+function receiveTraced() {
+  const { trace, error } = this
+  this.trace = undefined
+  ended(trace, error, () => receive.call(this))
 }
 
 function finish(request, error) {

@@ -1,6 +1,7 @@
 "use strict"
 
 const { argumentError, decodeError, encodeError, kindOf, timeoutError } = require("./errors.js")
+const { hasClonedTag, untagged } = require("./races/tag.js")
 const { nextTick, now, withDeadline } = require("./timers.js")
 
 const MAX_SID_BYTES = 4096
@@ -24,7 +25,9 @@ function textOf(sid) {
 function serialize(store, session, maxBytes) {
   let value
   try {
-    value = store.serializer.stringify(session)
+    const { serializer } = store
+    const leavesTagOut = serializer === JSON && !hasClonedTag(session)
+    value = leavesTagOut ? serializer.stringify(session) : untagged(session, (it) => serializer.stringify(it))
   } catch (error) {
     throw encodeError("The session could not be serialized; the one stored before is untouched.", error)
   }
@@ -81,7 +84,7 @@ function deliver(request, text, session, guard, done) {
   let lives
   try {
     if (typeof session !== "object") throw undefined
-    lives = session === null || guard.read(session, key, text)
+    lives = session === null || guard.read(session, key, text, request.sentAt)
   } catch (error) {
     return done(request, decodeError(sid, error), null)
   }

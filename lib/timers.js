@@ -44,11 +44,13 @@ function nextTurn() {
 module.exports = {
   clearImmediate,
   clearInterval,
+  clearTimeout,
   inTime,
   nextTick,
   nextTurn,
   now,
   setImmediate,
   setInterval,
+  setTimeout,
   withDeadline,
 }

@@ -6,7 +6,10 @@ use std::fmt;
 
 use redis::Value;
 
-use crate::error::{Error, ErrorCode};
+use crate::{
+    error::{Error, ErrorCode},
+    marker::{By, Destroy, Restore},
+};
 
 /// Which command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +45,8 @@ enum Effect {
 enum Shape {
     /// Text, or nil.
     Value,
-    /// OK, or nil if a condition was not met, or the text that is there instead.
+    /// OK, or nil if a condition was not met, or the text that is there instead; of a [`Restore`], how
+    /// long a marker still lives.
     Written,
     Count,
     /// Text or nil for each key.
@@ -119,6 +123,10 @@ pub enum Command {
     },
     /// SET if the value is still what it was.
     Swap(Box<Swap>),
+    /// DEL behind a marker, as one script.
+    Destroy(Box<Destroy>),
+    /// SET unless a marker says that the session was destroyed, as one script.
+    Restore(Box<Restore>),
     /// <https://redis.io/docs/latest/commands/pttl/>
     Pttl {
         /// The key.
@@ -291,6 +299,12 @@ impl Command {
                 SwapBy::EvalSha => Kind::EvalSha,
                 SwapBy::Eval => Kind::Eval,
             },
+            Self::Destroy(destroy) if destroy.unlinks => Kind::Unlink,
+            Self::Destroy(_) => Kind::Del,
+            Self::Restore(restore) => match restore.by {
+                By::Pair | By::Hash => Kind::EvalSha,
+                By::Text => Kind::Eval,
+            },
             Self::Pttl { .. } => Kind::Pttl,
             Self::Expire { .. } => Kind::PExpire,
             Self::Del { .. } => Kind::Del,
@@ -316,6 +330,9 @@ impl Command {
             | Self::Pttl { key }
             | Self::Del { key } => Some(key),
             Self::Swap(swap) => Some(&swap.key),
+            Self::Restore(restore) => Some(&restore.key),
+            Self::Destroy(destroy) if destroy.unlinks => None,
+            Self::Destroy(destroy) => destroy.keys.first().map(Vec::as_slice),
             Self::MGet { .. }
             | Self::Unlink { .. }
             | Self::Scan { .. }
@@ -340,22 +357,46 @@ impl Command {
     /// Turns to another command that does the same, if `error` says that the server does not have this one,
     /// and returns whether there is one.
     pub fn try_another_way(&mut self, error: &Error) -> bool {
-        let Self::Swap(swap) = self else {
-            return false;
-        };
-        swap.by = match (swap.by, error.cause_code()) {
-            // A syntax error: whatever its version, it has no IFEQ.
-            (SwapBy::Set, Some("ERR")) => SwapBy::EvalSha,
-            (SwapBy::EvalSha, Some("NOSCRIPT")) => SwapBy::Eval,
+        match (self, error.cause_code()) {
+            (Self::Swap(swap), Some(code)) => {
+                swap.by = match (swap.by, code) {
+                    // A syntax error: whatever its version, it has no IFEQ.
+                    (SwapBy::Set, "ERR") => SwapBy::EvalSha,
+                    (SwapBy::EvalSha, "NOSCRIPT") => SwapBy::Eval,
+                    _ => return false,
+                };
+            }
+            (Self::Destroy(destroy), Some("NOSCRIPT")) if destroy.by == By::Hash => {
+                destroy.by = By::Text;
+            }
+            // A session is destroyed whether a marker may be written or not; also where memory is full.
+            (command, Some("ERR" | "NOPERM" | "OOM" | "CROSSSLOT" | "NOSCRIPT")) => match command {
+                Self::Destroy(destroy) if destroy.by != By::Pair => {
+                    *command = destroy.unmarked();
+                }
+                Self::Restore(restore) => return restore.try_another_way(error),
+                _ => return false,
+            },
             _ => return false,
-        };
+        }
         true
+    }
+
+    /// It is for a cluster. Returns whether its keys can be in one slot.
+    pub fn fit_slot(&mut self) -> bool {
+        match self {
+            Self::Destroy(destroy) => destroy.fit_slot(),
+            Self::Restore(restore) => restore.fit_slot(),
+            _ => true,
+        }
     }
 
     /// It is sent once more, as the reply to it was lost.
     pub fn repeat(&mut self) {
-        if let Self::Swap(swap) = self {
-            swap.repeated = true;
+        match self {
+            Self::Swap(swap) => swap.repeated = true,
+            Self::Restore(restore) => restore.repeated = true,
+            _ => {}
         }
     }
 
@@ -370,8 +411,12 @@ impl Command {
             (Shape::Written, Value::Okay) | (Shape::Pong, Value::SimpleString(_)) => Ok(Reply::Ok),
             (Shape::Written, Value::BulkString(now)) => match self {
                 Self::Swap(swap) => swap.outcome(now),
+                Self::Restore(restore) => restore.found(now),
                 _ => Err(self.unexpected()),
             },
+            (Shape::Written, Value::Int(left)) if matches!(self, Self::Restore(_)) => {
+                Ok(Reply::Count(left))
+            }
             (Shape::Count, Value::Int(count)) => Ok(Reply::Count(count)),
             (Shape::Values, Value::Array(values)) => self.values(values),
             (Shape::Page, Value::Array(parts)) => self.page(parts),
@@ -419,6 +464,8 @@ impl Command {
             | Self::Expire { key, .. } => vec![key],
             Self::Swap(swap) => vec![&swap.key, &swap.base, &swap.value],
             Self::Set { key, value, .. } => vec![key, value],
+            Self::Restore(restore) => vec![&restore.key, &restore.value],
+            Self::Destroy(destroy) => destroy.keys.iter().map(Vec::as_slice).collect(),
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
             Self::Scan { .. } | Self::Ping | Self::ClusterSlots => vec![],
         }

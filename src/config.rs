@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
-use crate::error::Error;
+use crate::{connection::KnownSentinels, error::Error};
 
 /// How many commands are on the wire at once: enough to keep Redis busy, few enough to be repeated.
 pub const IN_FLIGHT: usize = 1024;
@@ -49,6 +49,8 @@ pub const MAP_RETRY_MAX: Duration = Duration::from_secs(5);
 pub const SEARCH_STALL_TIMEOUTS: u32 = 30;
 /// All the keys that a question about them may find, in bytes.
 pub const SEARCH_MAX_BYTES: usize = 1 << 30;
+/// The shortest time between two reconnects because the server is a replica, or has lost our login.
+pub const REFUSAL_RECONNECT: Duration = Duration::from_secs(1);
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
 pub const SCAN_COUNT_MIN: u32 = 1000;
 /// How many sessions are remembered as refreshed, at the least; at the most twice as many.
@@ -57,12 +59,27 @@ pub const TOUCHES_MAX: usize = 1 << 16;
 pub const IDS_PAGE: usize = 10_000;
 /// Keys of one UNLINK, however many a SCAN returned: more would stall other clients.
 pub const UNLINK_KEYS: usize = 1000;
+/// How long it is known that a session was destroyed: saves of sessions that were loaded longer ago do not
+/// bring back what is gone.
+pub const MARKER_TTL: Duration = Duration::from_secs(60);
 /// How long to wait before a cluster node that does not serve now is asked again, or its cluster.
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(50);
 /// The longest time between two questions to a cluster that is not whole.
 pub const CLUSTER_RETRY_MAX: Duration = Duration::from_millis(500);
 /// How long an idle TCP connection is left alone before it is probed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The time between two probes that are not answered.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// So many unanswered probes end the connection.
+pub const KEEP_ALIVE_PROBES: u32 = 3;
+
+/// While a master is being opened the sentinels are asked again so often: they may name another one.
+pub const SENTINELS_ASKED_AGAIN: Duration = Duration::from_millis(250);
+/// How often the sentinels are asked for the master and the other sentinels. A master that another one
+/// has taken over from accepts writes for seconds, and they are lost.
+pub const SENTINELS_REFRESHED: Duration = Duration::from_secs(1);
+/// How many sentinels are remembered beside the given ones.
+pub const SENTINELS_MAX: usize = 32;
 
 /// Where one server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +105,24 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// A version of the internet protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Version 4.
+    V4,
+    /// Version 6.
+    V6,
+}
+
+/// Which addresses of a name are connected to. A name that is an address itself is not affected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// No others.
+    pub only: Option<Family>,
+    /// These before others; as the system orders them if absent.
+    pub first: Option<Family>,
+}
+
 /// How Redis is run.
 #[derive(Clone)]
 pub enum Servers {
@@ -110,6 +145,10 @@ pub struct Sentinel {
     pub credentials: Credentials,
     /// TLS of the connections to the sentinels.
     pub tls: Option<Tls>,
+    /// Addresses of the sentinels.
+    pub addresses: Addresses,
+    /// Sentinels that others have named.
+    pub known: KnownSentinels,
 }
 
 impl fmt::Display for Servers {
@@ -155,7 +194,7 @@ pub struct Tls {
 pub struct Credentials {
     /// ACL user; Redis's `default` if absent.
     pub username: Option<String>,
-    /// No AUTH is sent without one.
+    /// Some users need none. Without both no AUTH is sent.
     pub password: Option<String>,
 }
 
@@ -172,6 +211,10 @@ pub struct Config {
     pub servers: Servers,
     /// TLS, unless the connection is plain.
     pub tls: Option<Tls>,
+    /// Addresses of the servers.
+    pub addresses: Addresses,
+    /// A connection begins with AUTH, SELECT and PING alone: a proxy may end it for other commands.
+    pub bare_login: bool,
     /// Who we are, unless `credentials_source` says it.
     pub credentials: Credentials,
     /// Asked who we are at every connect.
@@ -200,6 +243,8 @@ impl Config {
         Self {
             servers,
             tls: None,
+            addresses: Addresses::default(),
+            bare_login: false,
             credentials: Credentials::default(),
             credentials_source: None,
             database: 0,

@@ -27,11 +27,13 @@ pub enum ErrorCode {
     Conflict,
     /// The session cannot be serialized, or is too large.
     Encode,
+    /// The session was destroyed after it was loaded.
+    Destroyed,
 }
 
 impl ErrorCode {
     /// Every code, in the order of their numbers on the boundary to JavaScript.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Options,
         Self::Connect,
         Self::Auth,
@@ -42,6 +44,7 @@ impl ErrorCode {
         Self::Decode,
         Self::Conflict,
         Self::Encode,
+        Self::Destroyed,
     ];
 
     /// The value of `error.code` in JavaScript.
@@ -57,6 +60,7 @@ impl ErrorCode {
             Self::Decode => "ERR_REDIS_STORE_DECODE",
             Self::Conflict => "ERR_REDIS_STORE_CONFLICT",
             Self::Encode => "ERR_REDIS_STORE_ENCODE",
+            Self::Destroyed => "ERR_REDIS_STORE_DESTROYED",
         }
     }
 }

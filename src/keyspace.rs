@@ -6,9 +6,10 @@ use std::{
 };
 
 use crate::{
-    command::{Command, Reply},
+    command::{Command, Expiry, Reply},
     config::{IDS_PAGE, SCAN_COUNT_MIN, SEARCH_MAX_BYTES, UNLINK_KEYS},
     error::{Error, ErrorCode},
+    marker::{self, Destroy},
     mutation::{Mutation, is_active},
 };
 
@@ -29,7 +30,7 @@ pub enum Question {
     Length,
     /// Their names without the prefix, as texts of JSON arrays.
     Ids,
-    /// Remove them; answers how many were there.
+    /// Remove them behind a marker; answers how many were there.
     Clear,
 }
 
@@ -69,6 +70,8 @@ pub struct Search {
     unlinking: usize,
     /// DELs under way.
     deleting: usize,
+    /// The marker of all keys is being written, before anything else.
+    is_marking: bool,
     seen: HashSet<Vec<u8>>,
     seen_bytes: usize,
     removed: i64,
@@ -95,14 +98,37 @@ impl Search {
             keys: Vec::new(),
             unlinking: 0,
             deleting: 0,
+            is_marking: false,
             seen: HashSet::new(),
             seen_bytes: 0,
             removed: 0,
             stall,
             progress_at: now,
         };
-        let step = search.scan(b"0".to_vec());
+        let step = search.first();
         (search, step)
+    }
+
+    /// Sessions that are not there when all are removed do not come back either. In a cluster no marker is
+    /// in the slots of all keys.
+    fn first(&mut self) -> Step {
+        let Keyspace {
+            question, prefix, ..
+        } = &self.keyspace;
+        if *question != Question::Clear || self.split {
+            return self.scan(b"0".to_vec());
+        }
+        self.is_marking = true;
+        let command = Command::Set {
+            key: marker::marker_of(prefix, prefix),
+            value: Vec::new(),
+            expiry: Expiry::After(marker::life_ms()),
+            only_existing: false,
+        };
+        Step {
+            lane: Some(self.node),
+            command,
+        }
     }
 
     fn scan(&mut self, cursor: Vec<u8>) -> Step {
@@ -119,6 +145,14 @@ impl Search {
 
     /// Takes the reply to a step.
     pub fn on_reply(&mut self, outcome: Result<Reply, Error>, now: Instant) -> Next {
+        if std::mem::take(&mut self.is_marking) {
+            return match outcome {
+                Err(error) if !matches!(error.code, ErrorCode::Server | ErrorCode::Auth) => {
+                    Next::Done(Err(error))
+                }
+                _ => Next::Run(vec![self.scan(b"0".to_vec())]),
+            };
+        }
         match outcome {
             Ok(Reply::Page { cursor, keys }) => match self.page(cursor, keys, now) {
                 Ok(()) => self.go_on(),
@@ -140,7 +174,10 @@ impl Search {
                 self.go_on()
             }
             // Without UNLINK, one DEL after the other.
-            Err(error) if self.unlinking > 0 && error.refuses_command() => {
+            Err(error)
+                if self.unlinking > 0
+                    && (error.refuses_command() || error.cause_code() == Some("CROSSSLOT")) =>
+            {
                 self.unlinking = 0;
                 self.split = true;
                 self.go_on()
@@ -151,7 +188,8 @@ impl Search {
 
     fn page(&mut self, cursor: Vec<u8>, mut keys: Vec<Vec<u8>>, now: Instant) -> Result<(), Error> {
         // The pattern is only as good as its escapes: a key that is removed must have our prefix.
-        keys.retain(|key| key.starts_with(&self.keyspace.prefix));
+        let prefix = &self.keyspace.prefix;
+        keys.retain(|key| key.starts_with(prefix) && !marker::is_marker(prefix, key));
         let found = self.seen.len() + self.removed as usize;
         if self.keyspace.question == Question::Clear {
             self.progress_at = if keys.is_empty() {
@@ -215,7 +253,7 @@ impl Search {
             self.deleting = keys.len();
             let each = keys.into_iter().map(|key| Step {
                 lane: None,
-                command: Command::Del { key },
+                command: Destroy::session(&self.keyspace.prefix, key),
             });
             return each.collect();
         }
@@ -223,7 +261,7 @@ impl Search {
         let keys = self.keys[..self.unlinking].to_vec();
         vec![Step {
             lane: Some(self.node),
-            command: Command::Unlink { keys },
+            command: Destroy::some_of_all(&self.keyspace.prefix, keys),
         }]
     }
 

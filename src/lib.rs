@@ -25,6 +25,7 @@
 //! - [`command`]: the commands and their replies; one row each.
 //! - [`connection`]: the one place that knows how Redis is run.
 //! - [`conflict`]: writes that do not undo concurrent ones.
+//! - [`marker`]: what was destroyed stays destroyed.
 //! - [`keyspace`]: questions about all keys, as steps of single commands.
 //! - [`core`]: a store as a state machine without I/O. `tests/simulation.rs` proves it.
 //! - [`driver`]: sockets, time and threads for it.
@@ -40,4 +41,5 @@ pub mod core;
 pub mod driver;
 pub mod error;
 pub mod keyspace;
+pub mod marker;
 pub mod mutation;

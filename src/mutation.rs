@@ -21,11 +21,12 @@ pub enum Mutation {
     EndlessScansAreFollowed,
     LostRequestsAreRepeatedInReverse,
     NodesThatLeftAreKept,
+    MarkersAreLeftOut,
 }
 
 impl Mutation {
     /// Every one.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SilentConnectionsAreKept,
         Self::SilenceEndsWithAnyByte,
         Self::ParkedRequestsHaveNoDeadline,
@@ -42,6 +43,7 @@ impl Mutation {
         Self::ExpiryStopsAtTheFirstWaiting,
         Self::TouchesOutliveConnections,
         Self::EndlessScansAreFollowed,
+        Self::MarkersAreLeftOut,
     ];
 }
 

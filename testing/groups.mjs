@@ -38,8 +38,8 @@ export const GROUPS = [
   {
     name: "races",
     tier: "quick",
-    covers: "a logout stays a logout, conflicts, lifetimes",
-    topics: ["races", "lifetimes"],
+    covers: "a logout stays a logout, what expired is saved, conflicts, lifetimes",
+    topics: ["races", "markers", "lifetimes"],
   },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
   { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },
@@ -53,7 +53,19 @@ export const GROUPS = [
     name: "clients",
     tier: "all",
     covers: "every other client, native and delegated",
-    topics: ["clients", "delegated-clients"],
+    topics: ["clients", "delegated-clients", "delegated-markers"],
+  },
+  {
+    name: "settings",
+    tier: "all",
+    covers: "the table of clients' settings, against their types; key prefixes of clients",
+    topics: ["settings", "prefixes"],
+  },
+  {
+    name: "reach",
+    tier: "all",
+    covers: "certificates, addresses, credentials: what a client reaches, a store reaches",
+    topics: ["certificates", "addresses", "credentials", "safety-net"],
   },
   {
     name: "topologies",
@@ -61,7 +73,12 @@ export const GROUPS = [
     covers: "cluster, sentinel, TLS, unix socket, by every client",
     topics: ["topologies"],
   },
-  { name: "failover", tier: "all", covers: "failovers of sentinel and cluster under load", topics: ["failover"] },
+  {
+    name: "failover",
+    tier: "all",
+    covers: "failovers of sentinel and cluster under load, sentinels that change, names that move",
+    topics: ["failover", "sentinels", "moves"],
+  },
   { name: "faults", tier: "all", covers: "every fault under load, long", topics: ["faults"] },
   {
     name: "properties",
@@ -78,8 +95,8 @@ export const GROUPS = [
   {
     name: "neighbours",
     tier: "all",
-    covers: "the apps of examples/, connect, csrf-sync, subclasses, no express-session",
-    topics: ["neighbours", "examples", "without-express-session"],
+    covers: "the apps of examples/, every host by HTTP, connect, csrf-sync, subclasses, no express-session",
+    topics: ["neighbours", "examples", "without-express-session", "hosts"],
   },
   { name: "demo", tier: "all", covers: "the demo's page in Chromium", topics: ["demo"], limitSeconds: 120 },
   { name: "upstream", tier: "all", covers: "the own tests of connect-redis 4 to 10", topics: ["upstream"] },

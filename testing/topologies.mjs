@@ -67,26 +67,26 @@ export async function startCluster({ replicas = 3 } = {}) {
 }
 
 /** Three sentinels over a master and two replicas. */
-export async function startSentinels({ name = "mymaster", password } = {}) {
+export async function startSentinels({ name = "mymaster", password, downAfterMs = 500 } = {}) {
   const secured = password ? ["--requirepass", password, "--masterauth", password] : []
   const master = await startServer({ args: secured })
   const replicas = await Promise.all(
     [0, 1].map(() => startServer({ args: [...secured, "--replicaof", "127.0.0.1", master.port] })),
   )
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
-  const sentinels = await Promise.all(
-    [0, 1, 2].map((n) => {
-      const file = join(folder, `sentinel-${n}.conf`)
-      const lines = [
-        `sentinel monitor ${name} 127.0.0.1 ${master.port} 2`,
-        `sentinel down-after-milliseconds ${name} 500`,
-        `sentinel failover-timeout ${name} 2000`,
-        ...(password ? [`sentinel auth-pass ${name} ${password}`] : []),
-      ]
-      writeFileSync(file, `${lines.join("\n")}\n`)
-      return startServer({ config: file, args: ["--sentinel"], ready: "Sentinel ID" })
-    }),
-  )
+  let started = 0
+  const startSentinel = (port) => {
+    const file = join(folder, `sentinel-${started++}.conf`)
+    const lines = [
+      `sentinel monitor ${name} 127.0.0.1 ${port} 2`,
+      `sentinel down-after-milliseconds ${name} ${downAfterMs}`,
+      `sentinel failover-timeout ${name} 2000`,
+      ...(password ? [`sentinel auth-pass ${name} ${password}`] : []),
+    ]
+    writeFileSync(file, `${lines.join("\n")}\n`)
+    return startServer({ config: file, args: ["--sentinel"], ready: "Sentinel ID" })
+  }
+  const sentinels = await Promise.all([0, 1, 2].map(() => startSentinel(master.port)))
   const client = await createClient({ url: sentinels[0].url, RESP: 2 })
     .on("error", () => {})
     .connect()
@@ -108,6 +108,21 @@ export async function startSentinels({ name = "mymaster", password } = {}) {
     nodes: sentinels.map(({ port }) => ({ host: "127.0.0.1", port })),
     ask,
     masterPort: async () => Number((await ask("GET-MASTER-ADDR-BY-NAME", name))[1]),
+    /** Starts another sentinel, and waits until those at `ports` know it. */
+    add: async (port, ports) => {
+      const added = await startSentinel(port)
+      sentinels.push(added)
+      for (const other of ports) {
+        const asked = await createClient({ url: `redis://127.0.0.1:${other}`, RESP: 2 })
+          .on("error", () => {})
+          .connect()
+        const knows = async () =>
+          (await asked.sendCommand(["SENTINEL", "SENTINELS", name])).flat().includes(String(added.port))
+        await until("a sentinel to be known", knows, 20_000)
+        asked.destroy()
+      }
+      return added
+    },
     stop: async () => {
       client.destroy()
       await Promise.all([...sentinels, master, ...replicas].map((server) => server.stop()))

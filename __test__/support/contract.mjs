@@ -1,4 +1,4 @@
-// What every store must do, whatever it speaks to Redis by.
+// The behaviour of every store, native or delegating.
 import assert from "node:assert/strict"
 import { after, before, describe, test as nodeTest } from "node:test"
 

@@ -1,4 +1,4 @@
-// The tarballs of a release, a registry that has them, and empty projects that install them. Whoever imports this
+// The tarballs of a release, a registry that has them, and empty projects that install them. A test that imports this
 // has them packed before its first test.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"

@@ -1,14 +1,17 @@
 "use strict"
 
-const { RedisStoreError, argumentError, closedError, timeoutError } = require("../errors.js")
+const { closedError, fullError, thrownError, timeoutError } = require("../errors.js")
 const { Counts } = require("../observe/stats.js")
 const { ask } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
+const { markerOf } = require("../races/marker.js")
 const { hasMget } = require("./dialects.js")
+const { Keyspace, keyPrefixOf, ping } = require("./keyspace.js")
+const { Markers } = require("./markers.js")
+const { isReplaced, serverError, textOf } = require("./replies.js")
 
-const SCAN_COUNT_MIN = 1000
-const DELETE_KEYS = 1000
 const IDS_PAGE = 10_000
+const READS = new Set(["get", "mget", "ping", "pttl", "scan"])
 
 /**
  * The same few operations as lib/native/backend.js, spoken through the client's own commands: for clients
@@ -22,8 +25,18 @@ class Delegate {
   #dialect
   #limits
   #listener
+  #keyspace
+  #markers
+  #isReady = false
+  /** Commands that the client has not answered. */
   #pending = 0
+  /** Requests of several commands that are not settled, and what else close() waits for. */
+  #kept = 0
+  /** Commands that the client has not settled, though their requests may be, and that write. */
+  #unsettledWrites = 0
+  #idle = []
   #closed = false
+  #closing
   #counts = new Counts()
   /** The last command on each key, where the client keeps no order. */
   #last = new Map()
@@ -33,11 +46,19 @@ class Delegate {
     this.#client = client
     this.#dialect = dialect
     this.#limits = limits
+    const asks = (name, command, read) => this.#ask(name, command, read)
+    this.#markers = new Markers(client, dialect, asks)
+    this.#keyspace = new Keyspace(client, dialect, limits, asks, (marker) => this.#markers.write(marker))
   }
 
-  connect() {}
+  connect() {
+    if (this.#isReady || this.#closed) return
+    this.#isReady = true
+    // By nextTick: what a listener of the application throws is uncaught.
+    nextTick(() => this.#listener("ready"))
+  }
 
-  send(operation, key, value, number, request) {
+  send({ name: operation }, key, value, number, request) {
     const { get, set, replace, expire, del, pttl } = this.#dialect
     const client = this.#client
     request.begin(commandOf(operation, number))
@@ -50,31 +71,72 @@ class Delegate {
       this.#keyed(key, request, (done) => pttl(client, key, done), Number)
     } else if (operation === "expire" && number > 0) {
       this.#keyed(key, request, (done) => expire(client, key, number, done), Number)
-    } else if (operation === "del" || operation === "expire") {
+    } else if (operation === "expire") {
       this.#keyed(key, request, (done) => del(client, key, done), Number)
-    } else if (operation === "ping") this.#settle(request, this.#ping())
-    else this.#answer(operation, key, number, request)
+    } else if (operation === "ping") this.#settle(request, () => this.#ping(key))
+    else this.#settle(request, () => this.#answer(operation, key, number))
+  }
+
+  /** DEL of `key`, which starts with `prefix`, behind a marker. */
+  destroy(key, prefix, request) {
+    const { del, unordered } = this.#dialect
+    request.begin("del")
+    const marker = markerOf(prefix, key, keyPrefixOf(this.#client))
+    const remove = (done) => del(this.#client, key, done)
+    const behind = (done) => {
+      const marked = this.#markers.write(marker)
+      return unordered ? after(marked, remove)(done) : remove(done)
+    }
+    this.#keyed(key, request, behind, Number)
+  }
+
+  /**
+   * SET of `value` unless a marker has more than `known` milliseconds left: true, else that number. Null if
+   * it cannot be known.
+   */
+  restore(_operation, key, prefix, value, ttl, known, request) {
+    request.begin(this.#dialect.script === undefined ? "get" : "eval")
+    this.#settle(request, () => this.#inOrder(key, () => this.#markers.restore(key, prefix, value, ttl, known)))
   }
 
   /** Runs a command about one key, after those before it on the same key. */
   #keyed(key, request, command, read) {
     if (!this.#dialect.unordered) return this.#run(request, command, read)
     const before = this.#last.get(key)
-    const inOrder = before === undefined ? command : (done) => before.then(() => command(done))
-    const settled = new Promise((resolve) => this.#run(request, inOrder, read, resolve))
+    const inOrder = before === undefined ? command : after(before, command)
+    this.#follow(key, new Promise((resolve) => this.#run(request, inOrder, read, resolve)))
+  }
+
+  /** The same for several commands, whose promise `run` returns. */
+  #inOrder(key, run) {
+    if (!this.#dialect.unordered) return run()
+    const before = this.#last.get(key)
+    const promise = before === undefined ? run() : before.then(run)
+    this.#follow(key, promise.then(nothing, nothing))
+    return promise
+  }
+
+  #follow(key, settled) {
     this.#last.set(key, settled)
     settled.then(() => this.#last.get(key) === settled && this.#last.delete(key))
   }
 
   mget(keys, request) {
-    const { get, mget } = this.#dialect
     request.begin("mget")
-    if (hasMget(this.#client)) {
-      const read = (values) => values.map(textOf)
-      return this.#run(request, (done) => mget(this.#client, keys, done), read)
+    this.#settle(request, () => this.#values(keys))
+  }
+
+  #values(keys) {
+    const { get, mget } = this.#dialect
+    const client = this.#client
+    if (hasMget(client)) {
+      return this.#ask(
+        "mget",
+        (done) => mget(client, keys, done),
+        (values) => values.map(textOf),
+      )
     }
-    const one = (key) => this.#ask("get", (done) => get(this.#client, key, done), textOf)
-    this.#settle(request, Promise.all(keys.map(one)))
+    return Promise.all(keys.map((key) => this.#ask("get", (done) => get(client, key, done), textOf)))
   }
 
   /** What store.stats() returns. */
@@ -82,9 +144,39 @@ class Delegate {
     return this.#counts.read({ pending: this.#pending, batches: 0, sharedBy: 1 })
   }
 
-  async close() {
-    if (this.#closed) return
+  /** What is not settled: of a request of several commands, it and the one that is asked. */
+  get pending() {
+    return this.#pending + this.#kept
+  }
+
+  get unsettledWrites() {
+    return this.#unsettledWrites
+  }
+
+  /** Something is pending, a command or not: close() waits for it. */
+  keep() {
+    this.#kept++
+  }
+
+  release() {
+    this.#kept--
+    this.#look()
+  }
+
+  #look() {
+    if (this.pending === 0) for (const callback of this.#idle.splice(0)) nextTick(callback)
+  }
+
+  /** Refuses new requests and settles those that are pending. */
+  close() {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close() {
     this.#closed = true
+    // A command that is answered may be followed by another of its request.
+    while (this.pending > 0) await new Promise((resolve) => this.#idle.push(resolve))
     this.status = "closed"
     this.#listener("end")
   }
@@ -92,25 +184,37 @@ class Delegate {
   /** Runs one command; its reply or the deadline settles the request, whichever is first. */
   #run(request, command, read, settled) {
     const { command: name } = request
-    const { commandTimeoutMs, maxPending } = this.#limits
+    const { commandTimeoutMs } = this.#limits
     const end = (error, reply) => {
       this.#pending--
       this.#counts.ended(name, error)
       settled?.()
       request.settle(error, reply)
+      this.#look()
     }
-    if (this.#pending++ >= maxPending || this.#closed) {
-      return nextTick(end, this.#closed ? closedError() : fullError(maxPending), null)
-    }
+    const refusal = this.#refusal(request)
+    this.#pending++
+    if (refusal !== undefined) return nextTick(end, refusal, null)
     const startedAt = now()
+    request.sentAt = startedAt
     const late = () => timeoutError("The client did not answer", commandTimeoutMs)
     const settle = withDeadline(commandTimeoutMs, late, (error, reply) => {
       this.#counts.took(now() - startedAt)
       end(error, reply)
     })
+    let isWrite = !READS.has(name)
+    if (isWrite) this.#unsettledWrites++
+    const written = () => {
+      if (isWrite) this.#unsettledWrites--
+      isWrite = false
+    }
     // By nextTick: what a callback of the caller throws must not come back as an error of the client.
-    const failed = (error) => nextTick(settle, serverError(error), null)
+    const failed = (error) => {
+      written()
+      nextTick(settle, serverError(error), null)
+    }
     const answered = (reply) => {
+      written()
       try {
         nextTick(settle, null, read(reply))
       } catch (error) {
@@ -125,99 +229,51 @@ class Delegate {
     }
   }
 
-  #settle(request, promise) {
-    promise.then(
-      (reply) => nextTick(settleNow, request, null, reply),
-      (error) => nextTick(settleNow, request, error, null),
+  /** Why a request is not asked. One that follows another was admitted with that. */
+  #refusal({ follows }) {
+    if (follows) return undefined
+    const { maxPending } = this.#limits
+    if (this.#closed) return closedError()
+    return this.#pending >= maxPending ? fullError(`${maxPending} requests`, "maxPending") : undefined
+  }
+
+  /** A request of several commands: `run` returns a promise of its reply. */
+  #settle(request, run) {
+    const settle = (error, reply) => {
+      request.settle(error, reply)
+      this.release()
+    }
+    this.keep()
+    const refusal = this.#refusal(request)
+    if (refusal !== undefined) {
+      this.#counts.ended(request.command, refusal)
+      return nextTick(settle, refusal, null)
+    }
+    request.sentAt = now()
+    run().then(
+      (reply) => nextTick(settle, null, reply),
+      (error) => nextTick(settle, serverError(error), null),
     )
   }
 
-  async #ping() {
-    if (typeof this.#client.ping !== "function") throw argumentError("The client has no method ping().")
-    const masters = await this.#masters()
-    await Promise.all(masters.map((master) => this.#ask("ping", (done) => this.#dialect.ping(master, done), same)))
+  async #ping(prefix) {
+    const asks = (name, command, read) => this.#ask(name, command, read)
+    await ping(this.#client, () => this.#keyspace.servers(), prefix, this.#dialect, asks)
     return true
   }
 
-  async #masters() {
-    return (await this.#dialect.masters?.(this.#client)) ?? [this.#client]
-  }
-
   /** The questions about all keys. */
-  #answer(operation, prefix, count, request) {
-    const keys = this.#keys(prefix, count)
-    if (operation === "clear")
-      this.#settle(
-        request,
-        keys.then((found) => this.#remove(found)),
-      )
-    else if (operation === "length")
-      this.#settle(
-        request,
-        keys.then((found) => found.length),
-      )
-    else {
-      const ids = keys.then((found) => pagesOf(found.map((key) => key.slice(prefix.length))))
-      this.#settle(request, ids)
-    }
-  }
-
-  async #keys(prefix, count) {
-    // Clients put their own prefix before keys, but not before patterns, and leave it on what SCAN finds.
-    const own = keyPrefixOf(this.#client)
-    const begin = own + prefix
-    const pattern = `${begin.replace(/[*?[\]\\]/g, "\\$&")}*`
-    const size = Math.max(count, SCAN_COUNT_MIN)
-    const found = new Set()
-    const add = (keys) => {
-      for (const key of keys) if (key.startsWith(begin)) found.add(key.slice(own.length))
-    }
-    for (const master of await this.#masters()) {
-      if (this.#dialect.iterate !== undefined) {
-        await this.#iterate(master, pattern, size, add)
-        continue
-      }
-      let cursor = "0"
-      do {
-        const reply = await this.#ask("scan", (done) => this.#dialect.scan(master, cursor, pattern, size, done), same)
-        const [next, keys] = Array.isArray(reply) ? reply : [reply.cursor, reply.keys]
-        add(keys)
-        cursor = String(next)
-      } while (cursor !== "0")
-    }
-    return [...found]
-  }
-
-  /** One step of an iterator is one command. redis 4 yields keys, redis 5 and 6 lists of them. */
-  async #iterate(client, pattern, size, add) {
-    let steps
-    for (;;) {
-      const step = await this.#ask(
-        "scan",
-        async () => {
-          steps ??= this.#dialect.iterate(client, pattern, size)[Symbol.asyncIterator]()
-          return steps.next()
-        },
-        same,
-      )
-      if (step.done) return
-      add([step.value].flat())
-    }
-  }
-
-  async #remove(keys) {
-    let removed = 0
-    for (let at = 0; at < keys.length; at += DELETE_KEYS) {
-      const some = keys.slice(at, at + DELETE_KEYS)
-      removed += await this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
-    }
-    return removed
+  async #answer(operation, prefix, count) {
+    if (operation === "clear") return this.#keyspace.clear(prefix, count)
+    const keys = await this.#keyspace.find(prefix, count)
+    return operation === "length" ? keys.length : pagesOf(keys.map((key) => key.slice(prefix.length)))
   }
 
   /** One command of a larger question: counted, but no message of its own. */
   #ask(name, command, read) {
     return ask((request) => {
       request.command = name
+      request.follows = true
       this.#run(request, command, read)
     })
   }
@@ -239,52 +295,30 @@ function commandOf(operation, number) {
   }
 }
 
-/** The prefix that the client itself puts before keys: ioredis and redis 6 by one name, redis 2 and 3 by another. */
-function keyPrefixOf(client) {
-  if ("connection_options" in client) return client.options.prefix ?? ""
-  if ("_keyPrefix" in client) return client._keyPrefix ?? ""
-  return ("connector" in client || client.isCluster === true) && client.options.keyPrefix
-    ? client.options.keyPrefix
-    : ""
-}
-
 /** `ids` as texts of JSON arrays. Each is parsed in its own turn of the event loop. */
 function* pagesOf(ids) {
   for (let at = 0; at < ids.length; at += IDS_PAGE) yield JSON.stringify(ids.slice(at, at + IDS_PAGE))
 }
 
-const same = (reply) => reply
+/** A command, of a client that takes callbacks or returns promises, once `before` is fulfilled. */
+function after(before, command) {
+  return (done) => {
+    before.then(() => {
+      try {
+        const promise = command(done)
+        if (typeof promise?.then === "function")
+          promise.then(
+            (reply) => done(null, reply),
+            (error) => done(thrownError("The client", error)),
+          )
+      } catch (error) {
+        done(thrownError("The client", error))
+      }
+    })
+  }
+}
+
 const isDone = () => true
-/** Null where there was nothing to replace. */
-const isReplaced = (reply) => (reply === null ? null : true)
-
-/** The text of a value; some clients parse what looks like JSON. */
-function textOf(reply) {
-  if (reply == null || typeof reply === "string") return reply ?? null
-  return JSON.stringify(reply)
-}
-
-function serverError(error) {
-  if (error instanceof RedisStoreError) return error
-  return new RedisStoreError("ERR_REDIS_STORE_SERVER", "The client reported an error; see its cause.", coded(error))
-}
-
-/** An error with the code that its message begins with, such as OOM: clients differ in whether they set it. */
-function coded(error) {
-  const [word] = /^[A-Z][A-Z0-9]+(?= )/.exec(error?.message) ?? []
-  if (word === undefined || error.code !== undefined || !Object.isExtensible(error)) return error
-  return Object.defineProperty(error, "code", { value: word, configurable: true, enumerable: true, writable: true })
-}
-
-function fullError(maxPending) {
-  return new RedisStoreError(
-    "ERR_REDIS_STORE_QUEUE_FULL",
-    `${maxPending} requests are pending already (option "maxPending"); Redis is slower than they come.`,
-  )
-}
-
-function settleNow(request, error, reply) {
-  request.settle(error, reply)
-}
+const nothing = () => {}
 
 module.exports = { Delegate }

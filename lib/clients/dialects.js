@@ -24,6 +24,7 @@ const DIALECTS = {
     },
     del: (client, keys, done) => method(client, "del")(keys, done),
     mget: (client, keys, done) => method(client, "mget", "mGet")(keys, done),
+    script: (client, text, keys, args, done) => client.eval(text, keys.length, ...keys, ...args, done),
     scan: (client, cursor, match, count, done) => method(client, "scan")(cursor, "MATCH", match, "COUNT", count, done),
     ping: (client, done) => method(client, "ping")(done),
   },
@@ -37,6 +38,7 @@ const DIALECTS = {
     expire: (client, key, ms) => method(client, "pExpire")(key, ms),
     del: (client, keys) => method(client, "del")(keys),
     mget: (client, keys) => method(client, "mGet")(keys),
+    script: (client, text, keys, args) => client.eval(text, { keys, arguments: args }),
     scan: (client, cursor, match, count) => method(client, "scan")(cursor, { MATCH: match, COUNT: count }),
     ping: (client) => method(client, "ping")(),
   },
@@ -52,6 +54,7 @@ const DIALECTS = {
       has(client, "expire") ? client.expire(key, seconds(ms)) : method(client, "expire", "pExpire")(key, ms),
     del: (client, keys) => method(client, "del")([keys].flat()),
     mget: (client, keys) => method(client, "mGet", "mget")(keys),
+    script: (client, text, keys, args) => client.eval(text, { keys, arguments: args }),
     iterate: (client, match, count) => method(client, "scanIterator")({ MATCH: match, COUNT: count }),
     ping: (client) => method(client, "ping")(),
   },
@@ -70,6 +73,7 @@ const DIALECTS = {
     expire: (client, key, ms) => method(client, "pexpire")(key, ms).then(Number),
     del: (client, keys) => method(client, "del")([keys].flat()),
     mget: (client, keys) => method(client, "mget")(keys),
+    script: (client, text, keys, args) => client.customCommand(["EVAL", text, String(keys.length), ...keys, ...args]),
     scan: (client, cursor, match, count) => method(client, "scan")(cursor, { match, count }),
     ping: (client) => method(client, "ping")(),
   },
@@ -84,31 +88,109 @@ const DIALECTS = {
     expire: (client, key, ms) => method(client, "pexpire")(key, ms),
     del: (client, keys) => method(client, "del")(...[keys].flat()),
     mget: (client, keys) => method(client, "mget")(...keys),
+    script: (client, text, keys, args) => client.eval(text, keys, args),
     scan: (client, cursor, match, count) => method(client, "scan")(cursor, { match, count }),
     ping: (client) => method(client, "ping")(),
   },
 }
 
-/** A cluster client routes by key: what names many keys goes key by key, and SCAN to each master. */
-DIALECTS.nodeRedisCluster = {
-  ...DIALECTS.nodeRedis,
+/** redis-mock has no scripts. */
+DIALECTS.mock = { ...DIALECTS.positional, script: undefined }
+
+/** A pool has many connections, and so has a sentinel client, if it is told to: they run commands at once. */
+DIALECTS.nodeRedisPool = { ...DIALECTS.nodeRedis, unordered: true }
+
+/** A cluster client routes by key: commands about several keys are sent key by key, and SCAN to each master. */
+const BY_KEY = {
   del: (client, keys) =>
     Promise.all([keys].flat().map((key) => method(client, "del")(key))).then((counts) =>
-      counts.reduce((sum, n) => sum + n, 0),
+      counts.reduce((sum, n) => sum + Number(n), 0),
     ),
   mget: (client, keys) => Promise.all(keys.map((key) => method(client, "get")(key))),
+}
+
+DIALECTS.nodeRedisCluster = {
+  ...DIALECTS.nodeRedis,
+  ...BY_KEY,
   masters: (client) => Promise.all((client.masters ?? []).map((master) => client.nodeClient(master))),
 }
 
-/** The dialect of a client, whose `name` a known kind says. A TypeError if it lacks what every store needs. */
-function dialectOf(client, name) {
+DIALECTS.ioredisCluster = {
+  ...DIALECTS.positional,
+  ...BY_KEY,
+  masters: async (client) => {
+    // It knows them once it is connected, for which its commands wait.
+    if (client.nodes("master").length === 0) await client.ping()
+    return client.nodes("master")
+  },
+}
+
+/** The cursor of valkey-glide's cluster client before its first SCAN. */
+const FIRST = { getCursor: () => "" }
+
+DIALECTS.glideCluster = {
+  ...DIALECTS.glide,
+  scan: async (client, cursor, match, count) => {
+    const [next, keys] = await method(client, "scan")(cursor === "0" ? FIRST : cursor, { match, count })
+    return [next.isFinished() ? "0" : next, keys]
+  },
+}
+
+/** What connect-redis calls of each kind, for wrappers of it: they may pass other commands by. */
+const WRAPPED = {
+  positional: (dialect) => ({
+    ...dialect,
+    set: (client, key, value, ms, done) =>
+      method(client, "set")(key, value, ...(ms < 0 ? [] : ["EX", seconds(ms)]), done),
+    replace: (client, key, value, ms, done) =>
+      method(client, "set")(key, value, ...(ms < 0 ? [] : ["EX", seconds(ms)]), "XX", done),
+    expire: (client, key, ms, done) => method(client, "expire")(key, seconds(ms), done),
+  }),
+  nodeRedis: (dialect, client) => {
+    const { set, replace, expire, del, mget, iterate } = DIALECTS.connectRedis
+    const isOld = !("withTypeMapping" in client)
+    return {
+      ...dialect,
+      set: isOld ? (own, key, value, ms) => method(own, "set")(key, value, ms < 0 ? {} : { EX: seconds(ms) }) : set,
+      replace: isOld
+        ? (own, key, value, ms) => method(own, "set")(key, value, { XX: true, ...(ms >= 0 && { EX: seconds(ms) }) })
+        : replace,
+      expire,
+      ...(dialect.masters === undefined ? { del, mget } : BY_KEY),
+      // Pools have none.
+      ...(dialect.masters === undefined && has(client, "scanIterator") && { iterate }),
+    }
+  },
+  glide: (dialect) => ({
+    ...dialect,
+    expire: (client, key, ms) => method(client, "expire")(key, seconds(ms)).then(Number),
+  }),
+}
+
+/**
+ * The dialect of a client, whose `name` a known kind says; `isWrapped`: not all of its commands are its library's.
+ * A TypeError if it lacks what every store needs. Scripts are for known kinds: any other client may give keys a
+ * namespace, in the commands that it knows.
+ */
+function dialectOf(client, name, isWrapped) {
   const missing = ["get", "set", "del"].find((needed) => !has(client, needed))
   if (missing !== undefined) {
     throw optionError(
       `Option "client" must be a Redis client, got an object without the method ${missing}(); pass a client of redis or ioredis, or {url: "redis://..."}.`,
     )
   }
-  return DIALECTS[name ?? guessed(client)]
+  const spoken = name ?? guessed(client)
+  if (!isWrapped && (name !== undefined || isLegacy(client))) return DIALECTS[spoken]
+  const family = Object.keys(WRAPPED).find((each) => isWrapped && (spoken === each || kinOf(spoken) === each))
+  const dialect = family === undefined ? DIALECTS[spoken] : WRAPPED[family](DIALECTS[spoken], client)
+  // What a wrapper does before it calls its client may take longer for one command than for the next.
+  return { ...dialect, script: undefined, unordered: true }
+}
+
+/** The family of a dialect of pools or clusters. */
+function kinOf(name) {
+  if (name.startsWith("nodeRedis")) return "nodeRedis"
+  return { ioredisCluster: "positional", glideCluster: "glide" }[name]
 }
 
 function guessed(client) {
@@ -134,6 +216,11 @@ function has(client, name) {
   return typeof client[name] === "function"
 }
 
+/** A cluster client sends each command to the node of its keys, which must be of one slot. */
+function isCluster(client) {
+  return client.isCluster === true || "masters" in client || "startupNodes" in client || has(client, "fcallWithRoute")
+}
+
 function hasPttl(client) {
   return has(client, "pttl") || has(client, "pTTL")
 }
@@ -150,4 +237,4 @@ function expiration(ms) {
   return { type: "EX", value: seconds(ms) }
 }
 
-module.exports = { dialectOf, hasMget, hasPttl }
+module.exports = { dialectOf, has, hasMget, hasPttl, isCluster }

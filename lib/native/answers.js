@@ -14,16 +14,29 @@ let rows
  */
 function takeAnswers(native, pending, noticed) {
   const { answerHeader, answerColumns, answers: kinds, errorCodes, notices } = loadProtocol()
-  const { text: TEXT, ok: OK, count: COUNT, nil: NIL, texts: TEXTS, notice: NOTICE } = kinds
+  const { part: PART, text: TEXT, ok: OK, count: COUNT, nil: NIL, texts: TEXTS, notice: NOTICE } = kinds
   rows ??= new Float64Array(answerHeader + ANSWERS_PER_TURN * answerColumns)
+  // A connection that has ended writes nothing, and what is here is another one's.
+  rows.fill(0, 0, answerHeader)
   const texts = native.drain(rows, pending.count)
   const [count, left] = rows
   let text = 0
+  /** Where the next part of that text begins. */
+  let begin = 0
   for (let i = 0, at = answerHeader; i < count; i++, at += answerColumns) {
     const id = rows[at]
     const kind = rows[at + 1]
     const number = rows[at + 2]
-    if (kind === TEXT) pending.answer(id, null, texts[text++])
+    if (kind === PART) {
+      const whole = texts[text]
+      const end = begin + number
+      pending.answer(id, null, whole.slice(begin, end))
+      begin = end
+      if (end === whole.length) {
+        text++
+        begin = 0
+      }
+    } else if (kind === TEXT) pending.answer(id, null, texts[text++])
     else if (kind === OK) pending.answer(id, null, true)
     else if (kind === COUNT) pending.answer(id, null, number)
     else if (kind === NIL) pending.answer(id, null, null)

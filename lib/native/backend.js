@@ -2,6 +2,7 @@
 
 const { RedisStoreError, closedError } = require("../errors.js")
 const { Counts } = require("../observe/stats.js")
+const { OPERATIONS } = require("../operations.js")
 const { inTime, nextTick } = require("../timers.js")
 const { connectionOf } = require("./connecting.js")
 const { keepAlive, letGo } = require("./keep-alive.js")
@@ -27,12 +28,24 @@ class NativeBackend {
   /** Called when nothing is pending any more. */
   #idle
 
+  /** Called with a request and an error that came for it: true if the request is asked elsewhere. */
+  takeBack
+
   /** `listener` is called with the name of an event and, for "error", the error. */
   constructor(client, readSettings, limits, listener) {
     this.#client = client
     this.#readSettings = readSettings
     this.#limits = limits
     this.#listener = listener
+  }
+
+  get pending() {
+    return this.#pending
+  }
+
+  /** Whether any server that holds keys is connected. */
+  get isServing() {
+    return this.#batch?.isServing ?? false
   }
 
   get status() {
@@ -71,34 +84,43 @@ class NativeBackend {
       this.release()
       this.refuse(request, error)
     }
+    this.noticed("error", error)
   }
 
   send(operation, key, value, number, request) {
-    request.begin(this.#protocol.commands[operation])
+    request.begin(operation.command)
     request.owner = this
-    if (this.#batch !== undefined && this.#batch.isOpen && !this.#closed) {
-      this.#batch.send(operation, key, value, number, request)
-    } else this.#later(request, () => this.#batch.send(operation, key, value, number, request))
+    if (this.#batch?.isOpen && !this.#closed) this.#batch.send(operation, key, value, number, request)
+    else this.#later(request, () => this.#batch.send(operation, key, value, number, request))
   }
 
   swap(...args) {
-    this.#ask("swap", args)
+    this.#ask(OPERATIONS.swap, args)
   }
 
   merge(...args) {
-    this.#ask("merge", args)
+    this.#ask(OPERATIONS.merge, args)
+  }
+
+  destroy(...args) {
+    this.#ask(OPERATIONS.destroy, args)
+  }
+
+  /** `operation` is restore or add. */
+  restore(operation, ...args) {
+    this.#ask(operation, args)
   }
 
   mget(...args) {
-    this.#ask("mget", args)
+    this.#ask(OPERATIONS.mget, args)
   }
 
   #ask(operation, args) {
     const request = args.at(-1)
-    request.begin(this.#protocol.commands[operation])
+    request.begin(operation.command)
     request.owner = this
-    if (this.#batch?.isOpen && !this.#closed) this.#batch[operation](...args)
-    else this.#later(request, () => this.#batch[operation](...args))
+    if (this.#batch?.isOpen && !this.#closed) this.#batch[operation.name](...args)
+    else this.#later(request, () => this.#batch[operation.name](...args))
   }
 
   /** Calls `again` once there is a connection, or refuses the request. */
@@ -112,6 +134,18 @@ class NativeBackend {
     if (this.#batch?.isOpen) return again()
     this.keep()
     this.#waiting.push({ request, again })
+  }
+
+  /** The same for a request that was not sent here. */
+  deny(operation, request, error) {
+    request.begin(operation.command)
+    this.refuse(request, error)
+  }
+
+  /** The native half has answered a request. */
+  settle(request, error, reply) {
+    this.release()
+    if (error === null || this.takeBack === undefined || !this.takeBack(request, error)) request.settle(error, reply)
   }
 
   /** Answers a request that never reaches the native half. */

@@ -1,9 +1,10 @@
 "use strict"
 
-const { RedisStoreError } = require("../errors.js")
+const { RedisStoreError, fullError } = require("../errors.js")
 const { debug, isDebugged } = require("../observe/diagnostics.js")
+const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
-const { clearImmediate, nextTick, setImmediate } = require("../timers.js")
+const { clearImmediate, nextTick, now, setImmediate } = require("../timers.js")
 const { takeAnswers } = require("./answers.js")
 const { Outbox } = require("./outbox.js")
 const { Pending } = require("./pending.js")
@@ -38,6 +39,8 @@ class Batch {
   #pending = new Pending()
   #outbox = new Outbox(this.#protocol.requestColumns)
   #flushing = false
+  /** When the batch was begun. */
+  #openedAt = 0
   #count = 0
   /** Messages of this batch's requests, where there are subscribers. */
   #traces = []
@@ -122,7 +125,7 @@ class Batch {
   /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
   swap(key, base, value, ttl, request) {
     if (!this.#admits(request, base.length + value.length)) return
-    this.#add(this.#open(request), "swap", this.#keyPrefix + key, base, ttl)
+    this.#add(this.#open(request), OPERATIONS.swap, this.#keyPrefix + key, base, ttl)
     this.#outbox.row(0, 0, value, "", 0)
   }
 
@@ -132,13 +135,38 @@ class Batch {
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
     if (!this.#admits(request, base.length + mine.length + theirs.length)) return
-    this.#add(this.#open(request), "merge", this.#keyPrefix + key, base, withinMs)
+    this.#add(this.#open(request), OPERATIONS.merge, this.#keyPrefix + key, base, withinMs)
     this.#outbox.row(0, 0, mine, theirs, ttl)
+  }
+
+  /** DEL of `key`, which starts with `prefix`, behind a marker. */
+  destroy(key, prefix, request) {
+    if (!this.#admits(request, key.length + prefix.length)) return
+    this.#add(this.#open(request), OPERATIONS.destroy, this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
+  }
+
+  /**
+   * SET of `value` unless a marker has more than `known` milliseconds left: true, else that number. Null if
+   * it cannot be known.
+   */
+  restore(key, prefix, value, ttl, known, request) {
+    this.#restore(OPERATIONS.restore, key, prefix, value, ttl, known, request)
+  }
+
+  /** The same if there is no value; else that. */
+  add(key, prefix, value, ttl, known, request) {
+    this.#restore(OPERATIONS.add, key, prefix, value, ttl, known, request)
+  }
+
+  #restore(operation, key, prefix, value, ttl, known, request) {
+    if (!this.#admits(request, key.length + prefix.length + value.length)) return
+    this.#add(this.#open(request), operation, this.#keyPrefix + key, this.#keyPrefix + prefix, ttl)
+    this.#outbox.row(0, 0, value, "", known)
   }
 
   /** The values of `keys`, at least one. */
   mget(keys, request) {
-    this.#add(this.#open(request), "mget", "", "", keys.length)
+    this.#add(this.#open(request), OPERATIONS.mget, "", "", keys.length)
     for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
@@ -147,10 +175,15 @@ class Batch {
     return { batches: this.#count, numbers: this.#failed ? undefined : this.#native.stats() }
   }
 
+  /** Whether any server that holds keys is connected. */
+  get isServing() {
+    return this.isOpen && this.#native.isServing()
+  }
+
   /** Whether a request of so many characters can be added now; if not, it has been refused. */
   #admits(request, units) {
     if (this.#pending.units + units > this.#maxPendingBytes) {
-      request.owner.refuse(request, fullError(this.#maxPendingBytes))
+      request.owner.refuse(request, fullError(`${this.#maxPendingBytes} bytes of requests`, "maxPendingBytes"))
       return false
     }
     this.#pending.units += units
@@ -161,6 +194,8 @@ class Batch {
 
   #open(request) {
     const id = this.#pending.open(request)
+    if (!this.#flushing) this.#openedAt = now()
+    request.sentAt = this.#openedAt
     request.owner.keep()
     if (request.trace !== undefined) {
       if (this.#server !== undefined) request.trace.server = this.#server
@@ -170,7 +205,7 @@ class Batch {
   }
 
   #add(id, operation, key, value, number) {
-    this.#outbox.add(id, this.#protocol.operations[operation], key, value, number)
+    this.#outbox.add(id, operation.number, key, value, number)
     if (this.#flushing) return
     this.#flushing = true
     // With nothing else pending, nothing is won by waiting for the end of the turn.
@@ -212,13 +247,11 @@ class Batch {
     if (pending.next === pending.answered.length) return
     const meanwhile = setImmediate(goOn, this)
     this.#flushing = true
+    this.#openedAt = now()
     try {
       while (pending.next < pending.answered.length) {
         const request = pending.answered[pending.next++]
-        const { error, reply } = request
-        request.reply = null
-        request.owner.release()
-        request.settle(error, reply)
+        request.owner.settle(request, request.error, request.reply)
       }
       pending.answered = []
       pending.next = 0
@@ -285,13 +318,6 @@ function serverOf({ nodes, cluster, sentinel, database }) {
   if (cluster || sentinel !== undefined || nodes.length !== 1) return undefined
   const [{ host, port, path }] = nodes
   return { ...(path === undefined ? { host, port } : { path }), database: database ?? 0 }
-}
-
-function fullError(maxPendingBytes) {
-  return new RedisStoreError(
-    "ERR_REDIS_STORE_QUEUE_FULL",
-    `${maxPendingBytes} bytes of requests are pending already (option "maxPendingBytes"); Redis is slower than they come.`,
-  )
 }
 
 module.exports = { Batch }

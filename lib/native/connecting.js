@@ -1,6 +1,13 @@
 "use strict"
 
+const dns = require("node:dns")
+
 const { Batch } = require("./batch.js")
+const { loadProtocol } = require("./protocol.js")
+const { giveRoots } = require("./roots.js")
+
+/** The process's order of addresses. Undefined for the system's. */
+const FIRST_FAMILY = { ipv4first: 4, ipv6first: 6 }
 
 /**
  * Connections that stores over one client share, by client, then by everything that makes them equal.
@@ -14,6 +21,7 @@ const shared = new WeakMap()
  */
 function connectionOf(client, settings, limits) {
   const complete = completed(settings)
+  giveRoots(loadProtocol().binding, complete)
   if (client === undefined) return new Batch(complete, limits)
   if (!shared.has(client)) shared.set(client, new Map())
   const connections = shared.get(client)
@@ -42,8 +50,12 @@ function completed(settings) {
       username: own(sentinel, "username"),
       password: own(sentinel, "password"),
       tls: own(sentinel, "tls"),
+      family: own(sentinel, "family"),
     },
     tls: own(settings, "tls"),
+    family: own(settings, "family"),
+    firstFamily: FIRST_FAMILY[dns.getDefaultResultOrder?.()],
+    bareLogin: own(settings, "bareLogin") ?? false,
     username: own(settings, "username"),
     password: own(settings, "password"),
     credentials: own(settings, "credentials"),

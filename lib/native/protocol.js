@@ -1,5 +1,6 @@
 "use strict"
 
+const { OPERATIONS } = require("../operations.js")
 const loader = require("./load.js")
 
 let protocol
@@ -12,12 +13,12 @@ function loadProtocol() {
 
 function read(binding) {
   const said = binding.protocol()
+  for (const [number, name] of said.operations.entries()) {
+    Object.assign(OPERATIONS[name], { number, command: said.commands[number] })
+  }
   return {
     ...said,
     binding,
-    operations: numbered(said.operations),
-    /** What each operation is to Redis, or begins with. */
-    commands: Object.fromEntries(said.operations.map((name, number) => [name, said.commands[number]])),
     answers: numbered(said.answers),
   }
 }

@@ -68,4 +68,14 @@ function add(commands, command, outcome, count) {
   commands[command][outcome] = (commands[command][outcome] ?? 0) + count
 }
 
-module.exports = { BOUNDS_MS, Counts }
+/** Adds what a store did by its client to what it did by itself. */
+function addStats(stats, more) {
+  for (const [command, outcomes] of Object.entries(more.commands)) {
+    for (const [outcome, count] of Object.entries(outcomes)) add(stats.commands, command, outcome, count)
+  }
+  for (const [at, count] of more.latency.counts.entries()) stats.latency.counts[at] += count
+  stats.latency.sumMs += more.latency.sumMs
+  stats.pending += more.pending
+}
+
+module.exports = { addStats, BOUNDS_MS, Counts }

@@ -30,6 +30,7 @@ function readSettings({ url, nodes, sentinel, tls, username, password, credentia
       username: said.username ?? common.username,
       password: said.password ?? common.password,
       database: said.database ?? common.database,
+      family: said.family,
       tls: said.tls && !common.tls ? said.tls : common.tls,
     }
   }

@@ -3,7 +3,6 @@
 const { kindOf, optionError } = require("../errors.js")
 
 const KNOWN = ["ca", "cert", "key", "servername", "rejectUnauthorized"]
-const UNREADABLE = ["pfx", "passphrase"]
 
 /** The option `tls` of `owner`, checked: undefined for a plain connection. */
 function readTlsOption(owner, value) {
@@ -17,31 +16,43 @@ function readTlsOption(owner, value) {
       throw optionError(`Option "${owner}.${name}" is unknown; known are ${KNOWN.join(", ")}.`)
     }
   }
-  if ((value.cert == null) !== (value.key == null)) {
+  const { cert, key } = ownOf(value)
+  if ((cert == null) !== (key == null)) {
     throw optionError(`Option "${owner}" needs cert and key together, got one of them.`)
   }
   return readTls(value)
 }
 
 /** Node's TLS options, as far as they concern a client; PEM as text. */
-function readTls(options) {
-  for (const name of UNREADABLE) {
-    if (options[name] !== undefined) {
-      throw optionError(
-        `The client's TLS option "${name}" cannot be adopted; give it "cert" and an unencrypted "key" in PEM.`,
-      )
-    }
-  }
+function readTls(given) {
+  const options = ownOf(given)
   return {
-    ca: list(options.ca).map(String),
-    cert: text(options.cert),
-    key: text(options.key),
+    ca: list(options.ca).filter(isSet).map(pem),
+    ...clientCertificate(options),
     servername: options.servername || undefined,
-    rejectUnauthorized: options.rejectUnauthorized !== false,
+    rejectUnauthorized: rejectsUnauthorized(options),
   }
 }
 
+/** Node's rule: the variable counts where the option is not there at all. */
+function rejectsUnauthorized(options) {
+  if ("rejectUnauthorized" in options) return options.rejectUnauthorized !== false
+  return process.env.NODE_TLS_REJECT_UNAUTHORIZED !== "0"
+}
+
+/** As tls.connect() copies them: settings that are inherited do not count. */
+const ownOf = (options) => ({ __proto__: null, ...options })
+
+/** Neither counts without the other. */
+function clientCertificate({ cert, key }) {
+  const [certs, keys] = [cert, key].map((value) => list(value).filter(isSet).map(pem).join("\n"))
+  return certs !== "" && keys !== "" ? { cert: certs, key: keys } : { cert: undefined, key: undefined }
+}
+
+/** Node takes an empty text for none. */
+const isSet = (value) => value != null && value.length !== 0
+const pem = (value) =>
+  (ArrayBuffer.isView(value) ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value).toString()
 const list = (value) => (value == null ? [] : Array.isArray(value) ? value : [value])
-const text = (value) => (value == null ? undefined : list(value).map(String).join("\n"))
 
 module.exports = { readTls, readTlsOption }

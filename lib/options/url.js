@@ -5,6 +5,8 @@ const { readTls } = require("./tls.js")
 
 const DEFAULT_PORT = 6379
 const SHAPE = "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database"
+/** Whether a protocol is TLS. */
+const PROTOCOLS = { redis: false, rediss: true, valkey: false, valkeys: true }
 
 /** Beginnings that a message may show; another one may be a password. */
 const SCHEMES = new Set(["http", "https", "localhost", "redis-cluster", "redis-sentinel", "tcp", "valkey", "valkeys"])
@@ -36,12 +38,13 @@ function readUrl(url) {
       database: database(parsed.searchParams.get("db") ?? ""),
     }
   }
-  if (protocol !== "redis" && protocol !== "rediss") {
+  if (!Object.hasOwn(PROTOCOLS, protocol)) {
     throw optionError(
       `Option "url" must begin as in ${SHAPE}, got ${SCHEMES.has(protocol) ? `"${protocol}:"` : "something else"}.`,
     )
   }
-  allowParameters(parsed, [])
+  allowParameters(parsed, ["family"])
+  const path = parsed.pathname.replace(/^\/|\/$/g, "")
   return {
     nodes: [
       {
@@ -50,8 +53,9 @@ function readUrl(url) {
       },
     ],
     ...credentials,
-    database: database(parsed.pathname.slice(1)),
-    tls: protocol === "rediss" ? readTls({}) : undefined,
+    database: database(path),
+    family: family(parsed.searchParams.get("family")),
+    tls: PROTOCOLS[protocol] ? readTls({}) : undefined,
   }
 }
 
@@ -70,6 +74,12 @@ function database(text) {
     throw optionError(`Option "url" must end in a database number, got something else.`)
   }
   return number
+}
+
+function family(text) {
+  if (text === null || text === "" || text === "0") return undefined
+  if (text !== "4" && text !== "6") throw optionError('Option "url" must have the family 4, 6 or 0, got another one.')
+  return Number(text)
 }
 
 function allowParameters(parsed, allowed) {

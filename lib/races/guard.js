@@ -1,69 +1,33 @@
 "use strict"
 
 const { sidHash, timeoutError } = require("../errors.js")
+const { OPERATIONS } = require("../operations.js")
 const { Request } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
+const { Gone } = require("./gone.js")
 const { Lifetime } = require("./lifetime.js")
+const { createMarks } = require("./mark.js")
+const { Tag } = require("./tag.js")
 
 const LATE_TOUCH = "Redis did not answer"
 
-/** Its constructor returns the object it was given, so that private members of a subclass stand on that. */
-class Carrier {
-  constructor(data) {
-    return data
-  }
-}
-
-/**
- * Makes what one store knows of objects that it has read: their key or, where the text matters, also that.
- * It stands beside an object and not in it, as nothing of the application sees private members. A WeakMap
- * does the same at the price of half a JSON.parse for each session.
- */
-function createMarks() {
-  const unmarkable = new WeakMap()
-  return class Mark extends Carrier {
-    #mark
-
-    constructor(data, mark) {
-      super(data)
-      this.#mark = mark
-    }
-
-    static put(data, mark) {
-      if (#mark in data) {
-        data.#mark = mark
-        return data
-      }
-      try {
-        return new Mark(data, mark)
-      } catch {
-        // An engine may keep private members off objects that are not extensible.
-        return unmarkable.set(data, mark)
-      }
-    }
-
-    static of(data) {
-      if (typeof data !== "object" || data === null) return undefined
-      return #mark in data ? data.#mark : unmarkable.get(data)
-    }
-  }
-}
-
 /**
  * What a store knows of the sessions that requests work on, for as long as they live: which it has
- * loaded or saved, under which key, as what text, and when each was created. From that follows how one
- * is saved: a session that was stored is written only over what was stored.
+ * loaded or saved, when, under which key, as what text, and when each was created. From that follows how
+ * one is saved: a session that was stored is written only over what was stored.
  */
 class Guard {
   #store
   #backend
   #onConflict
-  #resurrect
+  #onDestroyed
+  #tagSessions
   #lifetime
   #commandTimeoutMs
   #done
   #conflicts
+  #gone
   /** Whether the text that a session was read as matters later. */
   #keepsText
   /** What is known of sessions. */
@@ -71,11 +35,13 @@ class Guard {
   #marks = createMarks()
 
   /** `done(request, reply)` ends a save that was written. */
-  constructor(store, backend, { onConflict, resurrect, maxLifetime, commandTimeoutMs }, serialize, done) {
+  constructor(store, backend, options, serialize, done) {
+    const { onConflict, onDestroyed, tagSessions, maxLifetime, commandTimeoutMs } = options
     this.#store = store
     this.#backend = backend
     this.#onConflict = onConflict
-    this.#resurrect = resurrect
+    this.#onDestroyed = onDestroyed
+    this.#tagSessions = tagSessions
     this.#lifetime = new Lifetime(store, maxLifetime)
     this.#keepsText = onConflict !== "overwrite" || this.#lifetime.isLimited
     this.#commandTimeoutMs = commandTimeoutMs
@@ -89,30 +55,57 @@ class Guard {
       serialize,
       tell: (kind, sid, paths) => this.#tell(kind, sid, paths),
     })
+    this.#gone = new Gone(
+      options,
+      (request, send, then) => this.#follow(request, LATE_SAVE, send, then),
+      (request) => this.#tell("destroyed", request.sid),
+    )
   }
 
-  /** `data` was read under `key` as `text`. False: it has outlived its lifetime. */
-  read(data, key, text) {
-    if (!this.#keepsText) {
-      this.#marks.put(data, key)
-      return true
-    }
-    const created = this.#lifetime.take(data)
-    this.#marks.put(data, { key, text, created })
+  /** `data` was read under `key` as `text`, and asked for at `at`. False: it has outlived its lifetime. */
+  read(data, key, text, at) {
+    const created = this.#keepsText ? this.#lifetime.take(data) : undefined
+    if (this.#tagSessions) this.#tag(data, { key, at, base: this.#keepsText ? text : undefined, created })
+    else this.#marks.put(data, this.#keepsText ? { key, text, created } : key, at)
     return !this.#lifetime.hasEnded(created)
+  }
+
+  /** For hosts without `createSession`: the session may come back itself, or copied, or in another object. */
+  #tag(data, known) {
+    for (const value of Object.values(data)) {
+      if (typeof value === "object" && value !== null) this.#known.set(value, known)
+    }
+    this.#known.set(data, known)
+    Tag.put(data, this, known)
   }
 
   /** express-session has made `session` of `data`: it counts as loaded if this store has read that under this key. */
   loaded(session, key, data) {
     if (session === null || typeof session !== "object") return
-    const mark = this.#marks.of(data)
+    if (this.#tagSessions) {
+      const known = this.#knownOf(key, data)
+      if (known !== undefined) this.#known.set(session, { ...known })
+      return
+    }
+    const { mark, at } = this.#marks.of(data)
     if (mark === undefined || (mark.key ?? mark) !== key) return
-    this.#known.set(session, { key, base: mark.text, created: mark.created })
+    this.#known.set(session, { key, at, base: mark.text, created: mark.created })
   }
 
   #knownOf(key, session) {
-    const known = session !== null && typeof session === "object" ? this.#known.get(session) : undefined
+    if (session === null || typeof session !== "object") return undefined
+    const known = this.#known.get(session) ?? (this.#tagSessions ? this.#knownByTag(session) : undefined)
     return known?.key === key ? known : undefined
+  }
+
+  #knownByTag(session) {
+    const known = Tag.of(session, this)
+    if (known !== undefined) return known
+    for (const value of Object.values(session)) {
+      const within = typeof value === "object" && value !== null ? this.#known.get(value) : undefined
+      if (within !== undefined) return within
+    }
+    return undefined
   }
 
   /** `ttl`, so that the session does not outlive its lifetime. */
@@ -124,10 +117,10 @@ class Guard {
   /** Saves `session`, serialized as `text`, for a call that `callback` ends. */
   save(callback, sid, key, session, text, ttl) {
     const known = this.#knownOf(key, session)
-    const created = known?.created ?? Date.now()
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
+    if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl)
+    const created = known.created ?? Date.now()
     const value = this.#lifetime.stamped(text, created)
-    if (known === undefined) return this.#saveUnknown(callback, sid, key, session, value, ttl, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
@@ -135,28 +128,54 @@ class Guard {
     }
     const received = (own, error, reply) => {
       if (error !== null) own.finish(error, null)
-      else if (reply === null) this.#gone(own, value, ttl)
-      else this.#done(own, reply)
+      else if (reply === null) this.#restore(own, known, value, ttl)
+      else this.#written(own, known, reply)
     }
     const request = this.#request(received, callback, sid, key)
-    this.#backend.send(this.#resurrect ? "set" : "replace", key, value, ttl, request)
+    this.#backend.send(this.#onDestroyed === "save" ? OPERATIONS.set : OPERATIONS.replace, key, value, ttl, request)
   }
 
   #request(receive, callback, sid, key) {
     return new Request(receive, callback, this.#store, sid, key)
   }
 
+  /** It is known that the session was there when that was asked for. */
+  #written(request, known, reply) {
+    known.at = request.sentAt
+    this.#done(request, reply)
+  }
+
   /** Only a session of a request is known from then on: any other object is written whenever it is set. */
-  #saveUnknown(callback, sid, key, session, value, ttl, created) {
+  #saveUnknown(callback, sid, key, session, text, ttl) {
     // Before it is sent: a getter may throw, and nothing of the application is looked at when the reply comes.
-    const isOfRequest = typeof session?.req === "object"
-    const received = (own, error, reply) => {
+    const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
+    const save = (created) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
-      if (isOfRequest) this.#stored(session, key, value, created)
+      if (isOfRequest) this.#stored(session, key, this.#lifetime.stamped(text, created), created, own.sentAt)
       this.#done(own, reply)
     }
+    const created = Date.now()
+    const value = this.#lifetime.stamped(text, created)
+    if (!this.#lifetime.isLimited || typeof session?.req === "object") {
+      return this.#backend.send(OPERATIONS.set, key, value, ttl, this.#request(save(created), callback, sid, key))
+    }
+    this.#saveRebuilt(callback, sid, key, text, ttl, save)
+  }
+
+  /** A host may have rebuilt a stored session, through JSON perhaps: when it was created is asked of Redis. */
+  #saveRebuilt(callback, sid, key, text, ttl, save) {
+    const received = (own, error, stored) => {
+      if (error !== null) return own.finish(error, null)
+      const created = this.#lifetime.createdOf(stored) ?? Date.now()
+      const bound = this.#lifetime.bound(ttl, created)
+      const then = (failure, reply) => save(created)(own, failure, reply)
+      const value = this.#lifetime.stamped(text, created)
+      if (bound > 0) return this.#follow(own, LATE_SAVE, this.#sending(OPERATIONS.set, key, value, bound), then)
+      const { prefix } = this.#store
+      this.#follow(own, LATE_SAVE, (next) => this.#backend.destroy(key, prefix, next), then)
+    }
     const request = this.#request(received, callback, sid, key)
-    this.#backend.send("set", key, value, ttl, request)
+    this.#backend.send(OPERATIONS.get, key, "", 0, request)
   }
 
   #swap(callback, sid, key, known, { base, value, ttl, created }) {
@@ -165,17 +184,25 @@ class Guard {
       if (error.code === "ERR_REDIS_STORE_CONFLICT") this.#tell("refused", own.sid)
       own.finish(error, null)
     }
-    const gone = (own) => this.#gone(own, value, ttl)
-    const received = (own, error, reply) => {
-      if (error !== null) return failed(own, error)
-      if (reply === null) return gone(own)
-      if (typeof reply !== "string") return this.#done(own, reply)
+    const gone = (own) => {
+      this.#restore(own, known, value, ttl, {
+        found: (theirs) => found(own, theirs),
+        failed: (error) => failed(own, error),
+      })
+    }
+    const found = (own, theirs) => {
       if (this.#onConflict === "error") return failed(own, conflictError("it was not saved"))
       const done = (paths) => {
         this.#tell("merged", own.sid, paths)
-        this.#done(own, true)
+        this.#written(own, known, true)
       }
-      this.#conflicts.settle({ request: own, key, base, value, ttl, created, theirs: reply, failed, gone, done })
+      this.#conflicts.settle({ request: own, key, base, value, ttl, created, theirs, failed, gone, done })
+    }
+    const received = (own, error, reply) => {
+      if (error !== null) return failed(own, error)
+      if (reply === null) return gone(own)
+      if (typeof reply === "string") return found(own, reply)
+      this.#written(own, known, reply)
     }
     const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
@@ -186,18 +213,19 @@ class Guard {
 
   /** Lets a session live on; `receive(request, error, reply)` ends it. One without a time of creation gets it now. */
   touch(callback, sid, key, session, ttl, receive) {
-    const known = this.#knownOf(key, session)
-    if (!this.#lifetime.isLimited || known?.base === undefined || known.created !== undefined || ttl <= 0) {
-      return this.#backend.send("expire", key, "", ttl, this.#request(receive, callback, sid, key))
+    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
+    if (known?.base === undefined || known.created !== undefined) {
+      return this.#backend.send(OPERATIONS.expire, key, "", ttl, this.#request(receive, callback, sid, key))
     }
     const created = Date.now()
     const value = this.#lifetime.stamped(known.base, created)
     const received = (own, error, reply) => {
       // Another request that has written it meanwhile has said when.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
-        return this.#follow(own, LATE_TOUCH, "expire", "", ttl, (failure, count) => receive(own, failure, count))
+        const expire = this.#sending(OPERATIONS.expire, key, "", ttl)
+        return this.#follow(own, LATE_TOUCH, expire, (failure, count) => receive(own, failure, count))
       }
-      if (error === null && reply !== null) this.#stored(session, key, value, created)
+      if (error === null && reply !== null) this.#stored(session, key, value, created, own.sentAt)
       receive(own, error, reply === null ? 0 : 1)
     }
     const request = this.#request(received, callback, sid, key)
@@ -205,28 +233,42 @@ class Guard {
     this.#backend.swap(key, known.base, value, ttl, request)
   }
 
-  #stored(session, key, value, created) {
-    this.#known.set(session, { key, base: this.#keepsText ? value : undefined, created })
+  #stored(session, key, value, created, at) {
+    this.#known.set(session, { key, at, base: this.#keepsText ? value : undefined, created })
   }
 
-  /** What was to be written over is not there any more: a logout stays a logout. */
-  #gone(request, value, ttl) {
-    if (this.#resurrect) {
-      return this.#follow(request, LATE_SAVE, "set", value, ttl, (error, reply) => {
-        if (error === null) this.#done(request, reply)
-        else request.finish(error, null)
-      })
+  /**
+   * What was to be written over is not there any more. Where others may have written it meanwhile, and that
+   * matters, `found(theirs)` goes on.
+   */
+  #restore(request, known, value, ttl, { found, failed = (error) => request.finish(error, null) } = {}) {
+    const { key } = request
+    const at = now()
+    const written = () => {
+      known.at = at
+      this.#done(request, true)
     }
-    this.#tell("destroyed", request.sid)
-    this.#done(request, null)
+    if (this.#onDestroyed === "save") {
+      const done = (error) => (error === null ? written() : failed(error))
+      return this.#follow(request, LATE_SAVE, this.#sending(OPERATIONS.set, key, value, ttl), done)
+    }
+    const prefix = key.slice(0, key.length - String(request.sid).length)
+    const operation = found === undefined ? OPERATIONS.restore : OPERATIONS.add
+    const send = (left, next) => this.#backend.restore(operation, key, prefix, value, ttl, left, next)
+    this.#gone.settle(request, { at: known.at, send, written, found, failed })
+  }
+
+  #sending(operation, key, value, ttl) {
+    return (next) => this.#backend.send(operation, key, value, ttl, next)
   }
 
   /** Another command of `request`, within what is left of its time. `done(error, reply)` goes on. */
-  #follow(request, what, operation, value, ttl, done) {
+  #follow(request, what, send, done) {
+    const startedAt = request.startedAt === 0 ? request.sentAt : request.startedAt
     const late = () => timeoutError(what, this.#commandTimeoutMs)
-    const left = Math.floor(request.startedAt + this.#commandTimeoutMs - now())
+    const left = Math.floor(startedAt + this.#commandTimeoutMs - now())
     const settle = withDeadline(left, late, (error, reply) => request.runInAsyncScope(done, null, error, reply))
-    this.#backend.send(operation, request.key, value, ttl, request.follow(settle))
+    send(request.follow(settle))
   }
 
   #tell(kind, sid, paths) {
@@ -236,6 +278,12 @@ class Guard {
     // By nextTick: what a listener throws is nothing to the request.
     nextTick(() => store.emit("conflict", event))
   }
+}
+
+function isInstance(session) {
+  if (typeof session !== "object" || session === null) return false
+  const prototype = Object.getPrototypeOf(session)
+  return prototype !== null && Object.getPrototypeOf(prototype) !== null
 }
 
 module.exports = { Guard }

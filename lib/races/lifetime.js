@@ -29,6 +29,16 @@ class Lifetime {
     return Number.isFinite(created) ? created : undefined
   }
 
+  /** When the session that is stored as `text`, or null, was created, if it says so. */
+  createdOf(text) {
+    if (text === null || !text.includes(CREATED)) return undefined
+    try {
+      return this.take(JSON.parse(text))
+    } catch {
+      return undefined
+    }
+  }
+
   hasEnded(created) {
     return created !== undefined && Date.now() >= created + this.#ms
   }

@@ -12,14 +12,14 @@ use std::{
 
 use napi::{
     Status,
-    bindgen_prelude::{Array, Env, Float64ArraySlice, Function, ToNapiValue},
-    check_status, sys,
+    bindgen_prelude::{Array, Env, Float64ArraySlice, Function},
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
 
 use super::{
     panics,
     protocol::{ANSWER_COLUMNS, ANSWER_HEADER, Answer, Notice as NoticeKind},
+    texts::Texts,
 };
 use crate::{
     command::Reply,
@@ -135,7 +135,7 @@ impl Delivery {
         *count = items.len() as f64;
         *left = remain as f64;
         let mut ended = false;
-        let mut texts = Vec::with_capacity(items.len());
+        let mut texts = Texts::default();
         for (row, item) in rows.chunks_exact_mut(ANSWER_COLUMNS).zip(items) {
             let (id, (kind, number)) = match item {
                 Item::Completion(Completion { id, outcome }) => {
@@ -149,7 +149,7 @@ impl Delivery {
             };
             row.copy_from_slice(&[id, kind.number(), number]);
         }
-        Ok((Array::from_vec(env, texts)?, roomy, ended))
+        Ok((texts.into_array(env)?, roomy, ended))
     }
 
     /// Says that answers which come from now on need no call, and whether that was not so before:
@@ -208,7 +208,7 @@ impl Item {
     }
 }
 
-fn encode_notice(notice: Notice, texts: &mut Vec<Option<Text>>) -> NoticeKind {
+fn encode_notice(notice: Notice, texts: &mut Texts) -> NoticeKind {
     match notice {
         Notice::Circuit(Circuit::Closed) => NoticeKind::Closed,
         Notice::Circuit(Circuit::Open) => NoticeKind::Open,
@@ -216,29 +216,26 @@ fn encode_notice(notice: Notice, texts: &mut Vec<Option<Text>>) -> NoticeKind {
         Notice::Ready => NoticeKind::Ready,
         Notice::Reconnecting => NoticeKind::Reconnecting,
         Notice::Crashed => {
-            texts.push(panics::last().map(|place| Text(place.into_bytes())));
+            texts.push(panics::last().map(String::into_bytes));
             NoticeKind::Crashed
         }
         Notice::Failed(error) => {
-            texts.push(Some(Text(error.code.name().into())));
+            texts.push(Some(error.code.name().into()));
             encode_error(error, texts);
             NoticeKind::Failed
         }
     }
 }
 
-fn encode(outcome: Result<Reply, Error>, texts: &mut Vec<Option<Text>>) -> (Answer, f64) {
+fn encode(outcome: Result<Reply, Error>, texts: &mut Texts) -> (Answer, f64) {
     match outcome {
         Ok(Reply::Nil) => (Answer::Nil, 0.0),
         Ok(Reply::Ok | Reply::Page { .. }) => (Answer::Ok, 0.0),
         Ok(Reply::Count(count)) => (Answer::Count, count as f64),
-        Ok(Reply::Text(text)) => {
-            texts.push(Some(Text(text)));
-            (Answer::Text, 0.0)
-        }
+        Ok(Reply::Text(text)) => texts.add(text),
         Ok(Reply::Texts(values)) => {
             let count = values.len();
-            texts.extend(values.into_iter().map(|value| value.map(Text)));
+            values.into_iter().for_each(|value| texts.push(value));
             (Answer::Texts, count as f64)
         }
         Err(error) => {
@@ -249,12 +246,13 @@ fn encode(outcome: Result<Reply, Error>, texts: &mut Vec<Option<Text>>) -> (Answ
     }
 }
 
-fn encode_error(error: Error, texts: &mut Vec<Option<Text>>) {
+fn encode_error(error: Error, texts: &mut Texts) {
     let (cause, code) = error
         .cause
         .map_or((None, None), |cause| (Some(cause.message), cause.code));
-    let all = [Some(error.message), cause, code];
-    texts.extend(all.map(|text| text.map(|text| Text(text.into_bytes()))));
+    for text in [Some(error.message), cause, code] {
+        texts.push(text.map(String::into_bytes));
+    }
 }
 
 impl Sink for Delivery {
@@ -268,33 +266,6 @@ impl Sink for Delivery {
 
     fn watch(&self, watch: Watch) {
         self.push([].into_iter(), Some(watch));
-    }
-}
-
-/// Bytes that become a JavaScript string: latin1 for ASCII, which V8 copies without looking.
-struct Text(Vec<u8>);
-
-#[expect(
-    unsafe_code,
-    reason = "napi has no safe way to a string without checking it as UTF-8 first"
-)]
-impl ToNapiValue for Text {
-    unsafe fn to_napi_value(env: sys::napi_env, text: Self) -> napi::Result<sys::napi_value> {
-        let bytes = text.0;
-        let mut value = std::ptr::null_mut();
-        let length = bytes.len() as isize;
-        // SAFETY: `env` is the live environment this is called in, and the bytes are copied before
-        // the call returns. Both functions take any bytes: latin1 all of them, UTF-8 replaces what
-        // is malformed.
-        let status = unsafe {
-            if bytes.is_ascii() {
-                sys::napi_create_string_latin1(env, bytes.as_ptr().cast(), length, &mut value)
-            } else {
-                sys::napi_create_string_utf8(env, bytes.as_ptr().cast(), length, &mut value)
-            }
-        };
-        check_status!(status, "A string could not be created")?;
-        Ok(value)
     }
 }
 

@@ -6,7 +6,9 @@ mod delivery;
 mod options;
 mod panics;
 pub mod protocol;
+pub mod roots;
 pub mod submission;
+mod texts;
 #[cfg(unix)]
 mod watcher;
 
@@ -167,6 +169,14 @@ impl RedisStore {
             Some(live) => live.store.stats().numbers(),
             None => self.counted.clone(),
         }
+    }
+
+    /// Whether any server that holds keys is connected.
+    #[napi(catch_unwind)]
+    pub fn is_serving(&self) -> bool {
+        self.live
+            .as_ref()
+            .is_some_and(|live| live.store.is_serving())
     }
 
     /// Answers what is pending, closes the connection and then answers `id`.

@@ -4,7 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use napi_derive::napi;
 
-use crate::config::{Config, Credentials, CredentialsSource, Endpoint, Sentinel, Servers, Tls};
+use crate::{
+    config::{
+        Addresses, Config, Credentials, CredentialsSource, Endpoint, Family, Sentinel, Servers, Tls,
+    },
+    connection::KnownSentinels,
+};
 
 /// Where one server listens.
 #[napi(object, object_to_js = false)]
@@ -28,6 +33,8 @@ pub struct SentinelSettings {
     pub password: Option<String>,
     /// TLS to the sentinels, unless plain.
     pub tls: Option<TlsSettings>,
+    /// 4 or 6: the only version of addresses of the sentinels.
+    pub family: Option<u32>,
 }
 
 /// Connection settings, read from options or off a client.
@@ -41,6 +48,12 @@ pub struct Settings {
     pub sentinel: Option<SentinelSettings>,
     /// TLS, unless plain.
     pub tls: Option<TlsSettings>,
+    /// 4 or 6: the only version of addresses.
+    pub family: Option<u32>,
+    /// 4 or 6: the version of addresses that is tried first.
+    pub first_family: Option<u32>,
+    /// Whether a connection begins with AUTH, SELECT and PING alone.
+    pub bare_login: Option<bool>,
     /// ACL user.
     pub username: Option<String>,
     /// Password.
@@ -86,6 +99,11 @@ impl Settings {
             .into_iter()
             .map(NodeSettings::into_endpoint)
             .collect();
+        let first = family(self.first_family);
+        let addresses = |only| Addresses {
+            only: family(only),
+            first,
+        };
         let servers = match self.sentinel {
             Some(sentinel) => Servers::Sentinel(Sentinel {
                 name: sentinel.name,
@@ -95,6 +113,8 @@ impl Settings {
                     password: sentinel.password,
                 },
                 tls: sentinel.tls.map(TlsSettings::into_tls),
+                addresses: addresses(sentinel.family),
+                known: KnownSentinels::default(),
             }),
             None if self.cluster => Servers::Cluster(nodes),
             None => Servers::One(nodes.swap_remove(0)),
@@ -102,6 +122,8 @@ impl Settings {
         Config {
             servers,
             tls: self.tls.map(TlsSettings::into_tls),
+            addresses: addresses(self.family),
+            bare_login: self.bare_login.unwrap_or_default(),
             credentials: Credentials {
                 username: self.username,
                 password: self.password,
@@ -117,6 +139,14 @@ impl Settings {
             touch_after: Duration::try_from_secs_f64(self.touch_after_ms / 1000.0)
                 .unwrap_or_default(),
         }
+    }
+}
+
+fn family(number: Option<u32>) -> Option<Family> {
+    match number {
+        Some(4) => Some(Family::V4),
+        Some(6) => Some(Family::V6),
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use napi_derive::napi;
 
-use crate::{command::Kind, core::Stats, error::ErrorCode};
+use crate::{command::Kind, core::Stats, error::ErrorCode, marker};
 
 /// An enum whose variants have numbers from 0 on and names in JavaScript.
 macro_rules! numbered {
@@ -42,8 +42,8 @@ numbered! {
         Set = "set",
         /// PEXPIRE.
         Expire = "expire",
-        /// DEL.
-        Del = "del",
+        /// DEL behind a marker.
+        Destroy = "destroy",
         /// MGET.
         MGet = "mget",
         /// How many keys there are.
@@ -58,6 +58,10 @@ numbered! {
         Swap = "swap",
         /// SET merged with what others have written.
         Merge = "merge",
+        /// SET unless a marker says that the session was destroyed.
+        Restore = "restore",
+        /// The same if there is no value.
+        Add = "add",
         /// PTTL.
         Pttl = "pttl",
         /// PING.
@@ -77,10 +81,10 @@ impl Operation {
             Self::Get => Kind::Get,
             Self::Set | Self::Replace => Kind::Set,
             Self::Expire => Kind::PExpire,
-            Self::Del => Kind::Del,
+            Self::Destroy => Kind::Del,
             Self::MGet => Kind::MGet,
             Self::Length | Self::Ids | Self::Clear => Kind::Scan,
-            Self::Swap | Self::Merge => Kind::EvalSha,
+            Self::Swap | Self::Merge | Self::Restore | Self::Add => Kind::EvalSha,
             Self::Pttl => Kind::Pttl,
             Self::Ping => Kind::Ping,
         }
@@ -98,6 +102,9 @@ numbered! {
         Count = "count",
         /// The next text is the answer.
         Text = "text",
+        /// So many UTF-16 units of the next text are the answer. The next such rows have those behind them,
+        /// up to the end of that text.
+        Part = "part",
         /// So many of the next texts are the answer.
         Texts = "texts",
         /// The row's number is an error's code. The next three texts are its message, the message of
@@ -156,6 +163,10 @@ pub struct Protocol {
     pub answer_header: u32,
     /// Numbers of a row of answers.
     pub answer_columns: u32,
+    /// How long a marker lives, in milliseconds.
+    pub marker_life_ms: u32,
+    /// The script of restore and add, for clients that run it.
+    pub restore_script: &'static str,
     /// The commands that are counted.
     pub counted_commands: Vec<String>,
     /// For each counted command, how it can end.
@@ -180,6 +191,8 @@ pub fn protocol() -> Protocol {
         request_columns: REQUEST_COLUMNS as u32,
         answer_header: ANSWER_HEADER as u32,
         answer_columns: ANSWER_COLUMNS as u32,
+        marker_life_ms: marker::life_ms() as u32,
+        restore_script: marker::RESTORE,
         counted_commands: Kind::all().map(lower).collect(),
         outcomes: Stats::outcomes().to_vec(),
         latency_bounds_ms: Stats::latency_bounds_ms(),

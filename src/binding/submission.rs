@@ -6,6 +6,9 @@
 //! (negative: for ever), REPLACE, SWAP and EXPIRE, COUNT for the questions about all keys, and for
 //! MGET how many rows with a key each follow.
 //!
+//! For DESTROY the value is the prefix of the key. For RESTORE and ADD it is too; a second row has the text
+//! that is to be written, and its number is how long a marker may still live and not count.
+//!
 //! For SWAP and MERGE the value is the text that the session was loaded as. A second row has two more
 //! texts, what it is to be and, for MERGE, what others have made of it; for MERGE its number is the
 //! milliseconds to live, and that of the first one those that the merge may take.
@@ -19,6 +22,7 @@ use crate::{
     core::{Request, Work},
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
+    marker::{By, Destroy, Restore, marker_of},
 };
 
 /// Reads the requests of one flush.
@@ -51,7 +55,9 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     }
     // Before anything fails: what belongs to this request must not be read as the next one.
     let (mine, theirs, more) = match operation {
-        Some(Operation::Swap | Operation::Merge) => reader.second_row()?,
+        Some(Operation::Swap | Operation::Merge | Operation::Restore | Operation::Add) => {
+            reader.second_row()?
+        }
         _ => (vec![], vec![], 0.0),
     };
     let key = key?;
@@ -88,7 +94,23 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
                 expire_ms: row.number as i64,
             }));
         }
-        Some(Operation::Del) => return Ok(Work::Command(Command::Del { key })),
+        Some(Operation::Destroy) => {
+            return Ok(Work::Command(Destroy::session(&value?, key)));
+        }
+        Some(operation @ (Operation::Restore | Operation::Add)) => {
+            let prefix = value?;
+            let restore = Restore {
+                markers: vec![marker_of(&prefix, &key), marker_of(&prefix, &prefix)],
+                key,
+                value: mine,
+                expiry: expiry(row.number),
+                known_left: more as i64,
+                adds: operation == Operation::Add,
+                by: By::Hash,
+                repeated: false,
+            };
+            return Ok(Work::Command(Command::Restore(Box::new(restore))));
+        }
         Some(Operation::Length) => Question::Length,
         Some(Operation::Ids) => Question::Ids,
         Some(Operation::Clear) => Question::Clear,

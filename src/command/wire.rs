@@ -1,9 +1,30 @@
 //! How a command is written: <https://redis.io/docs/latest/develop/reference/protocol-spec/#arrays>
 
 use super::{Command, Expiry, Kind, SwapBy};
-use crate::conflict;
+use crate::{
+    conflict,
+    marker::{self, By},
+};
 
 impl Command {
+    /// Appends the command that goes before this one, if one does; its reply is skipped.
+    pub fn encode_first(&self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Destroy(destroy) if destroy.by == By::Pair => {
+                let expiry = Expiry::After(marker::life_ms());
+                set(out, &destroy.marker, b"", expiry, &[]);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Appends PTTL of `key`.
+    pub fn encode_pttl(key: &[u8], out: &mut Vec<u8>) {
+        head(out, 2, Kind::Pttl.name());
+        bulk(out, key);
+    }
+
     /// Appends the command's wire form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -41,6 +62,31 @@ impl Command {
                     Expiry::Never => bulk(out, b""),
                 }
             }
+            Self::Destroy(destroy) if destroy.by == By::Pair => {
+                head(out, 1 + destroy.keys.len(), self.name());
+                for key in &destroy.keys {
+                    bulk(out, key);
+                }
+            }
+            Self::Destroy(destroy) => {
+                let keys = std::iter::once(&destroy.marker).chain(&destroy.keys);
+                let hash = marker::destroy_hash();
+                script(out, destroy.by, hash, marker::DESTROY, keys, 1);
+                number(out, &marker::life_ms());
+            }
+            Self::Restore(restore) => {
+                let keys = std::iter::once(&restore.key).chain(&restore.markers);
+                let hash = marker::restore_hash();
+                script(out, restore.by, hash, marker::RESTORE, keys, 5);
+                bulk(out, &restore.value);
+                match restore.expiry {
+                    Expiry::After(expire_ms) => number(out, &expire_ms),
+                    Expiry::Keep | Expiry::Never => bulk(out, b""),
+                }
+                bulk(out, if restore.adds { b"ADD" } else { b"" });
+                number(out, &restore.known_left);
+                number(out, &marker::life_ms());
+            }
             Self::Expire { key, expire_ms } => {
                 head(out, 3, self.name());
                 bulk(out, key);
@@ -70,6 +116,28 @@ impl Command {
                 bulk(out, b"SLOTS");
             }
         }
+    }
+}
+
+/// The beginning of a script of these keys and so many arguments.
+fn script<'a>(
+    out: &mut Vec<u8>,
+    by: By,
+    hash: &str,
+    text: &str,
+    keys: impl Iterator<Item = &'a Vec<u8>> + Clone,
+    arguments: usize,
+) {
+    let count = keys.clone().count();
+    head(out, 3 + count + arguments, by.command());
+    let script = match by {
+        By::Hash => hash,
+        By::Pair | By::Text => text,
+    };
+    bulk(out, script.as_bytes());
+    number(out, &count);
+    for key in keys {
+        bulk(out, key);
     }
 }
 

@@ -175,7 +175,10 @@ pub fn redirection(error: &ServerError, asked: Option<&Endpoint>) -> Option<Redi
         let (host, port) = error.details()?.rsplit_once(' ')?.1.rsplit_once(':')?;
         let own = asked.map_or(LOCAL, host_of);
         Some(Endpoint::Tcp {
-            host: if host.is_empty() { own } else { host }.to_owned(),
+            host: match host {
+                "" | "?" => own.to_owned(),
+                host => host.to_owned(),
+            },
             port: port.parse().ok()?,
         })
     };
@@ -183,12 +186,9 @@ pub fn redirection(error: &ServerError, asked: Option<&Endpoint>) -> Option<Redi
         Some(ServerErrorKind::Moved) => there().map(Redirection::Moved),
         Some(ServerErrorKind::Ask) => there().map(Redirection::Ask),
         Some(
-            ServerErrorKind::ClusterDown
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::BusyLoading
-            | ServerErrorKind::MasterDown,
+            ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain | ServerErrorKind::BusyLoading,
         ) => Some(Redirection::Later),
-        Some(ServerErrorKind::ReadOnly) => Some(Redirection::Demoted),
+        Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Some(Redirection::Demoted),
         // The crate has no kind for it.
         None if error.code() == "NOAUTH" => Some(Redirection::AuthLost),
         _ => None,

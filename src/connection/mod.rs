@@ -16,9 +16,11 @@ use crate::{
     config::{Config, Endpoint, Servers},
     error::{Error, ErrorCode},
 };
+pub use sentinel::KnownSentinels;
 use standalone::{Connection, Login};
 pub use standalone::{Identity, Opened, Traffic};
 use stream::Stream;
+pub use tls::roots;
 
 /// What a connection is opened to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,35 +58,46 @@ pub async fn open(
     target: Target,
     predecessor: Option<Identity>,
 ) -> Result<(Stream, Opened), Error> {
-    let opening = async {
-        let opened = match (&target, &config.servers) {
-            (Target::Server(endpoint), _) => {
+    let limit = config.connect_timeout;
+    let opened = match (&target, &config.servers) {
+        (Target::Server(endpoint), _) => {
+            let opening = async {
                 let login = Login::of(&config).await?;
                 Connection::open(endpoint, &login, &config, predecessor.as_ref()).await
-            }
-            (Target::Master, Servers::Sentinel(settings)) => {
-                sentinel::open_master(settings, &config, predecessor.as_ref()).await
-            }
-            (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
-        }?;
-        let (mut stream, opened) = opened.into_parts()?;
-        if config.watched {
-            let watched = stream.watch();
-            watched.map_err(|error| Error::io(&Named(&target, &config).to_string(), &error))?;
+            };
+            let opened = timeout(limit, opening).await;
+            opened.unwrap_or_else(|_| Err(not_accepted(endpoint, &config)))
         }
-        Ok((stream, opened))
-    };
-    match timeout(config.connect_timeout, opening).await {
-        Ok(opened) => opened,
-        Err(_) => Err(Error::new(
-            ErrorCode::Connect,
-            format!(
-                "Redis at {} did not accept a connection within {} ms; check that it runs, can be reached and is not overloaded.",
-                Named(&target, &config),
-                config.connect_timeout.as_millis()
-            ),
-        )),
+        (Target::Master, Servers::Sentinel(settings)) => {
+            let mut attempt = sentinel::Attempt::new(settings, &config, predecessor.as_ref());
+            let opened = timeout(limit, attempt.run()).await;
+            let opened = opened.unwrap_or_else(|_| Err(attempt.error()));
+            opened.inspect(|_| sentinel::watch(&config))
+        }
+        (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
+    }?;
+    let name = opened.endpoint().to_owned();
+    let (mut stream, opened) = opened.into_parts()?;
+    if config.watched {
+        let watched = stream.watch();
+        watched.map_err(|error| Error::io(&Named(&target, &config).to_string(), &error))?;
     }
+    if let (Target::Master, Servers::Sentinel(settings)) = (&target, &config.servers)
+        && let Some(socket) = stream.socket()
+    {
+        settings.known.connected(name, socket);
+    }
+    Ok((stream, opened))
+}
+
+fn not_accepted(endpoint: &Endpoint, config: &Config) -> Error {
+    let limit = config.connect_timeout.as_millis();
+    Error::new(
+        ErrorCode::Connect,
+        format!(
+            "Redis at {endpoint} did not accept a connection within {limit} ms; check that it runs, can be reached and is not overloaded."
+        ),
+    )
 }
 
 /// A target as messages name it.

@@ -1,79 +1,165 @@
 //! The master that sentinels name, as <https://redis.io/docs/latest/develop/reference/sentinel-clients/>
-//! asks of clients: any live sentinel will do, and what it says is verified by ROLE.
+//! asks of clients: any live sentinel will do, its answer is verified by ROLE, and its list of the other
+//! sentinels is remembered.
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+mod known;
+
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, FutureExt},
+    stream::FuturesUnordered,
+};
 use redis::{Pipeline, Value};
+use tokio::time::{Instant, interval_at};
 
-use super::standalone::{Connection, Identity, Login};
+use super::{
+    not_accepted,
+    standalone::{Connection, Identity, Login},
+};
 use crate::{
-    config::{Config, Endpoint, Sentinel},
+    config::{Config, Endpoint, SENTINELS_ASKED_AGAIN, Sentinel},
     error::{Error, ErrorCode},
 };
+pub use known::{KnownSentinels, watch};
 
-/// Asks every sentinel at once, so that dead ones cost no time, and opens the first one that
-/// confirms to be a master.
-pub(super) async fn open_master(
-    sentinel: &Sentinel,
-    config: &Config,
-    predecessor: Option<&Identity>,
-) -> Result<Connection, Error> {
-    let mut answers: FuturesUnordered<_> = sentinel
-        .nodes
-        .iter()
-        .map(|node| master_of(sentinel, node, config))
-        .collect();
-    let mut failure = None;
-    let mut tried: Vec<Endpoint> = Vec::new();
-    while let Some(answer) = answers.next().await {
-        match answer {
-            Ok(master) if tried.contains(&master) => {}
-            Ok(master) => {
-                match verified(&master, config, predecessor).await {
-                    Ok(opened) => return Ok(opened),
-                    Err(error) => failure = Some(error),
-                }
-                tried.push(master);
-            }
-            Err(error) => failure = failure.or(Some(error)),
-        }
-    }
-    Err(failure
-        .unwrap_or_else(|| Error::new(ErrorCode::Options, "The list of sentinels is empty.")))
+/// The end of one step of an attempt.
+enum Step {
+    /// This sentinel named a master, or failed to.
+    Named(Endpoint, Result<Endpoint, Error>),
+    /// This server is a master and is connected to, or it is not.
+    Verified(Endpoint, Result<Connection, Error>),
 }
 
-async fn master_of(
-    sentinel: &Sentinel,
-    node: &Endpoint,
-    config: &Config,
-) -> Result<Endpoint, Error> {
-    let login = Login {
-        credentials: sentinel.credentials.clone(),
-        tls: sentinel.tls.as_ref(),
-        database: 0,
-        client_name: None,
-        swaps: false,
-    };
-    let mut connection = Connection::open(node, &login, config, None).await?;
-    let mut question = Pipeline::new();
-    question
-        .cmd("SENTINEL")
-        .arg("GET-MASTER-ADDR-BY-NAME")
-        .arg(&sentinel.name);
-    let reply = connection.ask(&question).await?.pop();
-    let unknown = || {
-        Error::new(
-            ErrorCode::Connect,
-            format!(
-                "The sentinel at {node} knows no master \"{}\"; check the name.",
-                sentinel.name
-            ),
-        )
-    };
-    let reply = reply.map(redis::from_redis_value::<(String, u16)>);
-    let Some(Ok((host, port))) = reply else {
-        return Err(unknown());
-    };
-    Ok(Endpoint::Tcp { host, port })
+/// One attempt to open a connection to the master. Every sentinel is asked at once, and again every
+/// [`SENTINELS_ASKED_AGAIN`]; every server that one names is connected to. The first that confirms to be
+/// the master wins: neither a dead sentinel nor one with an old answer delays the others. One for which the
+/// sentinels named a better master the last time waits for that one until they are asked again.
+pub(super) struct Attempt<'a> {
+    sentinel: &'a Sentinel,
+    config: &'a Config,
+    predecessor: Option<&'a Identity>,
+    steps: FuturesUnordered<BoxFuture<'a, Step>>,
+    asked: Vec<Endpoint>,
+    verifying: Vec<Endpoint>,
+    failures: Vec<(Endpoint, Error)>,
+    outvoted: Option<Connection>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        sentinel: &'a Sentinel,
+        config: &'a Config,
+        predecessor: Option<&'a Identity>,
+    ) -> Self {
+        Self {
+            sentinel,
+            config,
+            predecessor,
+            steps: FuturesUnordered::new(),
+            asked: Vec::new(),
+            verifying: Vec::new(),
+            failures: Vec::new(),
+            outvoted: None,
+        }
+    }
+
+    /// Opens the master. An error is that of every sentinel.
+    pub(super) async fn run(&mut self) -> Result<Connection, Error> {
+        let mut again = interval_at(
+            Instant::now() + SENTINELS_ASKED_AGAIN,
+            SENTINELS_ASKED_AGAIN,
+        );
+        self.ask();
+        loop {
+            tokio::select! {
+                step = self.steps.next() => match step {
+                    Some(Step::Named(asked, answer)) => self.named(&asked, answer),
+                    Some(Step::Verified(master, Ok(opened))) => {
+                        if !self.sentinel.known.is_outvoted(&master) {
+                            return Ok(opened);
+                        }
+                        self.outvoted = Some(opened);
+                    }
+                    Some(Step::Verified(master, Err(error))) => {
+                        self.verifying.retain(|other| *other != master);
+                        self.fail(master, error);
+                    }
+                    None => return self.outvoted.take().ok_or_else(|| self.error()),
+                },
+                _ = again.tick() => match self.outvoted.take() {
+                    Some(opened) => return Ok(opened),
+                    None => self.ask(),
+                },
+            }
+        }
+    }
+
+    /// Asks every sentinel that is not being asked.
+    fn ask(&mut self) {
+        for node in self.sentinel.known.all(&self.sentinel.nodes) {
+            if self.asked.contains(&node) {
+                continue;
+            }
+            self.asked.push(node.clone());
+            let (sentinel, config) = (self.sentinel, self.config);
+            let step = async move {
+                let answer = known::ask(sentinel, &node, config, config.connect_timeout).await;
+                Step::Named(node, answer)
+            };
+            self.steps.push(step.boxed());
+        }
+    }
+
+    fn named(&mut self, asked: &Endpoint, answer: Result<Endpoint, Error>) {
+        self.asked.retain(|other| other != asked);
+        match answer {
+            Err(error) => self.fail(asked.clone(), error),
+            Ok(master) if self.verifying.contains(&master) => {}
+            Ok(master) => {
+                self.failures.retain(|(node, _)| node != asked);
+                self.verifying.push(master.clone());
+                let (config, predecessor) = (self.config, self.predecessor);
+                let step = async move {
+                    let opened = verified(&master, config, predecessor).await;
+                    Step::Verified(master, opened)
+                };
+                self.steps.push(step.boxed());
+            }
+        }
+    }
+
+    fn fail(&mut self, node: Endpoint, error: Error) {
+        self.failures.retain(|(other, _)| *other != node);
+        self.failures.push((node, error));
+    }
+
+    /// Why there is no master: what each sentinel and each server that they named said.
+    pub(super) fn error(&self) -> Error {
+        let silent = |node: &Endpoint| {
+            let is_named = self.failures.iter().any(|(other, _)| other == node);
+            (!is_named).then(|| not_accepted(node, self.config))
+        };
+        let waiting = self.asked.iter().chain(&self.verifying).filter_map(silent);
+        let failures = self.failures.iter().map(|(_, error)| error.clone());
+        let mut errors: Vec<Error> = failures.chain(waiting).collect();
+        // The one that a caller can do something about gives the code.
+        let main = errors
+            .iter()
+            .position(|error| error.code != ErrorCode::Connect);
+        let mut error = match main {
+            Some(at) => errors.swap_remove(at),
+            None if errors.is_empty() => {
+                return Error::new(ErrorCode::Options, "The list of sentinels is empty.");
+            }
+            None => errors.remove(0),
+        };
+        for other in errors {
+            if !error.message.contains(&other.message) {
+                error.message = format!("{} {}", error.message, other.message);
+            }
+        }
+        error
+    }
 }
 
 async fn verified(
@@ -87,12 +173,12 @@ async fn verified(
     question.cmd("ROLE");
     match opened.ask(&question).await?.pop() {
         Some(Value::Array(role)) if is_text(role.first(), b"master") => Ok(opened),
-        // A user whom the ACL denies ROLE cannot be told; the first write will tell.
+        // An ACL may deny ROLE; then the first write shows it.
         Some(Value::ServerError(_)) => Ok(opened),
         _ => Err(Error::new(
             ErrorCode::Connect,
             format!(
-                "The sentinels name {master} as master, which says that it is none; they will agree soon."
+                "The sentinels name {master} as master, and it is a replica; they will agree soon."
             ),
         )),
     }

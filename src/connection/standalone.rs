@@ -55,14 +55,34 @@ impl AddAssign for Traffic {
 
 impl Connection {
     /// Connects, authenticates, selects the database and sees a reply. `predecessor` is killed before.
+    /// A proxy may know few commands and hang up on the others: then it is asked no more than needed.
     pub(super) async fn open(
         endpoint: &Endpoint,
         login: &Login<'_>,
         config: &Config,
         predecessor: Option<&Identity>,
     ) -> Result<Self, Error> {
+        match Self::open_once(endpoint, login, config, predecessor).await {
+            Err(error) if !login.is_bare && error == Error::closed_early(&endpoint.to_string()) => {
+                let bare = Login {
+                    is_bare: true,
+                    ..login.clone()
+                };
+                let opened = Self::open_once(endpoint, &bare, config, None).await;
+                opened.map_err(|_| error)
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_once(
+        endpoint: &Endpoint,
+        login: &Login<'_>,
+        config: &Config,
+        predecessor: Option<&Identity>,
+    ) -> Result<Self, Error> {
         let mut connection = Self {
-            stream: stream::connect(endpoint, login.tls, config).await?,
+            stream: stream::connect(endpoint, login.tls, login.addresses, config).await?,
             reader: Reader::default(),
             endpoint: endpoint.to_string(),
             opened: Opened::default(),
@@ -112,6 +132,11 @@ impl Connection {
         } else {
             Err(lost(&replies, self))
         }
+    }
+
+    /// The server, as messages name it.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     fn next_reply(&mut self) -> Result<Option<Frame>, Error> {

@@ -3,7 +3,7 @@
 use std::{
     convert::identity,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -30,7 +30,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::tls;
 use crate::{
-    config::{Config, Endpoint, KEEP_ALIVE, TCP_CONNECT_TRY, Tls},
+    config::{
+        Addresses, Config, Endpoint, Family, KEEP_ALIVE, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_PROBES,
+        TCP_CONNECT_TRY, Tls,
+    },
     error::Error,
 };
 
@@ -162,12 +165,13 @@ impl AsyncWrite for Watched {
 pub async fn connect(
     endpoint: &Endpoint,
     security: Option<&Tls>,
+    addresses: Addresses,
     config: &Config,
 ) -> Result<Stream, Error> {
     let named = |error| Error::io(&endpoint.to_string(), &error);
     match endpoint {
         Endpoint::Tcp { host, port } => {
-            let tcp = connect_tcp(host, *port).await.map_err(named)?;
+            let tcp = connect_tcp(host, *port, addresses).await.map_err(named)?;
             tune(&tcp, config).map_err(named)?;
             match security {
                 None => Ok(Stream::Plain(Wire::Tcp(tcp))),
@@ -190,19 +194,41 @@ pub async fn connect(
 
 /// Begins anew when no address answers for a while: the system repeats a lost SYN ever more slowly,
 /// and would notice a network that is back only seconds later.
-async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+async fn connect_tcp(host: &str, port: u16, wanted: Addresses) -> io::Result<TcpStream> {
     loop {
-        if let Some(connected) = connect_any(lookup_host((host, port)).await?).await? {
+        let found = lookup_host((host, port)).await?.collect();
+        let chosen = if host.parse::<IpAddr>().is_ok() {
+            found
+        } else {
+            choose(found, wanted)
+        };
+        if let Some(connected) = connect_any(chosen).await? {
             return Ok(connected);
         }
     }
+}
+
+fn choose(mut found: Vec<SocketAddr>, Addresses { only, first }: Addresses) -> Vec<SocketAddr> {
+    let family = |address: &SocketAddr| {
+        if address.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        }
+    };
+    found.retain(|address| only.is_none_or(|only| family(address) == only));
+    found.sort_by_key(|address| first.is_some_and(|first| family(address) != first));
+    found
 }
 
 /// Connects to the first of `addresses` that accepts; none if one did not answer at all.
 async fn connect_any(
     addresses: impl IntoIterator<Item = SocketAddr>,
 ) -> io::Result<Option<TcpStream>> {
-    let mut refused = io::ErrorKind::NotFound.into();
+    let mut refused = io::Error::new(
+        io::ErrorKind::NotFound,
+        "the name has no address of the wanted family",
+    );
     let mut is_silent = false;
     for address in addresses {
         match timeout(TCP_CONNECT_TRY, TcpStream::connect(address)).await {
@@ -214,12 +240,31 @@ async fn connect_any(
     if is_silent { Ok(None) } else { Err(refused) }
 }
 
+fn keep_alive() -> TcpKeepalive {
+    let probes = TcpKeepalive::new().with_time(KEEP_ALIVE);
+    // The other systems have one setting for all their connections.
+    #[cfg(any(
+        target_os = "android",
+        target_os = "dragonfly",
+        target_os = "freebsd",
+        target_os = "illumos",
+        target_os = "linux",
+        target_os = "macos",
+        target_os = "netbsd",
+        target_os = "windows",
+    ))]
+    let probes = probes
+        .with_interval(KEEP_ALIVE_INTERVAL)
+        .with_retries(KEEP_ALIVE_PROBES);
+    probes
+}
+
 fn tune(tcp: &TcpStream, config: &Config) -> io::Result<()> {
     // A pipeline is one write: Nagle's algorithm could only delay its tail.
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;
-    // Data that nobody acknowledges: no request can wait longer for it than this.
+    socket.set_tcp_keepalive(&keep_alive())?;
+    // Unacknowledged data: no request can wait longer for it than this.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(config.connect_timeout.max(config.command_timeout)))?;
     #[cfg(not(target_os = "linux"))]
@@ -307,6 +352,18 @@ mod tests {
         }
         let address = address.as_socket().expect("an IP address");
         (listener, callers, address)
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_wanted_family_in_the_wanted_order() {
+        let v4 = loopback(1);
+        let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 1));
+        let chosen = |only, first| choose(vec![v6, v4, v6], Addresses { only, first });
+        assert_eq!(chosen(None, None), [v6, v4, v6]);
+        assert_eq!(chosen(Some(Family::V4), None), [v4]);
+        assert_eq!(chosen(Some(Family::V6), Some(Family::V4)), [v6, v6]);
+        assert_eq!(chosen(None, Some(Family::V4)), [v4, v6, v6]);
+        assert_eq!(chosen(None, Some(Family::V6)), [v6, v6, v4]);
     }
 
     #[test]

@@ -1,4 +1,9 @@
-//! TLS by rustls with the ring provider, trusting the system's roots unless told otherwise.
+//! TLS by rustls with the ring provider, trusting the roots of Node and of the system unless the settings
+//! name others.
+
+mod authorities;
+pub mod roots;
+mod verifiers;
 
 use std::{
     io,
@@ -6,16 +11,17 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    CertificateError, ClientConfig,
+    client::danger::ServerCertVerifier,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use self::{
+    authorities::{Authorities, read_pem},
+    verifiers::{AcceptAny, ByAuthorities},
+};
 use super::stream::Wire;
 use crate::{
     config::{Endpoint, Tls},
@@ -43,7 +49,8 @@ pub async fn handshake(
             Error::new(
                 ErrorCode::Connect,
                 format!(
-                    "The TLS handshake with {endpoint} failed: {error}; check that the port speaks TLS, and the certificates."
+                    "The TLS handshake with {endpoint} failed: {error}; {}.",
+                    remedy(&error)
                 ),
             )
             .caused_by(cause(&error))
@@ -94,12 +101,13 @@ fn build(settings: &Tls) -> Result<ClientConfig, Error> {
         .with_safe_default_protocol_versions()
         .map_err(|error| option("tls", &error.to_string()))?;
     let verifier: Arc<dyn ServerCertVerifier> = if settings.accept_invalid {
-        Arc::new(AcceptAny(provider))
+        Arc::new(AcceptAny)
     } else {
-        let roots = roots(settings)?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| option("tls.ca", &error.to_string()))?
+        let trusted = match settings.ca.is_empty() {
+            true => roots::defaults(),
+            false => Arc::new(authorities(settings)?),
+        };
+        Arc::new(ByAuthorities { trusted, provider })
     };
     let builder = builder
         .dangerous()
@@ -111,7 +119,10 @@ fn build(settings: &Tls) -> Result<ClientConfig, Error> {
                 .map_err(|_| option("tls.key", "must be an unencrypted private key in PEM"))?;
             builder
                 .with_client_auth_cert(chain, key)
-                .map_err(|error| option("tls.cert", &error.to_string()))
+                .map_err(|error| {
+                    let advice = "use a key of RSA, P-256, P-384 or Ed25519 that belongs to it, or pass a client (\"client\")";
+                    option("tls.cert", &format!("cannot be used ({error}); {advice}"))
+                })
         }
         (None, None) => Ok(builder.with_no_client_auth()),
         _ => Err(option(
@@ -126,29 +137,26 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(ring::default_provider())))
 }
 
-fn roots(settings: &Tls) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    if settings.ca.is_empty() {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        // As Node: beside the others, and of no consequence if it cannot be read.
-        if let Some(extra) = std::env::var_os("NODE_EXTRA_CA_CERTS")
-            && let Ok(certificates) = CertificateDer::pem_file_iter(extra)
-        {
-            roots.add_parsable_certificates(certificates.flatten());
-        }
+fn authorities(settings: &Tls) -> Result<Authorities, Error> {
+    let mut trusted = Authorities::default();
+    let count: usize = settings.ca.iter().map(|pem| trusted.add_pem(pem)).sum();
+    if count == 0 {
+        return Err(option(
+            "tls.ca",
+            "must be certificates in PEM, found none that can be read",
+        ));
     }
-    for pem in &settings.ca {
-        for certificate in certificates("tls.ca", pem)? {
-            roots
-                .add(certificate)
-                .map_err(|error| option("tls.ca", &error.to_string()))?;
-        }
+    if trusted.is_empty() {
+        return Err(option(
+            "tls.ca",
+            "must have a certificate that is signed by itself: an authority's that may sign others, or the server's own; add the root",
+        ));
     }
-    Ok(roots)
+    Ok(trusted)
 }
 
 fn certificates(name: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+    let certificates: Vec<_> = read_pem(pem)
         .collect::<Result<_, _>>()
         .map_err(|_| option(name, "must be certificates in PEM"))?;
     if certificates.is_empty() {
@@ -157,58 +165,47 @@ fn certificates(name: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, E
     Ok(certificates)
 }
 
+/// The way out of a handshake that has failed.
+fn remedy(error: &io::Error) -> &'static str {
+    let error = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<rustls::Error>());
+    match error {
+        Some(rustls::Error::InvalidCertificate(error)) => match error {
+            CertificateError::UnknownIssuer => {
+                "pass the certificate of the authority that signed the server's in PEM (\"tls.ca\")"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "set \"tls.servername\" to a subject alternative name of the server's certificate (a common name does not count)"
+            }
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => {
+                "check the dates of the server's certificate, and the clock"
+            }
+            CertificateError::Other(other)
+                if matches!(
+                    other.0.downcast_ref(),
+                    Some(webpki::Error::UnsupportedCertVersion)
+                ) =>
+            {
+                "issue a certificate of X.509 version 3 to the server, or pass a client (\"client\")"
+            }
+            _ => {
+                "check the server's certificate (P-521 keys and critical policies are not supported), or pass a client (\"client\")"
+            }
+        },
+        Some(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)) => {
+            "check that the server offers TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20, takes our certificate, and has no P-521 key; or pass a client (\"client\")"
+        }
+        _ => "check that the port speaks TLS, and the certificates",
+    }
+}
+
 fn option(name: &str, complaint: &str) -> Error {
     Error::new(
         ErrorCode::Options,
         format!("Option \"{name}\" {complaint}."),
     )
-}
-
-/// What `rejectUnauthorized: false` asks for: encryption without knowing to whom.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -199,10 +199,22 @@ impl Core {
 
     /// Queues a new command, unless it is a touch that may be left out.
     fn enter(&mut self, mut job: Job) {
+        if let Command::Destroy(destroy) = &mut job.command
+            && is_active(Mutation::MarkersAreLeftOut)
+        {
+            job.command = destroy.unmarked();
+        }
+        if self.router.is_cluster() && !job.command.fit_slot() {
+            let Command::Destroy(destroy) = &mut job.command else {
+                // Whether the session was destroyed cannot be known.
+                return self.reply(job.reply_to, Ok(Reply::Nil));
+            };
+            job.command = destroy.unmarked();
+        }
         if !self.config.touch_after.is_zero() {
             if let Command::Expire { key, .. } = &job.command {
-                if let Some(expires) = self.expires(&job)
-                    && self.touches.can_skip(key, expires)
+                if let Some((asked, expires)) = self.expires(&job)
+                    && self.touches.can_skip(key, expires, asked)
                 {
                     self.stats.skipped(job.command.kind());
                     return self.reply(job.reply_to, Ok(Reply::Count(1)));
@@ -210,6 +222,10 @@ impl Core {
             } else if let Some(key) = job.command.written_key() {
                 // Its expiry is not known until it is answered.
                 self.touches.forget(key);
+            } else if let (Command::Get { key }, ReplyTo::Caller(_)) = (&job.command, job.reply_to)
+            {
+                let asked = self.asked_at(&job);
+                job.asks_ttl = asked.is_some_and(|at| self.touches.may_be_due(key, at));
             }
         }
         job.seq = self.next_seq;

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     command::{Command, SwapBy},
-    config::{Config, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, SILENCE_GRACE, WRITE_AHEAD_BYTES},
+    config::{
+        Config, IN_FLIGHT, RECONNECT_MAX, RECONNECT_MIN, REFUSAL_RECONNECT, SILENCE_GRACE,
+        WRITE_AHEAD_BYTES,
+    },
     connection::{
         Identity, Named, Opened, Target, Traffic,
         reader::{Frame, Reader},
@@ -43,6 +46,8 @@ pub(super) struct Node {
     /// Why there is no connection.
     pub(super) error: Option<Error>,
     last_attempt: Option<Instant>,
+    /// When a connection was last given up because its server is a replica, or has lost its login.
+    refused_at: Option<Instant>,
     /// When bytes last came; only looked at by a mutation.
     pub(super) read_at: Option<Instant>,
     /// The connection that was given up; the server may still run commands of it.
@@ -81,6 +86,7 @@ impl Node {
             breaker,
             error: None,
             last_attempt: None,
+            refused_at: None,
             read_at: None,
             predecessor: None,
             identity: None,
@@ -138,6 +144,18 @@ impl Node {
         self.predecessor = None;
         self.error = None;
         self.breaker.close();
+    }
+
+    /// Whether a connection that refuses requests may be given up: often enough to find a new master, or to
+    /// log in again, and not so often that its other requests suffer.
+    pub(super) fn may_be_given_up(&mut self, now: Instant) -> bool {
+        let may = self
+            .refused_at
+            .is_none_or(|at| now >= at + REFUSAL_RECONNECT);
+        if may {
+            self.refused_at = Some(now);
+        }
+        may
     }
 
     /// Closes the connection, or the attempt at it, because of `error`, plans the next attempt, and
@@ -255,6 +273,10 @@ impl Node {
                 swap.by = SwapBy::EvalSha;
             }
             let before = self.out.len();
+            if job.encode_first(&mut self.out) {
+                let first = (self.out.len() - before) as u64;
+                self.flight.push(None, now, self.encoded + first);
+            }
             job.command.encode(&mut self.out);
             self.encoded += (self.out.len() - before) as u64;
             self.flight.push(Some(job), now, self.encoded);
@@ -299,18 +321,21 @@ impl Node {
         self.traffic.received += count as u64;
     }
 
-    /// The next reply, its command, and the error reply to its ASKING.
+    /// The next reply, its command, and the error reply to its ASKING. The reply to a PTTL is in the job.
     pub(super) fn next_reply(&mut self) -> Result<Option<(Job, Frame, Option<Error>)>, Error> {
         let not_redis = |node: &Self| Error::not_redis(&node.target.to_string());
         while let Some(frame) = self.reader.next_frame().map_err(|_| not_redis(self))? {
-            if self.flight.expects_asking() {
-                let error = match frame {
+            if self.flight.expects_first() {
+                match frame {
                     Frame::Value(redis::Value::ServerError(error)) => {
-                        Some(Error::server("ASKING", &error, &[]))
+                        let error = Error::server("ASKING", &error, &[]);
+                        self.flight.replied_first(Some(error), None);
                     }
-                    _ => None,
-                };
-                self.flight.asked(error);
+                    Frame::Value(redis::Value::Int(ttl_ms)) => {
+                        self.flight.replied_first(None, Some(ttl_ms));
+                    }
+                    _ => self.flight.replied_first(None, None),
+                }
                 continue;
             }
             let Some((job, asking_error)) = self.flight.pop() else {

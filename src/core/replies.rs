@@ -76,6 +76,7 @@ impl Core {
         };
         let outcome = job.command.reply(value);
         if let (Some(error), Err(_)) = (asking_error, &outcome)
+            && job.asking
             && !is_active(Mutation::AskingErrorsAreIgnored)
         {
             return self.replied(&job, Err(error), now);
@@ -90,9 +91,16 @@ impl Core {
                 if job.command.try_another_way(&error) && !job.is_expired() {
                     return self.park(job, now);
                 }
-                match refusal.and_then(|refusal| self.applicable(refusal)) {
+                let refusal = refusal.and_then(|refusal| self.applicable(refusal));
+                match refusal {
                     Some(_) if job.is_expired() => {}
-                    Some(refusal) => self.refused(job, refusal, error, now, given_up),
+                    // A new connection did not help.
+                    Some(Redirection::AuthLost)
+                        if given_up.is_none() && !self.may_be_given_up(connection, now) =>
+                    {
+                        self.replied(&job, Err(error), now);
+                    }
+                    Some(refusal) => self.refused(connection, job, refusal, error, now, given_up),
                     None => self.replied(&job, Err(error), now),
                 }
             }
@@ -129,7 +137,6 @@ impl Core {
     /// What a refusal means here.
     fn applicable(&self, refusal: Redirection) -> Option<Redirection> {
         match (refusal, &self.config.servers) {
-            (Redirection::Demoted, Servers::One(_)) => None,
             (Redirection::Demoted, Servers::Cluster(_)) => Some(Redirection::Later),
             (
                 Redirection::Moved(_) | Redirection::Ask(_),
@@ -140,9 +147,15 @@ impl Core {
         }
     }
 
+    fn may_be_given_up(&mut self, connection: Connection, now: Instant) -> bool {
+        let node = self.nodes.get_mut(connection.node);
+        node.is_some_and(|node| node.may_be_given_up(now))
+    }
+
     /// Sends `job`, which was not executed, where `refusal` says, or again after a pause.
     fn refused(
         &mut self,
+        connection: Connection,
         mut job: Job,
         refusal: Redirection,
         error: Error,
@@ -161,7 +174,6 @@ impl Core {
             refusals => Self::pause(refusals),
         };
         job.refusals = job.refusals.saturating_add(1);
-        job.asking = false;
         let not_before = now + pause;
         match refusal {
             Redirection::Moved(endpoint) => {
@@ -169,7 +181,7 @@ impl Core {
                     return self.replied(&job, Err(error), now);
                 }
             }
-            Redirection::Ask(endpoint) if pause.is_zero() => {
+            Redirection::Ask(endpoint) if pause.is_zero() && !self.parked.holds(&job) => {
                 let Some(node) = self.node_at(endpoint, now) else {
                     return self.replied(&job, Err(error), now);
                 };
@@ -180,10 +192,16 @@ impl Core {
                 }
                 return;
             }
-            // After a pause its owner is asked again.
+            // After a pause, or behind earlier requests of its slot, its owner is asked again.
             Redirection::Ask(_) => {}
             Redirection::Later => self.request_map(true, now),
-            Redirection::Demoted | Redirection::AuthLost => *given_up = Some(error.clone()),
+            // Its name, or the sentinels, may lead to another server by now.
+            Redirection::Demoted => {
+                if self.may_be_given_up(connection, now) {
+                    *given_up = Some(error.clone());
+                }
+            }
+            Redirection::AuthLost => *given_up = Some(error.clone()),
         }
         job.refusal = Some(Box::new(error));
         self.park(job, not_before);
@@ -262,16 +280,25 @@ impl Core {
         self.answer(id, outcome);
     }
 
-    /// When the session of `job` expires at the earliest, if the command says so.
-    pub(super) fn expires(&self, job: &Job) -> Option<Instant> {
+    /// When the request of `job` was made.
+    pub(super) fn asked_at(&self, job: &Job) -> Option<Instant> {
+        job.deadline.checked_sub(self.config.command_timeout)
+    }
+
+    /// When `job` was asked for, and when its session expires at the earliest, if the command or the reply to its
+    /// PTTL says so.
+    pub(super) fn expires(&self, job: &Job) -> Option<(Instant, Instant)> {
         let expire_ms = match &job.command {
             Command::Expire { expire_ms, .. } => u64::try_from(*expire_ms).ok()?,
             Command::Set { expiry, .. } => expiry.milliseconds()?,
             Command::Swap(swap) => swap.expiry.milliseconds()?,
+            Command::Restore(restore) => restore.expiry.milliseconds()?,
+            Command::Get { .. } => u64::try_from(job.ttl_ms?).ok()?,
             _ => return None,
         };
-        let asked = job.deadline.checked_sub(self.config.command_timeout)?;
-        asked.checked_add(Duration::from_millis(expire_ms))
+        let asked = self.asked_at(job)?;
+        let expires = asked.checked_add(Duration::from_millis(expire_ms))?;
+        Some((asked, expires))
     }
 
     /// Remembers what a reply says about how long a session lives.
@@ -283,10 +310,15 @@ impl Core {
             return;
         };
         match (outcome, self.expires(job)) {
-            (Ok(Reply::Ok | Reply::Count(1)), Some(expires)) => {
-                self.touches.refreshed(key, expires);
+            (Ok(Reply::Ok | Reply::Count(1)), Some((asked, expires))) => {
+                self.touches.refreshed(key, expires, asked);
+            }
+            (Ok(Reply::Text(_)), Some((asked, expires))) if job.ttl_ms.is_some() => {
+                self.touches.found(key, expires, asked);
             }
             (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
+            // It has no expiry.
+            (Ok(_), None) if job.ttl_ms.is_some() => self.touches.forget(key),
             // Destroyed, or written with the expiry it had: an earlier touch may be remembered.
             (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
             _ => {}

@@ -186,7 +186,8 @@ impl Core {
     }
 
     /// Parks `job`, which was not executed, and whatever else is on its slot.
-    pub(super) fn park(&mut self, job: Job, not_before: Instant) {
+    pub(super) fn park(&mut self, mut job: Job, not_before: Instant) {
+        job.asking = false;
         self.schedule(not_before);
         self.parked.park(job.slot, not_before);
         self.parked.add(job);
@@ -293,6 +294,12 @@ impl Core {
         self.router
             .cluster()
             .is_none_or(|cluster| cluster.table.is_complete())
+    }
+
+    /// Whether any server that holds keys is connected.
+    pub fn is_serving(&self) -> bool {
+        let is_up = |id: NodeId| self.nodes.get(id).is_some_and(Node::is_up);
+        self.masters().into_iter().any(is_up)
     }
 
     /// Whether all servers that hold keys are connected.

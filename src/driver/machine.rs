@@ -39,6 +39,8 @@ pub(super) struct Machine {
     pub(super) left_unread: bool,
     /// When the event loop last looked at the store.
     pub(super) looked_at: Instant,
+    /// The last question for the map of a cluster.
+    discovery: Option<AbortHandle>,
     pub(super) has_ended: bool,
 }
 
@@ -78,6 +80,7 @@ impl Machine {
             armed: None,
             left_unread: false,
             looked_at: now,
+            discovery: None,
             has_ended: false,
         }
     }
@@ -87,10 +90,16 @@ impl Machine {
         (link.connection == connection).then_some(link)
     }
 
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self, servers: &Servers) {
         self.has_ended = true;
         for link in self.links.drain(..).flatten() {
             link.end();
+        }
+        if let Some(discovery) = self.discovery.take() {
+            discovery.abort();
+        }
+        if let Servers::Sentinel(sentinel) = servers {
+            sentinel.known.end();
         }
         self.wake();
     }
@@ -137,7 +146,7 @@ impl Machine {
             self.core.set_reading(reading, now);
         }
         if ended {
-            self.end();
+            self.end(&shared.config.servers);
         }
     }
 
@@ -178,7 +187,7 @@ impl Machine {
                     return;
                 };
                 let seeds = seeds.clone();
-                runtime.spawn(async move {
+                let discovery = runtime.spawn(async move {
                     let answer = cluster::discover(Arc::clone(&shared.config), seeds).await;
                     shared.with(|machine| {
                         let now = Instant::now();
@@ -187,6 +196,7 @@ impl Machine {
                         machine.wake();
                     });
                 });
+                self.discovery = Some(discovery.abort_handle());
             }
         }
     }

@@ -135,11 +135,18 @@ impl Store {
         // Numbers are numbers, even if a turn has panicked half-way.
         machine.unwrap_or_else(PoisonError::into_inner).core.stats()
     }
+
+    /// Whether any server that holds keys is connected.
+    pub fn is_serving(&self) -> bool {
+        let machine = self.shared.machine.lock();
+        machine.is_ok_and(|machine| machine.core.is_serving())
+    }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.shared.with(Machine::end);
+        let servers = &self.shared.config.servers;
+        self.shared.with(|machine| machine.end(servers));
     }
 }
 
@@ -179,7 +186,7 @@ impl Shared {
     fn crashed(&self) {
         self.sink.notice(Notice::Crashed);
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        machine.end();
+        machine.end(&self.config.servers);
     }
 
     /// An attempt to connect has ended.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use connect_redis_native::{
     command::Reply,
+    config::MARKER_TTL,
     error::{Error, ErrorCode},
 };
 
@@ -17,6 +18,8 @@ pub enum Asked {
     /// SET and swaps: the value that is written carries the request's id.
     Write,
     Delete,
+    /// SET unless the session was destroyed.
+    Restore,
     Touch(Duration),
     Other,
 }
@@ -40,6 +43,8 @@ pub struct Model {
     pub written: BTreeMap<u32, u32>,
     /// When data was lost.
     pub losses: Vec<Duration>,
+    /// When a marker was refused.
+    pub unmarked: Vec<(usize, Duration)>,
 }
 
 /// The value that request `id` writes to `key`.
@@ -70,6 +75,7 @@ impl Model {
             }
             (Asked::Get, Ok(Reply::Nil))
             | (Asked::Write, Ok(Reply::Ok | Reply::Nil | Reply::Text(_)))
+            | (Asked::Restore, Ok(Reply::Ok | Reply::Nil | Reply::Count(_)))
             | (Asked::Delete | Asked::Touch(_), Ok(Reply::Count(0 | 1)))
             | (Asked::Other, Ok(_))
             | (_, Err(_)) => {}
@@ -77,6 +83,7 @@ impl Model {
         }
         record.settled = Some((now, outcome));
         self.check_retry(id);
+        self.check_destroyed(id);
     }
 
     /// A retry is spent only on a request that was written: one that fails because its connection was lost
@@ -91,13 +98,41 @@ impl Model {
         }
         let written = self.written.get(&id).copied().unwrap_or(0);
         let is_last = !self.records.range(id + 1..).any(|(_, later)| {
-            later.key == record.key && matches!(later.asked, Asked::Write | Asked::Delete)
+            later.key == record.key
+                && matches!(later.asked, Asked::Write | Asked::Restore | Asked::Delete)
         });
         let least = if is_last { 2 } else { 1 };
         assert!(
             written >= least,
             "write {id} failed, though it was written {written} times"
         );
+    }
+
+    /// What was destroyed stays destroyed: a restore that was asked for later writes nothing, as long as the
+    /// marker lives and was not refused.
+    fn check_destroyed(&self, id: u32) {
+        let restore = &self.records[&id];
+        let (Asked::Restore, Some((now, Ok(Reply::Ok)))) = (&restore.asked, &restore.settled)
+        else {
+            return;
+        };
+        for (destroy, record) in self.records.range(..id) {
+            let (Asked::Delete, Some((_, Ok(_)))) = (&record.asked, &record.settled) else {
+                continue;
+            };
+            let since = record.submitted;
+            let is_excused = record.key != restore.key
+                || since + MARKER_TTL <= *now
+                || self.losses.iter().any(|loss| *loss >= since)
+                || self
+                    .unmarked
+                    .iter()
+                    .any(|(key, at)| *key == record.key && *at >= since);
+            assert!(
+                is_excused,
+                "restore {id} wrote what destroy {destroy} has removed"
+            );
+        }
     }
 
     /// Every request is settled by its deadline, within a turn.
@@ -110,7 +145,8 @@ impl Model {
     fn is_acknowledged(&self, record: &Record) -> bool {
         matches!(
             (&record.asked, &record.settled),
-            (Asked::Write, Some((_, Ok(Reply::Ok)))) | (Asked::Delete, Some((_, Ok(_))))
+            (Asked::Write | Asked::Restore, Some((_, Ok(Reply::Ok))))
+                | (Asked::Delete, Some((_, Ok(_))))
         )
     }
 

@@ -110,6 +110,39 @@ impl Data {
         self.0.get_mut(key)
     }
 
+    /// The scripts of markers: DESTROY has one argument.
+    fn marker_script(&mut self, keys: &[Vec<u8>], arguments: &[Vec<u8>], now: Duration) -> Vec<u8> {
+        let number = |bytes: &[u8]| -> i64 {
+            let text = std::str::from_utf8(bytes).expect("a number");
+            text.parse().expect("a number")
+        };
+        let after = |ms: &[u8]| Some(now + Duration::from_millis(number(ms).max(0) as u64));
+        if let [life] = arguments {
+            let marker = Stored {
+                value: Vec::new(),
+                expires: after(life),
+            };
+            self.0.insert(keys[0].clone(), marker);
+            let removed = keys[1..].iter().filter(|key| self.0.remove(*key).is_some());
+            return text(&format!(":{}", removed.count()));
+        }
+        let known = number(&arguments[3]);
+        let left = keys[1..].iter().filter_map(|marker| {
+            let expires = self.get(marker, now)?.expires?;
+            Some(expires.saturating_sub(now).as_millis() as i64)
+        });
+        let newest = left.max().unwrap_or(-2);
+        if newest > known {
+            return text(&format!(":{newest}"));
+        }
+        let stored = Stored {
+            value: arguments[0].clone(),
+            expires: after(&arguments[1]),
+        };
+        self.0.insert(keys[0].clone(), stored);
+        text("+OK")
+    }
+
     /// Runs a command that is served.
     pub fn run(&mut self, server: &mut Server, words: &[Vec<u8>], now: Duration) -> Vec<u8> {
         let word = |at: usize| words.get(at).map_or(b"".as_slice(), Vec::as_slice);
@@ -151,6 +184,11 @@ impl Data {
                 text("+OK")
             }
             b"EVALSHA" if !server.has_script => text("-NOSCRIPT No matching script."),
+            b"EVAL" | b"EVALSHA" if number(word(2)) > 1 => {
+                server.has_script = true;
+                let keys = number(word(2)) as usize;
+                self.marker_script(&words[3..3 + keys], &words[3 + keys..], now)
+            }
             b"EVAL" | b"EVALSHA" => {
                 server.has_script = true;
                 let (key, base, value) = (word(3), word(4), word(5));
@@ -170,7 +208,13 @@ impl Data {
                     text(":1")
                 }
             },
-            b"PTTL" => text(":1"),
+            b"PTTL" => match self.get(word(1), now) {
+                None => text(":-2"),
+                Some(Stored { expires: None, .. }) => text(":-1"),
+                Some(Stored {
+                    expires: Some(at), ..
+                }) => text(&format!(":{}", at.saturating_sub(now).as_millis())),
+            },
             b"DEL" | b"UNLINK" => {
                 let mut count = 0;
                 for key in &words[1..] {
@@ -218,6 +262,8 @@ impl Data {
 /// The key of a command.
 pub fn key_of(words: &[Vec<u8>]) -> Option<&[u8]> {
     let at = match words[0].as_slice() {
+        // DESTROY names its marker first, and has one argument.
+        b"EVAL" | b"EVALSHA" if words[2] != b"1" && words.len() < 8 => 4,
         b"EVAL" | b"EVALSHA" => 3,
         b"SCAN" | b"PING" | b"CLUSTER" | b"ASKING" => return None,
         _ => 1,

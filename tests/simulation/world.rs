@@ -8,11 +8,12 @@ use std::{
 
 use connect_redis_native::{
     command::{Command, Expiry, Swap},
-    config::{Config, Credentials, Endpoint, Sentinel, Servers},
-    connection::{Identity, Opened, Target, cluster::slot_of},
+    config::{Addresses, Config, Credentials, Endpoint, Sentinel, Servers},
+    connection::{Identity, KnownSentinels, Opened, Target, cluster::slot_of},
     core::{Action, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
+    marker::{By, Destroy, Restore, marker_of},
 };
 
 use super::{
@@ -26,6 +27,8 @@ pub enum Topology {
     Sentinels,
     Cluster,
 }
+
+const PREFIX: &[u8] = b"s:";
 
 /// Where sends of commands without a key are counted.
 const NO_KEY: usize = usize::MAX;
@@ -126,6 +129,8 @@ impl World {
                 nodes: endpoints.clone(),
                 credentials: Credentials::default(),
                 tls: None,
+                addresses: Addresses::default(),
+                known: KnownSentinels::default(),
             }),
             Topology::Cluster => Servers::Cluster(endpoints.clone()),
         };
@@ -615,6 +620,11 @@ impl World {
         let slots = self.slots.as_ref();
         if let Some(refusal) = server::refusal(server, index, slots, session, words, exists) {
             self.refused_askings += u32::from(is_denied);
+            if refusal.starts_with(b"-OOM")
+                && let Some(number) = words.iter().find_map(|word| marked_number(word))
+            {
+                self.model.unmarked.push((number, self.now));
+            }
             return refusal;
         }
         if let (Some(slots), Some(key)) = (&mut self.slots, &key)
@@ -709,7 +719,21 @@ impl World {
                 let asked = Asked::Touch(self.now + Duration::from_millis(expire_ms as u64));
                 (asked, Work::Command(Command::Expire { key, expire_ms }))
             }
-            94..98 => (Asked::Delete, Work::Command(Command::Del { key })),
+            94..96 => (Asked::Delete, Work::Command(Destroy::session(PREFIX, key))),
+            96..98 => {
+                let restore = Restore {
+                    markers: vec![marker_of(PREFIX, &key), marker_of(PREFIX, PREFIX)],
+                    key,
+                    value: value_of(number, id),
+                    expiry,
+                    known_left: -1,
+                    adds: false,
+                    by: By::Hash,
+                    repeated: false,
+                };
+                let command = Command::Restore(Box::new(restore));
+                (Asked::Restore, Work::Command(command))
+            }
             98 => (Asked::Other, Work::Command(Command::Ping)),
             _ => {
                 within = self.timeout * 40;
@@ -1026,6 +1050,11 @@ fn lost() -> Error {
 
 fn key_name(number: usize) -> Vec<u8> {
     format!("s:{number}:session").into_bytes()
+}
+
+/// The session of a marker.
+fn marked_number(marker: &[u8]) -> Option<usize> {
+    key_number(marker.strip_prefix(b"s:{")?.strip_suffix(b"}")?)
 }
 
 fn key_number(key: &[u8]) -> Option<usize> {

@@ -4,15 +4,19 @@ use redis::{Pipeline, ServerError, ServerErrorKind, Value};
 
 use super::Connection;
 use crate::{
-    config::{Config, Credentials, Tls},
+    config::{Addresses, Config, Credentials, Tls},
     conflict,
     error::Error,
 };
 
 /// The commands that a connection begins with.
+#[derive(Clone)]
 pub struct Login<'a> {
     pub credentials: Credentials,
     pub tls: Option<&'a Tls>,
+    pub addresses: Addresses,
+    /// AUTH, SELECT and PING alone.
+    pub is_bare: bool,
     pub database: u32,
     pub client_name: Option<&'a str>,
     /// The script of swaps is to be loaded, and whether the server can do without is to be found out.
@@ -25,6 +29,8 @@ impl<'a> Login<'a> {
         Ok(Self {
             credentials: config.credentials().await?,
             tls: config.tls.as_ref(),
+            addresses: config.addresses,
+            is_bare: config.bare_login,
             database: config.database,
             client_name: config.client_name.as_deref(),
             swaps: config.swaps,
@@ -48,42 +54,37 @@ impl Connection {
         predecessor: Option<&Identity>,
     ) -> Result<(), Error> {
         let mut question = Pipeline::new();
-        let Credentials { username, password } = &login.credentials;
-        if let Some(password) = password {
-            question.cmd("AUTH").arg(username).arg(password);
+        let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let (username, password) = (
+            said(&login.credentials.username),
+            said(&login.credentials.password),
+        );
+        let logs_in = username.is_some() || password.is_some();
+        if logs_in {
+            // An ACL user may need no password (`nopass`).
+            let auth = question.cmd("AUTH").arg(&username);
+            auth.arg(password.as_deref().unwrap_or_default());
         }
         if login.database != 0 {
             question.cmd("SELECT").arg(login.database);
         }
-        question.cmd("CLIENT").arg("ID");
-        question.cmd("CLIENT").arg("INFO");
-        if login.swaps {
-            // Refused by some ACLs; then the script is sent along.
-            let load = question.cmd("SCRIPT").arg("LOAD");
-            load.arg(conflict::SWAP);
-            question.cmd("INFO").arg("server");
-        }
-        if let Some(name) = login.client_name {
-            question.cmd("CLIENT").arg("SETNAME").arg(name);
-        }
-        if let Some(Identity { id, address }) = predecessor {
-            let kill = question.cmd("CLIENT").arg("KILL");
-            kill.arg("ID").arg(id).arg("ADDR").arg(address);
+        if !login.is_bare {
+            introduce(&mut question, login, predecessor);
         }
         question.cmd("PING");
-        let secrets: Vec<&[u8]> = [username, password]
+        let secrets: Vec<&[u8]> = [&username, &password]
             .into_iter()
             .flatten()
             .map(String::as_bytes)
             .collect();
         let mut replies = self.ask_with(&question, &secrets).await?.into_iter();
-        let refusal = match (password, replies.as_slice().first()) {
-            (Some(_), Some(Value::ServerError(error))) => {
+        let refusal = match replies.as_slice().first() {
+            Some(Value::ServerError(error)) if logs_in => {
                 Some(Error::login(&self.endpoint, "AUTH", error, &secrets))
             }
             _ => None,
         };
-        if password.is_some() {
+        if logs_in {
             replies.next();
         }
         // A password that the server does not ask for is left out, as ioredis and redis 2 and 3 do:
@@ -100,8 +101,12 @@ impl Connection {
         {
             return Err(Error::login(&self.endpoint, "SELECT", &error, &secrets));
         }
-        let (id, info) = (replies.next(), replies.next());
-        if login.swaps {
+        let (id, info) = if login.is_bare {
+            (None, None)
+        } else {
+            (replies.next(), replies.next())
+        };
+        if login.swaps && !login.is_bare {
             self.opened.compares = replies.nth(1).is_some_and(|info| compares(&info));
         }
         match replies.next_back() {
@@ -127,6 +132,25 @@ impl Connection {
             return Err(Error::login(&self.endpoint, "PING", error, secrets));
         }
         Ok(())
+    }
+}
+
+/// Asks how the server knows this connection, and tells it what else there is to say.
+fn introduce(question: &mut Pipeline, login: &Login<'_>, predecessor: Option<&Identity>) {
+    question.cmd("CLIENT").arg("ID");
+    question.cmd("CLIENT").arg("INFO");
+    if login.swaps {
+        // Refused by some ACLs; then the script is sent along.
+        let load = question.cmd("SCRIPT").arg("LOAD");
+        load.arg(conflict::SWAP);
+        question.cmd("INFO").arg("server");
+    }
+    if let Some(name) = login.client_name {
+        question.cmd("CLIENT").arg("SETNAME").arg(name);
+    }
+    if let Some(Identity { id, address }) = predecessor {
+        let kill = question.cmd("CLIENT").arg("KILL");
+        kill.arg("ID").arg(id).arg("ADDR").arg(address);
     }
 }
 

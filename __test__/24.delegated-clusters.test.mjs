@@ -1,0 +1,79 @@
+// Clients of clusters that are delegated to: each key and each master is asked.
+import assert from "node:assert/strict"
+import { createRequire } from "node:module"
+import { after, before, describe, test } from "node:test"
+
+import { startCluster } from "../testing/topologies.mjs"
+import { RedisStore } from "./support/delegated.mjs"
+import { ownPrefix } from "./support/servers.mjs"
+
+const require = createRequire(import.meta.url)
+const HOUR = 3_600_000
+const cookie = () => ({ originalMaxAge: HOUR, expires: new Date(Date.now() + HOUR).toISOString() })
+
+let cluster
+before(async () => {
+  cluster = await startCluster({ replicas: 0 })
+})
+after(() => cluster.stop())
+
+const nodeRedis = (name) => async () => {
+  const rootNodes = cluster.nodes.map(({ host, port }) => ({ url: `redis://${host}:${port}` }))
+  const client = require(name).createCluster({ rootNodes })
+  await client.on("error", () => {}).connect()
+  return client
+}
+const ioredis = (name, options) => async () => {
+  const module = require(name)
+  return new (module.default ?? module).Cluster(cluster.nodes, options)
+}
+
+const CLIENTS = {
+  "redis 4": nodeRedis("redis-4"),
+  "redis 6": nodeRedis("redis"),
+  "redis 6, wrapped": async () => {
+    const client = await nodeRedis("redis")()
+    return new Proxy(client, {
+      get: (target, name) => (typeof target[name] === "function" ? target[name].bind(target) : target[name]),
+    })
+  },
+  "ioredis 4": ioredis("ioredis-4"),
+  "ioredis 6": ioredis("ioredis"),
+  "ioredis 6 with a keyPrefix": ioredis("ioredis", { keyPrefix: "kp:" }),
+  "valkey-glide": () => {
+    const { GlideClusterClient } = require("@valkey/valkey-glide")
+    return GlideClusterClient.createClient({ addresses: cluster.nodes })
+  },
+}
+
+describe("without the native binary, a cluster is asked by", () => {
+  for (const [name, make] of Object.entries(CLIENTS)) {
+    test(name, async () => {
+      const client = await make()
+      try {
+        const store = new RedisStore({ client, prefix: ownPrefix() })
+        assert.equal(store.native, false)
+        const sids = Array.from({ length: 40 }, (_, n) => `s${n}`)
+        // Before the client knows its masters, where it connects by itself.
+        assert.equal(await store.length(), 0)
+        for (const sid of sids) await store.set(sid, { cookie: cookie(), sid })
+        assert.equal(await store.ping(), "PONG")
+        assert.equal(await store.length(), 40)
+        assert.deepEqual((await store.ids()).toSorted(), sids.toSorted())
+        assert.deepEqual((await store.all()).map(({ id }) => id).toSorted(), sids.toSorted())
+        const load = async (sid) => store.createSession({ sessionID: sid, sessionStore: store }, await store.get(sid))
+        const [destroyed, cleared] = [await load("s1"), await load("s2")]
+        await store.destroy("s1")
+        await store.set("s1", destroyed)
+        assert.equal(await store.get("s1"), null)
+        await store.clear()
+        assert.equal(await store.length(), 0)
+        await store.set("s2", cleared)
+        assert.equal(await store.get("s2"), null)
+        await store.close()
+      } finally {
+        await (client.close === undefined ? client.disconnect() : client.close())
+      }
+    })
+  }
+})

@@ -1,0 +1,16 @@
+// A process of its own with a store: calls the methods that it is told to.
+import { RedisStore } from "../../index.mjs"
+
+const [url] = process.argv.slice(2)
+
+const stores = new Map()
+
+process.on("message", async ({ prefix, method, args }) => {
+  if (!stores.has(prefix)) stores.set(prefix, new RedisStore({ url, prefix }))
+  const store = stores.get(prefix)
+  const error = await store[method](...args).then(
+    () => undefined,
+    (thrown) => thrown.message,
+  )
+  process.send({ error })
+})

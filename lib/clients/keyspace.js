@@ -1,0 +1,130 @@
+"use strict"
+
+const { RedisStoreError, timeoutError } = require("../errors.js")
+const { inTime } = require("../timers.js")
+const { isMarker, markerOf } = require("../races/marker.js")
+const { has, isCluster } = require("./dialects.js")
+const { scanned, textOf } = require("./replies.js")
+
+const SCAN_COUNT_MIN = 1000
+const DELETE_KEYS = 1000
+
+/** The questions about all keys of a store, by the client's own commands. */
+class Keyspace {
+  #client
+  #dialect
+  #commandTimeoutMs
+  #ask
+  #mark
+
+  /** `ask(name, command, read)` asks a command of the client; `mark(marker)` writes a marker. */
+  constructor(client, dialect, { commandTimeoutMs }, ask, mark) {
+    this.#client = client
+    this.#dialect = dialect
+    this.#commandTimeoutMs = commandTimeoutMs
+    this.#ask = ask
+    this.#mark = mark
+  }
+
+  /** What answers for a part of the keys each: the masters of a cluster, or the client. */
+  async servers() {
+    const masters = this.#dialect.masters?.(this.#client)
+    if (masters === undefined) return [this.#client]
+    const late = () => timeoutError("The client did not tell its masters", this.#commandTimeoutMs)
+    const found = await inTime(masters, this.#commandTimeoutMs, late)
+    if (found.length > 0) return found
+    throw new RedisStoreError("ERR_REDIS_STORE_CONNECT", "The client knows no master of its cluster; connect it first.")
+  }
+
+  /** The keys that start with `prefix`, as the client's other commands take them. */
+  async find(prefix, count) {
+    // Clients put their own prefix before keys, but not before patterns, and leave it on what SCAN finds.
+    const own = keyPrefixOf(this.#client)
+    const begin = own + prefix
+    const pattern = `${begin.replace(/[*?[\]\\]/g, "\\$&")}*`
+    const size = Math.max(count, SCAN_COUNT_MIN)
+    const found = new Set()
+    const add = (keys) => {
+      for (const key of keys) {
+        // A wrapper may put a namespace before the pattern and leave it on the keys.
+        const at = key.indexOf(begin)
+        if (at !== -1 && !isMarker(begin, key.slice(at))) found.add(key.slice(at + own.length))
+      }
+    }
+    for (const server of await this.servers()) {
+      if (this.#dialect.iterate === undefined) await this.#scan(server, pattern, size, add)
+      else await this.#iterate(server, pattern, size, add)
+    }
+    return [...found]
+  }
+
+  async #scan(server, pattern, size, add) {
+    let cursor = "0"
+    do {
+      const [next, keys] = await this.#ask(
+        "scan",
+        (done) => this.#dialect.scan(server, cursor, pattern, size, done),
+        scanned,
+      )
+      add(keys)
+      cursor = next
+    } while (cursor !== "0")
+  }
+
+  /** One step of an iterator is one command. redis 4 yields keys, redis 5 and 6 lists of them. */
+  async #iterate(server, pattern, size, add) {
+    let steps
+    const step = async () => {
+      steps ??= this.#dialect.iterate(server, pattern, size)[Symbol.asyncIterator]()
+      return steps.next()
+    }
+    const read = ({ done, value }) => (done ? undefined : [value].flat().map(textOf))
+    for (;;) {
+      const keys = await this.#ask("scan", step, read)
+      if (keys === undefined) return
+      add(keys)
+    }
+  }
+
+  /** Removes all that starts with `prefix`. Sessions that were loaded before do not come back. */
+  async clear(prefix, count) {
+    const own = keyPrefixOf(this.#client)
+    await this.#mark(markerOf(prefix, prefix, own))
+    const keys = await this.find(prefix, count)
+    let removed = 0
+    for (let at = 0; at < keys.length; at += DELETE_KEYS) {
+      const some = keys.slice(at, at + DELETE_KEYS)
+      const marked = isCluster(this.#client) ? some : [prefix]
+      const marking = Promise.all(marked.map((key) => this.#mark(markerOf(prefix, key, own))))
+      if (this.#dialect.unordered) await marking
+      removed += await this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
+    }
+    // Of those that were loaded between two commands.
+    if (removed > 0) await this.#mark(markerOf(prefix, prefix, own))
+    return removed
+  }
+}
+
+/** The prefix that the client itself puts before keys: ioredis and redis 6 by one name, redis 2 and 3 by another. */
+function keyPrefixOf(client) {
+  try {
+    if ("connection_options" in client) return client.options.prefix ?? ""
+    if ("_keyPrefix" in client) return client._keyPrefix ?? ""
+    return (("connector" in client || client.isCluster === true) && client.options.keyPrefix) || ""
+  } catch {
+    // A Proxy may hide it.
+    return ""
+  }
+}
+
+/** Asks whether the client answers, without PING if it has none. */
+async function ping(client, servers, prefix, dialect, ask) {
+  if (!has(client, "ping")) {
+    // A marker's key, which no session has.
+    return ask("ping", (done) => dialect.get(client, markerOf(prefix, prefix, keyPrefixOf(client)), done), textOf)
+  }
+  const same = (reply) => reply
+  return Promise.all((await servers()).map((server) => ask("ping", (done) => dialect.ping(server, done), same)))
+}
+
+module.exports = { Keyspace, keyPrefixOf, ping }

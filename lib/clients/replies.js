@@ -1,0 +1,44 @@
+"use strict"
+
+const { RedisStoreError } = require("../errors.js")
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
+
+/** The text of a value. Some clients return bytes, others parse text that looks like JSON. */
+function textOf(reply) {
+  if (reply == null || typeof reply === "string") return reply ?? null
+  return reply instanceof Uint8Array ? decoder.decode(reply) : JSON.stringify(reply)
+}
+
+/** `[cursor, keys]` of SCAN. The cursor of valkey-glide's cluster client is an object. */
+function scanned(reply) {
+  const [cursor, keys] = Array.isArray(reply) ? reply : [reply.cursor, reply.keys]
+  const isObject = typeof cursor === "object" && !(cursor instanceof Uint8Array)
+  return [isObject ? cursor : (textOf(cursor) ?? "0"), keys.map(textOf)]
+}
+
+/** What the script of markers returns. */
+function restored(reply) {
+  if (reply === null) return null
+  const left = Number(reply)
+  return Number.isNaN(left) ? true : left
+}
+
+/** Null where there was nothing to replace; some mocks return 0 or false for that. */
+function isReplaced(reply) {
+  return reply === null || reply === 0 || reply === false ? null : true
+}
+
+function serverError(error) {
+  if (error instanceof RedisStoreError) return error
+  return new RedisStoreError("ERR_REDIS_STORE_SERVER", "The client reported an error; see its cause.", coded(error))
+}
+
+/** An error with the code that its message begins with, such as OOM: clients differ in whether they set it. */
+function coded(error) {
+  const [word] = /^[A-Z][A-Z0-9]+(?= )/.exec(error?.message) ?? []
+  if (word === undefined || error.code !== undefined || !Object.isExtensible(error)) return error
+  return Object.defineProperty(error, "code", { value: word, configurable: true, enumerable: true, writable: true })
+}
+
+module.exports = { isReplaced, restored, scanned, serverError, textOf }

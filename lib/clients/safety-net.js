@@ -1,0 +1,385 @@
+"use strict"
+
+const { RedisStoreError, closedError, fullError, timeoutError } = require("../errors.js")
+const { addStats } = require("../observe/stats.js")
+const { OPERATIONS } = require("../operations.js")
+const { ask } = require("../request.js")
+const { keepAlive, letGo } = require("../native/keep-alive.js")
+const { clearInterval, nextTick, now, setInterval } = require("../timers.js")
+const { Held } = require("./held.js")
+
+/** A refusal of the network may end by itself, as when a server starts again: it must last so long. */
+const NETWORK_PATIENCE_MS = 1000
+/** How often it looks while requests are held, and while the client serves. */
+const POLL_MS = 20
+const RECONNECT_MS = 1000
+/** So many looks a client has for a PING while the native circuit is open, after which requests fail at once. */
+const PING_LOOKS = 5
+/** So long the native side waits for writes that the client has not settled: one in its queue would come after later ones. */
+const CLIENT_WRITES_MS = 10_000
+
+let warned = false
+
+/**
+ * A native backend that the application's own client stands in for, while no native connection can be opened
+ * and the client answers: there may be a way to connect that this package does not know. It goes on trying, and
+ * requests go over when that succeeds.
+ *
+ * Where requests go is `#route`: "native", "client", or "held" while it is not known, or while the side before
+ * has requests that must be answered first, so that those of a session keep their order.
+ */
+class SafetyNet {
+  #native
+  #delegate
+  #client
+  #limits
+  #listener
+  #route = "held"
+  /** Where held requests will go, if that is known. */
+  #next
+  #held = new Held(() => this.#heldEnded())
+  /** What close() waits for beside requests. */
+  #kept = 0
+  #released
+  #isConnected = false
+  /** "ready" was emitted, and nothing has happened since. */
+  #isReady = false
+  #failingSince = now()
+  #nativeSince = now()
+  /** The client answered a PING since the last attempt to connect began. */
+  #clientAnswers = false
+  #asking = false
+  #looksSinceAsked = 0
+  #usedClient = false
+  #lastError
+  #ticker
+  #tickMs
+  #since = now()
+  #closing
+
+  /** `openNative` and `openDelegate` are given a listener. */
+  constructor(client, openNative, openDelegate, limits, listener) {
+    this.#client = client
+    this.#limits = limits
+    this.#listener = listener
+    this.#delegate = openDelegate(() => {})
+    this.#native = openNative((event, error) => this.#noticed(event, error))
+    this.#native.takeBack = (request, error) => this.#takeBack(request, error)
+  }
+
+  get native() {
+    return this.#route !== "client"
+  }
+
+  get status() {
+    return this.#route === "client" && this.#closing === undefined ? this.#delegate.status : this.#native.status
+  }
+
+  connect() {
+    try {
+      this.#native.connect()
+    } catch (error) {
+      this.#failed(error)
+      throw error
+    }
+  }
+
+  send(operation, key, value, number, request) {
+    // Fields, not a function: this is the way of every request.
+    request.operation = operation
+    request.operands = key
+    request.value = value
+    request.number = number
+    if (this.#isDirect) this.#native.send(operation, key, value, number, request)
+    else this.#redirect(operation, request, key.length + value.length)
+  }
+
+  destroy(key, prefix, request) {
+    request.again = (to) => to.destroy(key, prefix, request)
+    if (this.#isDirect) this.#native.destroy(key, prefix, request)
+    else this.#redirect(OPERATIONS.destroy, request, key.length + prefix.length)
+  }
+
+  restore(operation, key, prefix, value, ...rest) {
+    const request = rest.at(-1)
+    request.again = (to) => to.restore(operation, key, prefix, value, ...rest)
+    if (this.#isDirect) this.#native.restore(operation, key, prefix, value, ...rest)
+    else this.#redirect(operation, request, key.length + prefix.length + value.length)
+  }
+
+  mget(keys, request) {
+    request.again = (to) => to.mget(keys, request)
+    if (this.#isDirect) this.#native.mget(keys, request)
+    else this.#redirect(OPERATIONS.mget, request, 0)
+  }
+
+  get #isDirect() {
+    return this.#route === "native" && this.#closing === undefined
+  }
+
+  keep() {
+    if (this.#kept++ === 0) keepAlive(this)
+  }
+
+  release() {
+    if (--this.#kept > 0) return
+    this.#heldEnded()
+    this.#released?.()
+  }
+
+  #heldEnded() {
+    if (this.#held.count === 0 && this.#kept === 0) letGo(this)
+  }
+
+  stats() {
+    const stats = this.#native.stats()
+    if (this.#usedClient) addStats(stats, this.#delegate.stats())
+    stats.pending += this.#held.count
+    return stats
+  }
+
+  close() {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close() {
+    if (this.#route === "held") this.#go(this.#next ?? "native")
+    this.#stopTicking()
+    if (this.#kept > 0) await new Promise((resolve) => (this.#released = resolve))
+    await this.#delegate.close()
+    await this.#native.close()
+  }
+
+  #redirect(operation, request, units) {
+    if (this.#closing !== undefined && !request.follows) return this.#native.deny(operation, request, closedError())
+    if (this.#route !== "held") return askAgain(request, this.#route === "client" ? this.#delegate : this.#native)
+    const { maxPending, maxPendingBytes, commandTimeoutMs } = this.#limits
+    const pending = this.#held.count + this.#native.pending + this.#delegate.pending
+    if (pending >= maxPending) {
+      return this.#native.deny(operation, request, fullError(`${maxPending} requests`, "maxPending"))
+    }
+    if (this.#held.units + units > maxPendingBytes) {
+      return this.#native.deny(operation, request, fullError(`${maxPendingBytes} bytes of requests`, "maxPendingBytes"))
+    }
+    keepAlive(this)
+    this.#held.add(request, units, commandTimeoutMs, (isSent) => this.#lateError(isSent))
+    this.#tick()
+    try {
+      // The first request connects.
+      this.#native.connect()
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  /** A request that the native side refused for its credentials was not executed, and the client may be let in. Once. */
+  #takeBack(request, error) {
+    if (request.isTakenBack || this.#closing !== undefined || !isOfCredentials(error)) return false
+    if (this.#native.isServing || !isConnected(this.#client)) return false
+    const left = request.sentAt + this.#limits.commandTimeoutMs - now()
+    if (left <= 0) return false
+    request.isTakenBack = true
+    request.error = null
+    if (this.#route === "client") {
+      askAgain(request, this.#delegate)
+      return true
+    }
+    if (this.#route === "native") this.#hold(undefined)
+    keepAlive(this)
+    this.#held.putBack(request, left, () => error)
+    if (!this.#clientAnswers) this.#askClient()
+    return true
+  }
+
+  #lateError(isSent) {
+    const { commandTimeoutMs } = this.#limits
+    if (isSent && this.#lastError === undefined) return timeoutError("Redis did not answer", commandTimeoutMs)
+    const why = this.#lastError === undefined ? "" : ` ${this.#lastError.message}`
+    return new RedisStoreError(
+      this.#lastError?.code ?? "ERR_REDIS_STORE_CONNECT",
+      `No connection to Redis within ${commandTimeoutMs} ms.${why}`,
+      this.#lastError?.cause,
+    )
+  }
+
+  #noticed(event, error) {
+    if (event === "ready") {
+      this.#isConnected = true
+      this.#lastError = undefined
+      this.#clientAnswers = false
+      this.#change("native")
+    } else if (event === "reconnecting") {
+      this.#isConnected = false
+      this.#failingSince = now()
+      // Of a cluster: sessions of the other masters are served.
+      if (!this.#native.isServing) this.#hold(undefined)
+    } else if (event === "error" && !this.#isConnected) this.#failed(error)
+    // Served anyway, and reported.
+    if (this.#route === "client" && (event === "error" || event === "status")) return
+    this.#tell(event, error)
+  }
+
+  /** "ready" is emitted once, whichever side is. */
+  #tell(event, error) {
+    if (event === "ready" && this.#isReady) return
+    if (event === "ready") this.#isReady = true
+    else if (event === "reconnecting" || (event === "status" && this.status !== "ready")) this.#isReady = false
+    this.#listener(event, error)
+  }
+
+  /** An attempt to connect has failed. */
+  #failed(error) {
+    this.#lastError = error
+    if (this.#closing === undefined && this.#native.isServing) return this.#change("native")
+    if (this.#closing !== undefined || this.#isConnected || this.#route === "client") return this.#tick()
+    const lasts = now() - this.#failingSince >= NETWORK_PATIENCE_MS
+    if (this.#clientAnswers && (lasts || !isOfTheNetwork(error))) return this.#change("client")
+    this.#askClient()
+  }
+
+  /** Asks the client whether it answers. The attempt to connect that begins after its answer is compared with it. */
+  async #askClient() {
+    if (this.#asking) return
+    if (!isConnected(this.#client)) return this.#clientIsAway()
+    this.#asking = true
+    this.#looksSinceAsked = 0
+    try {
+      await ask((request) => this.#delegate.send(OPERATIONS.ping, "", "", 0, request))
+      this.#clientAnswers = true
+    } catch {
+      this.#clientIsAway()
+    } finally {
+      this.#asking = false
+    }
+  }
+
+  #clientIsAway() {
+    this.#clientAnswers = false
+    if (this.#route === "held" && this.#next === undefined && !this.#isConnected) this.#go("native")
+  }
+
+  /** Holds requests until they may go to `next`. */
+  #hold(next) {
+    if (this.#closing !== undefined || (this.#route === "client" && next === undefined)) return
+    this.#next = next
+    if (this.#route !== "held") this.#since = now()
+    this.#route = "held"
+    this.#tick()
+  }
+
+  /** Requests go to `next` from now on, once those before them are answered. */
+  #change(next) {
+    if (this.#route === next || this.#closing !== undefined) return
+    if (next === "client") this.#warn()
+    else if (this.#next !== "native") this.#nativeSince = now()
+    if (this.#isFree(next)) this.#go(next)
+    else this.#hold(next)
+  }
+
+  /** Whether the side that requests do not go to any more is done with those it has. */
+  #isFree(next) {
+    if (next === "client") return this.#native.pending === 0
+    if (this.#delegate.pending > 0) return false
+    return this.#delegate.unsettledWrites === 0 || now() - this.#nativeSince >= CLIENT_WRITES_MS
+  }
+
+  #go(route) {
+    this.#route = route
+    this.#next = undefined
+    if (route === "client") this.#usedClient = true
+    const to = route === "client" ? this.#delegate : this.#native
+    this.#held.release((request) => askAgain(request, to))
+    if (route !== "client") return
+    this.#tick()
+    nextTick(() => this.#closing === undefined && this.#tell("ready"))
+  }
+
+  /** What no event tells. */
+  #tick() {
+    const ms = this.#route === "client" ? RECONNECT_MS : POLL_MS
+    if (this.#ticker !== undefined && this.#tickMs === ms) return
+    this.#stopTicking()
+    this.#tickMs = ms
+    const self = new WeakRef(this)
+    const ticker = setInterval(() => {
+      const net = self.deref()
+      if (net === undefined) clearInterval(ticker)
+      else net.#look()
+    }, ms)
+    this.#ticker = ticker
+    ticker.unref()
+  }
+
+  #stopTicking() {
+    clearInterval(this.#ticker)
+    this.#ticker = undefined
+  }
+
+  #look() {
+    if (this.#route === "native" || this.#closing !== undefined) return this.#stopTicking()
+    if (this.#native.isServing) return this.#change("native")
+    if (this.#route === "client") {
+      // Where there is no connection that tries again by itself.
+      try {
+        this.#native.connect()
+      } catch (error) {
+        this.#lastError = error
+      }
+      return
+    }
+    if (this.#next !== undefined) {
+      if (this.#isFree(this.#next)) this.#go(this.#next)
+      return
+    }
+    if (this.#asking) {
+      // Frozen, as it seems: requests fail at once, as without a client.
+      if (this.#native.status === "down" && ++this.#looksSinceAsked > PING_LOOKS) this.#clientIsAway()
+      return
+    }
+    // The attempt to connect gets no answer: nothing will fail for a while.
+    const waited = now() - Math.max(this.#since, this.#failingSince)
+    const isLong = waited >= Math.min(NETWORK_PATIENCE_MS, this.#limits.commandTimeoutMs / 2)
+    if (this.#clientAnswers && isLong) this.#change("client")
+    else if (!this.#clientAnswers && (isLong || this.#native.status === "down")) this.#askClient()
+  }
+
+  #warn() {
+    if (warned) return
+    warned = true
+    const why = this.#lastError?.message ?? "The server does not answer."
+    process.emitWarning(
+      `The native connection cannot be opened. ${why} Until it can be, stores use the commands of the client they are given.`,
+      { code: "CONNECT_REDIS_NATIVE_FALLBACK" },
+    )
+  }
+}
+
+/** Asks `to` what the request was to ask. */
+function askAgain(request, to) {
+  if (request.again !== undefined) return request.again(to)
+  const { operation, operands, value, number } = request
+  to.send(operation, operands, value, number, request)
+}
+
+/** Whether the client has a connection now. A PING may connect one that was never asked to. */
+function isConnected(client) {
+  try {
+    if (typeof client.isReady === "boolean") return client.isReady
+    if (typeof client.status === "string") return client.status === "ready"
+    return client.ready ?? client.isOpen ?? true
+  } catch {
+    return false
+  }
+}
+
+function isOfCredentials({ code, cause }) {
+  return code === "ERR_REDIS_STORE_AUTH" && /^(WRONGPASS|NOAUTH)$/.test(cause?.code ?? "")
+}
+
+/** Whether the server was not reached, or does not serve yet. */
+function isOfTheNetwork({ code, cause }) {
+  return code === "ERR_REDIS_STORE_CONNECT" && /^E[A-Z]+$|^LOADING$|^MASTERDOWN$/.test(cause?.code ?? "")
+}
+
+module.exports = { SafetyNet }

@@ -1,0 +1,196 @@
+//! Certificates that are trusted. rustls trusts a root as it stands; Node has OpenSSL check it as it checks
+//! every other certificate of a chain, and takes a certificate that another one has signed for no root. So
+//! do we: what Node does not trust is not trusted here.
+
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject},
+};
+use x509_cert::{
+    certificate::{CertificateInner, Raw, TbsCertificateInner, Version},
+    der::{
+        Decode,
+        asn1::ObjectIdentifier,
+        oid::{AssociatedOid, db::rfc5280::*},
+    },
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages},
+    time::Validity,
+};
+
+/// Certificates that are trusted, by what they are trusted for.
+#[derive(Debug, Default)]
+pub(super) struct Authorities {
+    roots: Vec<Root>,
+    /// Signed by another one: they complete a chain, and are no end of it.
+    intermediates: Vec<CertificateDer<'static>>,
+    /// Signed by themselves: trusted as a server's own.
+    own: Vec<CertificateDer<'static>>,
+}
+
+#[derive(Debug)]
+struct Root {
+    anchor: TrustAnchor<'static>,
+    validity: Validity,
+    /// How many intermediates may stand below.
+    path_length: Option<u8>,
+}
+
+impl Authorities {
+    /// Adds the certificates of a text in PEM, up to the first that cannot be read, as Node does. Returns
+    /// how many there are.
+    pub(super) fn add_pem(&mut self, text: &str) -> usize {
+        let certificates = read_pem(text).map_while(Result::ok);
+        certificates
+            .map_while(|certificate| self.add(certificate))
+            .count()
+    }
+
+    /// None if it cannot be read.
+    pub(super) fn add(&mut self, certificate: CertificateDer<'static>) -> Option<()> {
+        let contents = contents(&certificate)?;
+        if contents.subject != contents.issuer {
+            self.intermediates.push(certificate);
+            return Some(());
+        }
+        if may_issue(&contents).is_some_and(|may| may) {
+            let constraints = extension::<BasicConstraints>(&contents)?;
+            let anchor = webpki::anchor_from_trusted_cert(&certificate).ok()?;
+            self.roots.push(Root {
+                anchor: anchor.to_owned(),
+                validity: contents.validity,
+                path_length: constraints.and_then(|found| found.path_len_constraint),
+            });
+        }
+        if is_for_servers(&contents).is_some_and(|is| is) {
+            self.own.push(certificate);
+        }
+        Some(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.roots.is_empty() && self.own.is_empty()
+    }
+
+    /// The roots that may stand at the end of a chain with `intermediates` now, and those that may at
+    /// another time.
+    pub(super) fn roots(
+        &self,
+        intermediates: usize,
+        now: UnixTime,
+    ) -> (RootCertStore, RootCertStore) {
+        let (mut valid, mut others) = (RootCertStore::empty(), RootCertStore::empty());
+        for root in &self.roots {
+            let fits = root
+                .path_length
+                .is_none_or(|length| intermediates <= usize::from(length));
+            if fits {
+                let store = match root.is_valid(now) {
+                    true => &mut valid,
+                    false => &mut others,
+                };
+                store.roots.push(root.anchor.clone());
+            }
+        }
+        (valid, others)
+    }
+
+    /// The certificates between a server's and a root: those that it sent, and those that were given. One
+    /// that must not issue others is none.
+    pub(super) fn intermediates<'a>(
+        &'a self,
+        sent: &'a [CertificateDer<'a>],
+    ) -> Vec<CertificateDer<'a>> {
+        let all = sent.iter().chain(&self.intermediates);
+        let issuing = all.filter(|certificate| {
+            contents(certificate).is_some_and(|contents| {
+                contents.subject != contents.issuer && may_issue(&contents) == Some(true)
+            })
+        });
+        issuing.cloned().collect()
+    }
+
+    /// Whether a server may have this certificate without a chain.
+    pub(super) fn has(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.own.iter().any(|own| own == certificate)
+    }
+}
+
+impl Root {
+    fn is_valid(&self, now: UnixTime) -> bool {
+        let Validity {
+            not_before,
+            not_after,
+        } = self.validity;
+        let seconds = now.as_secs();
+        not_before.to_unix_duration().as_secs() <= seconds
+            && seconds <= not_after.to_unix_duration().as_secs()
+    }
+}
+
+/// Certificates in PEM, under every label that OpenSSL knows for them.
+pub(super) fn read_pem(
+    text: &str,
+) -> impl Iterator<Item = Result<CertificateDer<'static>, rustls::pki_types::pem::Error>> {
+    let text = text
+        .replace("TRUSTED CERTIFICATE-----", "CERTIFICATE-----")
+        .replace("X509 CERTIFICATE-----", "CERTIFICATE-----");
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    certificates.into_iter()
+}
+
+/// Whether a server may have this certificate, by what it may be used for. One that cannot be read is for
+/// rustls to judge.
+pub(super) fn may_serve(certificate: &CertificateDer<'_>) -> bool {
+    contents(certificate).is_none_or(|contents| {
+        let usage = extension::<KeyUsage>(&contents);
+        usage.is_some_and(|usage| usage.is_none_or(is_for_tls))
+    })
+}
+
+fn is_for_tls(KeyUsage(usages): KeyUsage) -> bool {
+    let needed = KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement;
+    !usages.is_disjoint(needed)
+}
+
+type Contents = TbsCertificateInner<Raw>;
+
+fn contents(certificate: &CertificateDer<'_>) -> Option<Contents> {
+    let read = CertificateInner::<Raw>::from_der(certificate).ok()?;
+    Some(read.tbs_certificate)
+}
+
+/// An extension, if there is one. None if it cannot be read.
+fn extension<'a, T: Decode<'a> + AssociatedOid>(contents: &'a Contents) -> Option<Option<T>> {
+    let found = contents.get::<T>().ok()?;
+    Some(found.map(|(_critical, extension)| extension))
+}
+
+/// Whether this certificate may issue others, by OpenSSL's `X509_check_ca` and its purpose "sslserver". None
+/// if it cannot be told.
+fn may_issue(contents: &Contents) -> Option<bool> {
+    let usage = extension::<KeyUsage>(contents)?;
+    let is_authority = match extension::<BasicConstraints>(contents)? {
+        Some(constraints) => constraints.ca,
+        None => contents.version == Version::V1 || usage.is_some(),
+    };
+    let signs = usage.is_none_or(|usage| usage.key_cert_sign());
+    let knows = |id| CRITICAL.contains(&id);
+    let mut extensions = contents.extensions.iter().flatten();
+    let is_known = extensions.all(|extension| !extension.critical || knows(extension.extn_id));
+    Some(is_authority && signs && is_known && is_for_servers(contents)?)
+}
+
+fn is_for_servers(contents: &Contents) -> Option<bool> {
+    let usage = extension::<ExtendedKeyUsage>(contents)?;
+    Some(usage.is_none_or(|ExtendedKeyUsage(ids)| ids.contains(&ID_KP_SERVER_AUTH)))
+}
+
+/// Extensions that both OpenSSL and rustls, or we, know.
+const CRITICAL: [ObjectIdentifier; 6] = [
+    ID_CE_BASIC_CONSTRAINTS,
+    ID_CE_KEY_USAGE,
+    ID_CE_EXT_KEY_USAGE,
+    ID_CE_NAME_CONSTRAINTS,
+    ID_CE_SUBJECT_ALT_NAME,
+    ID_CE_CERTIFICATE_POLICIES,
+];

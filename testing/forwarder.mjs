@@ -1,0 +1,35 @@
+import { createConnection, createServer } from "node:net"
+
+/**
+ * A TCP forwarder to `port`, as a managed service puts before its primary. `move(port)` leads new connections
+ * elsewhere; those that are open stay where they are.
+ */
+export async function startForwarder(port) {
+  const sockets = new Set()
+  const forwarder = { connections: 0 }
+  const server = createServer({ noDelay: true }, (client) => {
+    forwarder.connections++
+    const upstream = createConnection({ port, host: "127.0.0.1", noDelay: true })
+    const end = () => {
+      client.destroy()
+      upstream.destroy()
+    }
+    for (const socket of [client, upstream]) {
+      sockets.add(socket)
+      socket.on("error", end).on("close", end)
+    }
+    client.pipe(upstream)
+    upstream.pipe(client)
+  })
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
+  return Object.assign(forwarder, {
+    port: server.address().port,
+    move: (to) => {
+      port = to
+    },
+    stop: () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    },
+  })
+}
