@@ -59,9 +59,41 @@ declare namespace connectRedis {
   interface SessionFunctions<Session> {
     ttl(session: Session): number
     resolve(base: Session, mine: Session, theirs: Session): Parsed | Promise<Parsed>
+    user(session: Session): RedisStoreUser | null | undefined | false
+    info(session: Session, req?: any): object | undefined
   }
 
   type Parsed = RedisStoreSessionData & { [property: string]: any }
+
+  /** The id of a user. A number is the same user as its text. */
+  export type RedisStoreUser = string | number | bigint
+
+  /** The limit of `maxSessionsPerUser`, and what happens above it. */
+  export interface RedisStoreSessionLimit {
+    /** The most sessions of a user, a positive integer. */
+    max: number
+    /**
+     * - "end-oldest": the save succeeds, and the sessions that were signed in first end.
+     * - "reject": the save fails with `ERR_REDIS_STORE_SESSION_LIMIT`.
+     */
+    onLimit: "end-oldest" | "reject"
+  }
+
+  /** A session of a user, as `sessionsOf` lists it. */
+  export interface RedisStoreUserSession {
+    /** The SHA-256 of the session id, in Base64 for URLs: for `destroyHandle`, and no session id. */
+    handle: string
+    /** The time of the sign-in. */
+    created: Date
+    /** The time of the last save or touch. */
+    lastSeen: Date
+    /** The session expires then; null if it never does. */
+    expires: Date | null
+    /** The result of the option `sessionInfo`, as JSON keeps it; else an empty object. */
+    info: any
+    /** True for the session `current` of the call. */
+    current: boolean
+  }
 
   /** Turns sessions into text and back. */
   export interface RedisStoreSerializer<Session = RedisStoreSessionData> {
@@ -228,6 +260,35 @@ declare namespace connectRedis {
      * @default false
      */
     emitConnectionEvents?: boolean | null | undefined
+    /**
+     * Names the user of a session: for `sessionsOf`, `destroyUser` and `destroyHandle`. A session without
+     * a user returns undefined, null, false or an empty string. Called for every session that is saved or
+     * touched, and for sessions that are listed, as the serializer has read them. If it throws or returns
+     * something else, the save fails. A store that delegates needs a client of a known package, with
+     * `eval` and `pttl`.
+     * @default none
+     */
+    userOf?: SessionFunctions<Session>["user"] | null | undefined
+    /**
+     * Describes a session in the list of its user, for example by address and browser. Called at sign-in, and
+     * when the entry is written again; `req` is the request of an express-session session. Returns an object
+     * of at most 4096 characters of JSON; a larger one fails the save with `ERR_REDIS_STORE_ENCODE`. Needs
+     * `userOf`.
+     * @default none
+     */
+    sessionInfo?: SessionFunctions<Session>["info"] | null | undefined
+    /**
+     * The limit for the sessions of a user. A number ends the oldest above it; see `RedisStoreSessionLimit`.
+     * It holds when `set` answers. Needs `userOf`.
+     * @default none
+     */
+    maxSessionsPerUser?: number | RedisStoreSessionLimit | null | undefined
+    /**
+     * The beginning of the keys that list the sessions of users, two for each user. A hash of the user follows.
+     * Not empty, and without `{}`. Needs `userOf`.
+     * @default "users:" and `prefix`
+     */
+    userPrefix?: string | null | undefined
   }
 
   /** Connection settings. With `client` they come from the client. Null and undefined mean the default. */
@@ -412,6 +473,36 @@ declare namespace connectRedis {
     /** Deletes every session under `prefix`, and no other key. Result: null. */
     clear(callback?: RedisStoreCallback): Promise<any>
 
+    /**
+     * Lists the sessions of a user that exist now, the last seen first. `current` is the id of the session that
+     * is marked as such. Result: an array. Every command of this method and the next two has the limit
+     * `commandTimeoutMs`. Error: `ERR_REDIS_STORE_OPTIONS` without the option `userOf`, or if `user` is no
+     * string or number.
+     */
+    sessionsOf(
+      user: RedisStoreUser,
+      options?: { current?: string | null | undefined } | null,
+      callback?: RedisStoreCallback<RedisStoreUserSession[]>,
+    ): Promise<RedisStoreUserSession[]>
+    sessionsOf(
+      user: RedisStoreUser,
+      callback: RedisStoreCallback<RedisStoreUserSession[]>,
+    ): Promise<RedisStoreUserSession[]>
+
+    /**
+     * Destroys the sessions of a user, except the session with the id `except`. A sign-in that has not been
+     * answered yet may fail as if its session was destroyed. Result: the number of destroyed sessions.
+     */
+    destroyUser(
+      user: RedisStoreUser,
+      options?: { except?: string | null | undefined } | null,
+      callback?: RedisStoreCallback<number>,
+    ): Promise<number>
+    destroyUser(user: RedisStoreUser, callback: RedisStoreCallback<number>): Promise<number>
+
+    /** Destroys one session of a user. Result: true; false if the user has no session with this handle. */
+    destroyHandle(user: RedisStoreUser, handle: string, callback?: RedisStoreCallback<boolean>): Promise<boolean>
+
     /** Counts the sessions. Result: their number. */
     length(callback: (error: any, length: number) => any): Promise<number>
     length(callback?: RedisStoreCallback): Promise<number>
@@ -552,6 +643,8 @@ declare namespace connectRedis {
     | "ERR_REDIS_STORE_ENCODE"
     /** The session was destroyed after it was loaded. */
     | "ERR_REDIS_STORE_DESTROYED"
+    /** The user of the session has as many sessions as `maxSessionsPerUser` permits. */
+    | "ERR_REDIS_STORE_SESSION_LIMIT"
 }
 
 export = connectRedis

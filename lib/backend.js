@@ -16,6 +16,7 @@ function openBackend(options, listener) {
   const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
   limits.touchAfterMs = touchAfter * 1000
   limits.swaps = needsSwaps(options) !== undefined
+  limits.indexes = options.userOf !== undefined
   if (client === undefined) {
     const settings = readSettings(options)
     return new NativeBackend(undefined, () => settings, limits, listener)
@@ -25,7 +26,8 @@ function openBackend(options, listener) {
   const openNative = (listens) => new NativeBackend(client, settings, limits, listens)
   const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
   // The client's commands cannot do what these options ask for.
-  const isAlone = limits.swaps || (options.freshExpires && !hasPttl(client))
+  const isAlone =
+    limits.swaps || (options.freshExpires && !hasPttl(client)) || (limits.indexes && !runsScripts(client, dialect))
   try {
     return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {
@@ -44,7 +46,17 @@ function delegate(options, dialect, limits, listener, why) {
   if (options.freshExpires && !hasPttl(options.client)) {
     throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
   }
+  if (options.userOf !== undefined && !runsScripts(options.client, dialect)) {
+    throw optionError(
+      'Option "userOf" needs scripts, which are run by clients of a known package with the methods eval() and pttl() only; leave it out, or pass {url}.',
+    )
+  }
   return new Delegate(options.client, dialect, limits, listener)
+}
+
+/** Whether the sessions of users can be entered by the client's commands. */
+function runsScripts(client, dialect) {
+  return dialect.script !== undefined && hasPttl(client)
 }
 
 /** The option that compares what is stored with what was loaded, if one does. */

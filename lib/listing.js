@@ -13,13 +13,19 @@ const PAGE_MAX = 500
 /** What a page is to amount to at most, in characters, going by the one before. */
 const PAGE_UNITS = 8 * 2 ** 20
 
-/** Asks about all keys of the store. */
-function about(store, { backend }, operation) {
-  return ask((request) => backend.send(operation, store.prefix, "", store.scanCount, request))
+/** Asks about all keys of the store. Indexes of users that start with its prefix are none of them. */
+function about(store, { backend, users }, operation) {
+  const userPrefix = users?.userPrefix ?? ""
+  const others = userPrefix.startsWith(store.prefix) ? `+${userPrefix.slice(store.prefix.length)}` : ""
+  return ask((request) => backend.send(operation, store.prefix, others, store.scanCount, request))
 }
 
-function clear(store, inside) {
-  return about(store, inside, OPERATIONS.clear)
+async function clear(store, inside) {
+  const startedAt = now()
+  const count = await about(store, inside, OPERATIONS.clear)
+  // What is left of an index is dropped when it is next read, and with its last session's life.
+  await inside.users?.clear(startedAt).catch(() => {})
+  return count
 }
 
 function length(store, inside) {

@@ -30,6 +30,13 @@ const NAMES = [
   "add",
   "pttl",
   "ping",
+  "index",
+  "signIn",
+  "save",
+  "entries",
+  "revoke",
+  "remove",
+  "sweep",
 ]
 
 const OPERATIONS = Object.fromEntries(NAMES.map((name) => [name, new Operation(name)]))

@@ -12,6 +12,8 @@ const { Guard } = require("./races/guard.js")
 const { Request, step } = require("./request.js")
 const { keyOf, parse, refreshed, serialize } = require("./sessions.js")
 const { nextTick, now, setImmediate } = require("./timers.js")
+const { destroyHandle, destroyUser, sessionsOf } = require("./users/sessions.js")
+const { Users } = require("./users/users.js")
 
 /** What is behind a store: a symbol and no private member, so that a Proxy around a store works. */
 const INSIDE = Symbol("inside")
@@ -48,7 +50,13 @@ function createRedisStore(Store, { legacy }) {
       this.ttl = read.ttl
       this.disableTTL = read.disableTTL
       this.disableTouch = read.disableTouch
-      const backend = openBackend(read, connectionListener(this, read.emitConnectionEvents))
+      const listener = connectionListener(this, read.emitConnectionEvents)
+      let users
+      const backend = openBackend(read, (event, error) => {
+        // A server that is back may have older data.
+        if (event === "ready") users?.recent.clear()
+        listener(event, error)
+      })
       const written = (request, reply) => request.finish(null, results.written(reply))
       const tagSessions = read.tagSessions || isHostUnknown
       const guard = new Guard(
@@ -59,9 +67,10 @@ function createRedisStore(Store, { legacy }) {
         written,
       )
       const { freshExpires, maxSessionBytes, commandTimeoutMs } = read
+      if (read.userOf !== undefined) users = new Users(this, backend, read, guard)
       // To be written, so that a Proxy may show another value.
       Object.defineProperty(this, INSIDE, {
-        value: { backend, guard, freshExpires, maxSessionBytes, commandTimeoutMs },
+        value: { backend, guard, users, freshExpires, maxSessionBytes, commandTimeoutMs },
         configurable: true,
         writable: true,
       })
@@ -97,16 +106,19 @@ function createRedisStore(Store, { legacy }) {
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { backend, guard, maxSessionBytes } = this[INSIDE]
+        const { guard, users, maxSessionBytes } = this[INSIDE]
         try {
           const key = keyOf(this, sid)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
             const request = new Request(receiveWritten, done, this, sid, key)
             // A session that expired during its request gets no marker: a later save with a new cookie is written.
-            if (session?.cookie?.originalMaxAge <= 0) backend.destroy(key, this.prefix, request)
-            else backend.send(OPERATIONS.expire, key, "", 0, request)
-          } else guard.save(done, sid, key, session, serialize(this, session, maxSessionBytes), ttl)
+            const isMarked = session?.cookie?.originalMaxAge <= 0
+            remove(this, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
+          } else {
+            const text = serialize(this, session, maxSessionBytes)
+            guard.save(done, sid, key, session, text, ttl, users?.writerOf(sid, key, session, ttl))
+          }
         } catch (error) {
           fail(done, error)
         }
@@ -118,12 +130,13 @@ function createRedisStore(Store, { legacy }) {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
         }
-        const { guard } = this[INSIDE]
+        const { guard, users } = this[INSIDE]
         try {
           const key = keyOf(this, sid)
           // Below 0 is not for ever here: a session that has expired is deleted.
-          const ttl = Math.max(ttlMs(this, session), 0)
-          guard.touch(done, sid, key, session, guard.bound(ttl, key, session), receiveTouched)
+          const ttl = guard.bound(Math.max(ttlMs(this, session), 0), key, session)
+          const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
+          guard.touch(done, sid, key, session, ttl, receive)
         } catch (error) {
           fail(done, error)
         }
@@ -133,12 +146,26 @@ function createRedisStore(Store, { legacy }) {
     destroy(sid, callback) {
       return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveWritten, done)
-        if (request !== undefined) this[INSIDE].backend.destroy(request.key, this.prefix, request)
+        if (request !== undefined) remove(this, request)
       })
     }
 
     clear(callback) {
       return bridgeAsync(callback, legacy, async () => results.cleared(await clear(this, this[INSIDE])))
+    }
+
+    sessionsOf(user, options, callback) {
+      const [about, done] = typeof options === "function" ? [undefined, options] : [options, callback]
+      return bridgeAsync(done, legacy, () => sessionsOf(this, this[INSIDE], user, about ?? undefined))
+    }
+
+    destroyUser(user, options, callback) {
+      const [about, done] = typeof options === "function" ? [undefined, options] : [options, callback]
+      return bridgeAsync(done, legacy, () => destroyUser(this, this[INSIDE], user, about ?? undefined))
+    }
+
+    destroyHandle(user, handle, callback) {
+      return bridgeAsync(callback, legacy, () => destroyHandle(this, this[INSIDE], user, handle))
     }
 
     length(callback) {
@@ -230,6 +257,13 @@ function createRedisStore(Store, { legacy }) {
 
   function receivePong(request, error) {
     request.finish(error, error === null ? "PONG" : null)
+  }
+
+  /** Destroys the session of `request`, by `send`. */
+  function remove(store, request, send = () => store[INSIDE].backend.destroy(request.key, store.prefix, request)) {
+    const { users } = store[INSIDE]
+    if (users === undefined) send()
+    else users.destroy(request, send)
   }
 
   /** A request about one session; undefined, and failed, if the id cannot be one. */

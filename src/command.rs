@@ -9,6 +9,7 @@ use redis::Value;
 use crate::{
     error::{Error, ErrorCode},
     marker::{By, Destroy, Restore},
+    users::{Call, Save},
 };
 
 /// Which command.
@@ -27,6 +28,7 @@ pub enum Kind {
     Scan,
     Ping,
     ClusterSlots,
+    HExists,
 }
 
 /// What a command does to the value of its key.
@@ -81,11 +83,12 @@ const ROWS: [Row; Kind::COUNT] = [
         Effect::None,
         Shape::Map,
     ),
+    Row(Kind::HExists, "HEXISTS", Effect::None, Shape::Count),
 ];
 
 impl Kind {
     /// How many there are.
-    pub const COUNT: usize = Self::ClusterSlots as usize + 1;
+    pub const COUNT: usize = Self::HExists as usize + 1;
 
     /// Every one, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -167,6 +170,17 @@ pub enum Command {
     Ping,
     /// <https://redis.io/docs/latest/commands/cluster-slots/>
     ClusterSlots,
+    /// <https://redis.io/docs/latest/commands/hexists/>
+    HExists {
+        /// The key.
+        key: Vec<u8>,
+        /// The field.
+        field: Vec<u8>,
+    },
+    /// SET of a session that is there, behind the question whether it is in the index of its user.
+    Save(Box<Save>),
+    /// A script about the sessions of a user.
+    User(Box<Call>),
 }
 
 /// How long what is written lives.
@@ -313,6 +327,12 @@ impl Command {
             Self::Scan { .. } => Kind::Scan,
             Self::Ping => Kind::Ping,
             Self::ClusterSlots => Kind::ClusterSlots,
+            Self::HExists { .. } => Kind::HExists,
+            Self::Save(_) => Kind::Set,
+            Self::User(call) => match call.by {
+                By::Pair | By::Hash => Kind::EvalSha,
+                By::Text => Kind::Eval,
+            },
         }
     }
 
@@ -328,7 +348,10 @@ impl Command {
             | Self::Set { key, .. }
             | Self::Expire { key, .. }
             | Self::Pttl { key }
+            | Self::HExists { key, .. }
             | Self::Del { key } => Some(key),
+            Self::Save(save) => Some(&save.key),
+            Self::User(call) => Some(call.key()),
             Self::Swap(swap) => Some(&swap.key),
             Self::Restore(restore) => Some(&restore.key),
             Self::Destroy(destroy) if destroy.unlinks => None,
@@ -343,15 +366,23 @@ impl Command {
 
     /// The key whose whole value this command replaces or removes.
     pub fn written_key(&self) -> Option<&[u8]> {
-        match self.kind().row().2 {
+        match self.effect() {
             Effect::Writes | Effect::Removes => self.key(),
             Effect::None => None,
         }
     }
 
+    fn effect(&self) -> Effect {
+        match self {
+            // An index may be written twice.
+            Self::User(call) if !call.writes_session() => Effect::None,
+            _ => self.kind().row().2,
+        }
+    }
+
     /// Whether it must not be repeated once a later request has written its key.
     pub fn undoes_later_writes(&self) -> bool {
-        self.kind().row().2 == Effect::Writes
+        self.effect() == Effect::Writes
     }
 
     /// Turns to another command that does the same, if `error` says that the server does not have this one,
@@ -366,6 +397,7 @@ impl Command {
                     _ => return false,
                 };
             }
+            (Self::User(call), Some("NOSCRIPT")) if call.by == By::Hash => call.by = By::Text,
             (Self::Destroy(destroy), Some("NOSCRIPT")) if destroy.by == By::Hash => {
                 destroy.by = By::Text;
             }
@@ -406,6 +438,10 @@ impl Command {
             (_, Value::ServerError(error)) => {
                 Err(Error::server(self.name(), &error, &self.secrets()))
             }
+            (Shape::Written, value) if matches!(self, Self::User(_)) => match self {
+                Self::User(call) => call.reply(value).ok_or_else(|| self.unexpected()),
+                _ => Err(self.unexpected()),
+            },
             (Shape::Value, Value::BulkString(text)) => Ok(Reply::Text(text)),
             (Shape::Value | Shape::Written, Value::Nil) => Ok(Reply::Nil),
             (Shape::Written, Value::Okay) | (Shape::Pong, Value::SimpleString(_)) => Ok(Reply::Ok),
@@ -467,6 +503,14 @@ impl Command {
             Self::Restore(restore) => vec![&restore.key, &restore.value],
             Self::Destroy(destroy) => destroy.keys.iter().map(Vec::as_slice).collect(),
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
+            Self::HExists { key, field } => vec![key, field],
+            Self::Save(save) => vec![
+                &save.key,
+                &save.value,
+                &save.place.index,
+                &save.place.handle,
+            ],
+            Self::User(call) => call.secrets().collect(),
             Self::Scan { .. } | Self::Ping | Self::ClusterSlots => vec![],
         }
     }

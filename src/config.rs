@@ -233,6 +233,8 @@ pub struct Config {
     pub watched: bool,
     /// Swaps will be asked for: their script is loaded with every connection.
     pub swaps: bool,
+    /// Sessions of users will be entered: the scripts for that are loaded with every connection.
+    pub indexes: bool,
     /// A session that was refreshed is not refreshed again for so long; zero for always.
     pub touch_after: Duration,
 }
@@ -254,6 +256,7 @@ impl Config {
             max_pending: 10_000,
             watched: false,
             swaps: true,
+            indexes: false,
             touch_after: Duration::ZERO,
         }
     }

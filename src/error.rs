@@ -29,11 +29,13 @@ pub enum ErrorCode {
     Encode,
     /// The session was destroyed after it was loaded.
     Destroyed,
+    /// The user has as many sessions as are allowed.
+    SessionLimit,
 }
 
 impl ErrorCode {
     /// Every code, in the order of their numbers on the boundary to JavaScript.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Options,
         Self::Connect,
         Self::Auth,
@@ -45,6 +47,7 @@ impl ErrorCode {
         Self::Conflict,
         Self::Encode,
         Self::Destroyed,
+        Self::SessionLimit,
     ];
 
     /// The value of `error.code` in JavaScript.
@@ -61,6 +64,7 @@ impl ErrorCode {
             Self::Conflict => "ERR_REDIS_STORE_CONFLICT",
             Self::Encode => "ERR_REDIS_STORE_ENCODE",
             Self::Destroyed => "ERR_REDIS_STORE_DESTROYED",
+            Self::SessionLimit => "ERR_REDIS_STORE_SESSION_LIMIT",
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     error::{Error, ErrorCode},
     marker::{self, Destroy},
     mutation::{Mutation, is_active},
+    users,
 };
 
 /// A question about all keys that start with `prefix`.
@@ -21,6 +22,8 @@ pub struct Keyspace {
     pub prefix: Vec<u8>,
     /// The option `scanCount`.
     pub count: u32,
+    /// What the keys of indexes of users start with, if that starts with `prefix`: they are no sessions.
+    pub index_prefix: Option<Vec<u8>>,
 }
 
 /// What to do with the keys.
@@ -188,8 +191,18 @@ impl Search {
 
     fn page(&mut self, cursor: Vec<u8>, mut keys: Vec<Vec<u8>>, now: Instant) -> Result<(), Error> {
         // The pattern is only as good as its escapes: a key that is removed must have our prefix.
-        let prefix = &self.keyspace.prefix;
-        keys.retain(|key| key.starts_with(prefix) && !marker::is_marker(prefix, key));
+        let Keyspace {
+            prefix,
+            index_prefix,
+            ..
+        } = &self.keyspace;
+        let is_index = |key: &[u8]| {
+            let prefix = index_prefix.as_deref();
+            prefix.is_some_and(|prefix| users::is_index(prefix, key))
+        };
+        keys.retain(|key| {
+            key.starts_with(prefix) && !marker::is_marker(prefix, key) && !is_index(key)
+        });
         let found = self.seen.len() + self.removed as usize;
         if self.keyspace.question == Question::Clear {
             self.progress_at = if keys.is_empty() {

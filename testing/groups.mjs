@@ -41,6 +41,12 @@ export const GROUPS = [
     covers: "a logout stays a logout, what expired is saved, conflicts, lifetimes",
     topics: ["races", "markers", "lifetimes"],
   },
+  {
+    name: "users",
+    tier: "quick",
+    covers: "the sessions of a user: listed, ended, limited; races with log out everywhere",
+    topics: ["users", "users-races"],
+  },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
   { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },
   {
@@ -53,7 +59,7 @@ export const GROUPS = [
     name: "clients",
     tier: "all",
     covers: "every other client, native and delegated",
-    topics: ["clients", "delegated-clients", "delegated-markers"],
+    topics: ["clients", "delegated-clients", "delegated-markers", "delegated-users"],
   },
   {
     name: "settings",
@@ -71,7 +77,7 @@ export const GROUPS = [
     name: "topologies",
     tier: "all",
     covers: "cluster, sentinel, TLS, unix socket, by every client",
-    topics: ["topologies"],
+    topics: ["topologies", "users-topologies"],
   },
   {
     name: "failover",
@@ -98,7 +104,13 @@ export const GROUPS = [
     covers: "the apps of examples/, every host by HTTP, connect, csrf-sync, subclasses, no express-session",
     topics: ["neighbours", "examples", "without-express-session", "hosts"],
   },
-  { name: "demo", tier: "all", covers: "the demo's page in Chromium", topics: ["demo"], limitSeconds: 120 },
+  {
+    name: "demo",
+    tier: "all",
+    covers: "the demo's page and the example of devices in Chromium",
+    topics: ["demo", "devices"],
+    limitSeconds: 120,
+  },
   { name: "upstream", tier: "all", covers: "the own tests of connect-redis 4 to 10", topics: ["upstream"] },
   { name: "valkey", tier: "all", covers: "servers whose SET compares", topics: ["valkey"], limitSeconds: 300 },
   {

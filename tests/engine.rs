@@ -186,6 +186,7 @@ fn ask_all(question: Question, prefix: &str) -> Work {
         question,
         prefix: prefix.into(),
         count: 100,
+        index_prefix: None,
     })
 }
 

@@ -3,9 +3,10 @@
 const { closedError, fullError, thrownError, timeoutError } = require("../errors.js")
 const { Counts } = require("../observe/stats.js")
 const { ask } = require("../request.js")
-const { nextTick, now, withDeadline } = require("../timers.js")
+const { inTime, nextTick, now, withDeadline } = require("../timers.js")
 const { markerOf } = require("../races/marker.js")
-const { hasMget } = require("./dialects.js")
+const { delegated } = require("../users/delegated.js")
+const { hasMget, isCluster } = require("./dialects.js")
 const { Keyspace, keyPrefixOf, ping } = require("./keyspace.js")
 const { Markers } = require("./markers.js")
 const { isReplaced, serverError, textOf } = require("./replies.js")
@@ -74,7 +75,7 @@ class Delegate {
     } else if (operation === "expire") {
       this.#keyed(key, request, (done) => del(client, key, done), Number)
     } else if (operation === "ping") this.#settle(request, () => this.#ping(key))
-    else this.#settle(request, () => this.#answer(operation, key, number))
+    else this.#settle(request, () => this.#answer(operation, key, value, number))
   }
 
   /** DEL of `key`, which starts with `prefix`, behind a marker. */
@@ -97,6 +98,42 @@ class Delegate {
   restore(_operation, key, prefix, value, ttl, known, request) {
     request.begin(this.#dialect.script === undefined ? "get" : "eval")
     this.#settle(request, () => this.#inOrder(key, () => this.#markers.restore(key, prefix, value, ttl, known)))
+  }
+
+  /** What concerns the sessions of a user: see lib/users/delegated.js. */
+  byUser(operation, about, request) {
+    const { commandTimeoutMs } = this.#limits
+    request.begin("eval")
+    const late = () => timeoutError("The client did not answer", commandTimeoutMs)
+    this.#settle(request, () => inTime(delegated(operation.name, this.#asker(), about), commandTimeoutMs, late))
+  }
+
+  #asker() {
+    const client = this.#client
+    const { pttl, replace, script, set } = this.#dialect
+    const keyed = (name, key, command, read) => {
+      return ask((request) => {
+        request.command = name
+        request.follows = true
+        this.#keyed(key, request, command, read)
+      })
+    }
+    return {
+      isCluster: isCluster(client),
+      script: (text, keys, args) => keyed("eval", keys.at(-1), (done) => script(client, text, keys, args, done), same),
+      replace: (key, value, ttl) => {
+        return keyed("set", key, (done) => replace(client, key, value, ttl, done), isReplaced)
+      },
+      set: (key, value, ttl) => keyed("set", key, (done) => set(client, key, value, ttl, done), isDone),
+      markerLeft: (key, prefix) => {
+        const marker = markerOf(prefix, key, keyPrefixOf(client))
+        return keyed("pttl", key, (done) => pttl(client, marker, done), Number)
+      },
+      restore: (key, ...about) => this.#inOrder(key, () => this.#markers.restore(key, ...about)),
+      destroy: (key, prefix) => {
+        return ask((request) => this.destroy(key, prefix, Object.assign(request, { follows: true })))
+      },
+    }
   }
 
   /** Runs a command about one key, after those before it on the same key. */
@@ -263,9 +300,9 @@ class Delegate {
   }
 
   /** The questions about all keys. */
-  async #answer(operation, prefix, count) {
-    if (operation === "clear") return this.#keyspace.clear(prefix, count)
-    const keys = await this.#keyspace.find(prefix, count)
+  async #answer(operation, prefix, others, count) {
+    if (operation === "clear") return this.#keyspace.clear(prefix, others, count)
+    const keys = await this.#keyspace.find(prefix, others, count)
     return operation === "length" ? keys.length : pagesOf(keys.map((key) => key.slice(prefix.length)))
   }
 
@@ -318,6 +355,7 @@ function after(before, command) {
   }
 }
 
+const same = (reply) => reply
 const isDone = () => true
 const nothing = () => {}
 

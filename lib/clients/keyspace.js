@@ -3,6 +3,7 @@
 const { RedisStoreError, timeoutError } = require("../errors.js")
 const { inTime } = require("../timers.js")
 const { isMarker, markerOf } = require("../races/marker.js")
+const { isIndex } = require("../users/keys.js")
 const { has, isCluster } = require("./dialects.js")
 const { scanned, textOf } = require("./replies.js")
 
@@ -36,8 +37,11 @@ class Keyspace {
     throw new RedisStoreError("ERR_REDIS_STORE_CONNECT", "The client knows no master of its cluster; connect it first.")
   }
 
-  /** The keys that start with `prefix`, as the client's other commands take them. */
-  async find(prefix, count) {
+  /**
+   * The keys that start with `prefix`, as the client's other commands take them. `others` is empty; or a plus sign, and
+   * what the keys of indexes of users have after the prefix.
+   */
+  async find(prefix, others, count) {
     // Clients put their own prefix before keys, but not before patterns, and leave it on what SCAN finds.
     const own = keyPrefixOf(this.#client)
     const begin = own + prefix
@@ -48,7 +52,10 @@ class Keyspace {
       for (const key of keys) {
         // A wrapper may put a namespace before the pattern and leave it on the keys.
         const at = key.indexOf(begin)
-        if (at !== -1 && !isMarker(begin, key.slice(at))) found.add(key.slice(at + own.length))
+        if (at === -1) continue
+        const name = key.slice(at)
+        const isOther = others !== "" && isIndex(begin + others.slice(1), name)
+        if (!isMarker(begin, name) && !isOther) found.add(name.slice(own.length))
       }
     }
     for (const server of await this.servers()) {
@@ -87,10 +94,10 @@ class Keyspace {
   }
 
   /** Removes all that starts with `prefix`. Sessions that were loaded before do not come back. */
-  async clear(prefix, count) {
+  async clear(prefix, others, count) {
     const own = keyPrefixOf(this.#client)
     await this.#mark(markerOf(prefix, prefix, own))
-    const keys = await this.find(prefix, count)
+    const keys = await this.find(prefix, others, count)
     let removed = 0
     for (let at = 0; at < keys.length; at += DELETE_KEYS) {
       const some = keys.slice(at, at + DELETE_KEYS)

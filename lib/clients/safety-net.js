@@ -113,6 +113,12 @@ class SafetyNet {
     else this.#redirect(OPERATIONS.mget, request, 0)
   }
 
+  byUser(operation, about, request) {
+    request.again = (to) => to.byUser(operation, about, request)
+    if (this.#isDirect) this.#native.byUser(operation, about, request)
+    else this.#redirect(operation, request, about.index.length + (about.value?.length ?? 0))
+  }
+
   get #isDirect() {
     return this.#route === "native" && this.#closing === undefined
   }

@@ -115,6 +115,13 @@ class NativeBackend {
     this.#ask(OPERATIONS.mget, args)
   }
 
+  byUser(operation, about, request) {
+    request.begin(operation.command)
+    request.owner = this
+    if (this.#batch?.isOpen && !this.#closed) this.#batch.byUser(operation, about, request)
+    else this.#later(request, () => this.#batch.byUser(operation, about, request))
+  }
+
   #ask(operation, args) {
     const request = args.at(-1)
     request.begin(operation.command)

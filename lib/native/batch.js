@@ -5,6 +5,7 @@ const { debug, isDebugged } = require("../observe/diagnostics.js")
 const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { clearImmediate, nextTick, now, setImmediate } = require("../timers.js")
+const { rowsOf } = require("../users/rows.js")
 const { takeAnswers } = require("./answers.js")
 const { Outbox } = require("./outbox.js")
 const { Pending } = require("./pending.js")
@@ -162,6 +163,23 @@ class Batch {
     if (!this.#admits(request, key.length + prefix.length + value.length)) return
     this.#add(this.#open(request), operation, this.#keyPrefix + key, this.#keyPrefix + prefix, ttl)
     this.#outbox.row(0, 0, value, "", known)
+  }
+
+  /** What concerns the sessions of a user: see lib/users/rows.js. */
+  byUser(operation, about, request) {
+    if (operation === OPERATIONS.save) return this.#saveEntered(about, request)
+    const { rows, units } = rowsOf(operation.name, this.#keyPrefix, about)
+    if (!this.#admits(request, units)) return
+    const [[key, value, number], ...more] = rows
+    this.#add(this.#open(request), operation, key, value, number)
+    for (const row of more) this.#outbox.row(0, 0, ...row)
+  }
+
+  /** The most frequent of them, without a list of rows. */
+  #saveEntered({ key, value, ttl, index, handle }, request) {
+    if (!this.#admits(request, key.length + value.length + index.length + handle.length)) return
+    this.#add(this.#open(request), OPERATIONS.save, this.#keyPrefix + key, value, ttl)
+    this.#outbox.row(0, 0, this.#keyPrefix + index, handle, 0)
   }
 
   /** The values of `keys`, at least one. */

@@ -8,6 +8,8 @@ const SCAN_COUNT_MAX = 1_000_000
 const boolean = (value) => typeof value === "boolean"
 const integer = (min, max) => (value) => Number.isInteger(value) && value >= min && value <= max
 
+const positive = integer(1, 2 ** 31 - 1)
+
 /** A numeric text as its number, as it comes from an environment variable; anything else as it is. */
 const numeric = (value) => (typeof value === "string" && value.trim() !== "" ? numberOf(value) : value)
 const numberOf = (text) => (Number.isNaN(Number(text)) ? text : Number(text))
@@ -109,7 +111,26 @@ const OPTIONS = {
     test: (value) => Number.isFinite(value) && value > 0,
   },
   emitConnectionEvents: { initial: false, must: "be true or false", test: boolean },
+  userOf: {
+    must: "be a function of the session that returns its user",
+    test: (value) => typeof value === "function",
+  },
+  userPrefix: {
+    must: 'be a string that is not empty and has no "{}"',
+    test: (value) => typeof value === "string" && value !== "" && !value.includes("{}"),
+  },
+  sessionInfo: {
+    must: "be a function of the session and the request that returns an object",
+    test: (value) => typeof value === "function",
+  },
+  maxSessionsPerUser: {
+    must: 'be a positive integer, or {max, onLimit} with a positive integer and "end-oldest" or "reject"',
+    test: (value) => positive(value) || (positive(value?.max) && ["end-oldest", "reject"].includes(value.onLimit)),
+  },
 }
+
+/** What the sessions of users are kept by. */
+const OF_USERS = ["userPrefix", "sessionInfo", "maxSessionsPerUser"]
 
 /** Where the connection comes from: one of these. */
 const SOURCES = ["client", "url", "nodes", "sentinel"]
@@ -166,6 +187,10 @@ function readOptions(options) {
     throw optionError(
       `Option "touchAfter" must be less than "ttl", which is ${read.ttl} seconds, got ${read.touchAfter}: sessions in use would expire.`,
     )
+  }
+  const orphan = OF_USERS.find((name) => read[name] !== undefined)
+  if (orphan !== undefined && read.userOf === undefined) {
+    throw optionError(`Option "${orphan}" needs the option "userOf", got none; set it, or leave "${orphan}" out.`)
   }
   demandOneSource(read, options)
   warnOfIgnored(ignored, hasClient)

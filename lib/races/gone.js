@@ -4,6 +4,8 @@ const { RedisStoreError } = require("../errors.js")
 const { now } = require("../timers.js")
 const { MARKER_LIFE_MS } = require("./marker.js")
 
+/** The reply to a save of a session that was destroyed meanwhile. */
+const DROPPED = Symbol("dropped")
 /** Replies of servers that have no scripts, deny them, or do not let one name a session and its marker. */
 const REFUSALS = new Set(["ERR", "NOPERM", "CROSSSLOT"])
 /** What such a reply can quote, and is no refusal. */
@@ -37,7 +39,7 @@ class Gone {
    * `save.found(theirs)` or one of the request.
    */
   settle(request, save) {
-    if (save.at === undefined || now() - save.at > this.#oldestMs) return this.#drop(request)
+    if (save.at === undefined || now() - save.at > this.#oldestMs) return this.drop(request)
     this.#attempt(request, save, -1)
   }
 
@@ -46,19 +48,20 @@ class Gone {
       request,
       (next) => save.send(known, next),
       (error, reply) => {
-        if (error !== null) return isRefusal(error) ? this.#drop(request) : save.failed(error)
+        if (error !== null) return isRefusal(error) ? this.drop(request) : save.failed(error)
         if (typeof reply === "string") return save.found(reply)
         if (reply === true) return save.written()
-        if (typeof reply !== "number") return this.#drop(request)
+        if (typeof reply !== "number") return this.drop(request)
         // No later than that: the reply has travelled.
         const destroyedAt = now() - (MARKER_LIFE_MS - reply) + 1
-        if (destroyedAt >= save.at) return this.#drop(request)
+        if (destroyedAt >= save.at) return this.drop(request)
         this.#attempt(request, save, reply)
       },
     )
   }
 
-  #drop(request) {
+  /** The session of `request` is not written. */
+  drop(request) {
     this.#destroyed(request)
     if (this.#onDestroyed !== "error") return request.finish(null, null)
     request.finish(destroyedError(), null)
@@ -76,4 +79,4 @@ function destroyedError() {
   )
 }
 
-module.exports = { Gone }
+module.exports = { DROPPED, Gone, isRefusal }

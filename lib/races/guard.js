@@ -5,7 +5,7 @@ const { OPERATIONS } = require("../operations.js")
 const { Request } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
-const { Gone } = require("./gone.js")
+const { DROPPED, Gone } = require("./gone.js")
 const { Lifetime } = require("./lifetime.js")
 const { createMarks } = require("./mark.js")
 const { Tag } = require("./tag.js")
@@ -114,17 +114,17 @@ class Guard {
     return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
   }
 
-  /** Saves `session`, serialized as `text`, for a call that `callback` ends. */
-  save(callback, sid, key, session, text, ttl) {
+  /** Saves `session`, serialized as `text`, for a call that `callback` ends; by `writer` in place of the backend. */
+  save(callback, sid, key, session, text, ttl, writer = this.#backend) {
     const known = this.#knownOf(key, session)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
-    if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl)
+    if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl, writer)
     const created = known.created ?? Date.now()
     const value = this.#lifetime.stamped(text, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
-      return this.#swap(callback, sid, key, known, { base, value, ttl, created })
+      return this.#swap(callback, sid, key, known, { base, value, ttl, created, writer })
     }
     const received = (own, error, reply) => {
       if (error !== null) own.finish(error, null)
@@ -132,7 +132,7 @@ class Guard {
       else this.#written(own, known, reply)
     }
     const request = this.#request(received, callback, sid, key)
-    this.#backend.send(this.#onDestroyed === "save" ? OPERATIONS.set : OPERATIONS.replace, key, value, ttl, request)
+    writer.send(this.#onDestroyed === "save" ? OPERATIONS.set : OPERATIONS.replace, key, value, ttl, request)
   }
 
   #request(receive, callback, sid, key) {
@@ -146,31 +146,34 @@ class Guard {
   }
 
   /** Only a session of a request is known from then on: any other object is written whenever it is set. */
-  #saveUnknown(callback, sid, key, session, text, ttl) {
+  #saveUnknown(callback, sid, key, session, text, ttl, writer) {
     // Before it is sent: a getter may throw, and nothing of the application is looked at when the reply comes.
     const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
     const save = (created) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
+      if (reply === DROPPED) return this.#gone.drop(own)
       if (isOfRequest) this.#stored(session, key, this.#lifetime.stamped(text, created), created, own.sentAt)
       this.#done(own, reply)
     }
     const created = Date.now()
     const value = this.#lifetime.stamped(text, created)
     if (!this.#lifetime.isLimited || typeof session?.req === "object") {
-      return this.#backend.send(OPERATIONS.set, key, value, ttl, this.#request(save(created), callback, sid, key))
+      return writer.send(OPERATIONS.set, key, value, ttl, this.#request(save(created), callback, sid, key))
     }
-    this.#saveRebuilt(callback, sid, key, text, ttl, save)
+    this.#saveRebuilt(callback, sid, key, text, ttl, save, writer)
   }
 
   /** A host may have rebuilt a stored session, through JSON perhaps: when it was created is asked of Redis. */
-  #saveRebuilt(callback, sid, key, text, ttl, save) {
+  #saveRebuilt(callback, sid, key, text, ttl, save, writer) {
     const received = (own, error, stored) => {
       if (error !== null) return own.finish(error, null)
       const created = this.#lifetime.createdOf(stored) ?? Date.now()
       const bound = this.#lifetime.bound(ttl, created)
       const then = (failure, reply) => save(created)(own, failure, reply)
       const value = this.#lifetime.stamped(text, created)
-      if (bound > 0) return this.#follow(own, LATE_SAVE, this.#sending(OPERATIONS.set, key, value, bound), then)
+      if (bound > 0) {
+        return this.#follow(own, LATE_SAVE, (next) => writer.send(OPERATIONS.set, key, value, bound, next), then)
+      }
       const { prefix } = this.#store
       this.#follow(own, LATE_SAVE, (next) => this.#backend.destroy(key, prefix, next), then)
     }
@@ -178,7 +181,7 @@ class Guard {
     this.#backend.send(OPERATIONS.get, key, "", 0, request)
   }
 
-  #swap(callback, sid, key, known, { base, value, ttl, created }) {
+  #swap(callback, sid, key, known, { base, value, ttl, created, writer }) {
     const failed = (own, error) => {
       if (known.base === value) known.base = base
       if (error.code === "ERR_REDIS_STORE_CONFLICT") this.#tell("refused", own.sid)
@@ -208,7 +211,7 @@ class Guard {
     request.startedAt = now()
     // At once: another save of this session that does not wait for this one goes on from it.
     known.base = value
-    this.#backend.swap(key, base, value, ttl, request)
+    writer.swap(key, base, value, ttl, request)
   }
 
   /** Lets a session live on; `receive(request, error, reply)` ends it. One without a time of creation gets it now. */

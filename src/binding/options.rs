@@ -72,6 +72,8 @@ pub struct Settings {
     pub watched: bool,
     /// Whether sessions are swapped or merged.
     pub swaps: bool,
+    /// Whether sessions of users are entered.
+    pub indexes: bool,
     /// Milliseconds.
     pub touch_after_ms: f64,
 }
@@ -136,6 +138,7 @@ impl Settings {
             max_pending: self.max_pending as usize,
             watched: self.watched,
             swaps: self.swaps,
+            indexes: self.indexes,
             touch_after: Duration::try_from_secs_f64(self.touch_after_ms / 1000.0)
                 .unwrap_or_default(),
         }

@@ -3,7 +3,7 @@
 
 use napi_derive::napi;
 
-use crate::{command::Kind, core::Stats, error::ErrorCode, marker};
+use crate::{command::Kind, core::Stats, error::ErrorCode, marker, users};
 
 /// An enum whose variants have numbers from 0 on and names in JavaScript.
 macro_rules! numbered {
@@ -66,6 +66,20 @@ numbered! {
         Pttl = "pttl",
         /// PING.
         Ping = "ping",
+        /// Enters a session in the index of its user.
+        Index = "index",
+        /// The same, and SET.
+        SignIn = "signIn",
+        /// SET if there is a value already, of a session that has an entry.
+        Save = "save",
+        /// The entries of an index.
+        Entries = "entries",
+        /// DEL behind a marker, and then the entry.
+        Revoke = "revoke",
+        /// Drops entries.
+        Remove = "remove",
+        /// Drops entries of before a time.
+        Sweep = "sweep",
     }
 }
 
@@ -79,9 +93,12 @@ impl Operation {
     fn command(self) -> Kind {
         match self {
             Self::Get => Kind::Get,
-            Self::Set | Self::Replace => Kind::Set,
+            Self::Set | Self::Replace | Self::Save => Kind::Set,
             Self::Expire => Kind::PExpire,
-            Self::Destroy => Kind::Del,
+            Self::Destroy | Self::Revoke => Kind::Del,
+            Self::Index | Self::SignIn | Self::Entries | Self::Remove | Self::Sweep => {
+                Kind::EvalSha
+            }
             Self::MGet => Kind::MGet,
             Self::Length | Self::Ids | Self::Clear => Kind::Scan,
             Self::Swap | Self::Merge | Self::Restore | Self::Add => Kind::EvalSha,
@@ -167,6 +184,8 @@ pub struct Protocol {
     pub marker_life_ms: u32,
     /// The script of restore and add, for clients that run it.
     pub restore_script: &'static str,
+    /// The scripts about indexes, in the order of their names, for clients that run them.
+    pub user_scripts: Vec<&'static str>,
     /// The commands that are counted.
     pub counted_commands: Vec<String>,
     /// For each counted command, how it can end.
@@ -193,6 +212,7 @@ pub fn protocol() -> Protocol {
         answer_columns: ANSWER_COLUMNS as u32,
         marker_life_ms: marker::life_ms() as u32,
         restore_script: marker::RESTORE,
+        user_scripts: users::SCRIPTS.iter().map(|script| script.1).collect(),
         counted_commands: Kind::all().map(lower).collect(),
         outcomes: Stats::outcomes().to_vec(),
         latency_bounds_ms: Stats::latency_bounds_ms(),

@@ -6,14 +6,21 @@
 //! (negative: for ever), REPLACE, SWAP and EXPIRE, COUNT for the questions about all keys, and for
 //! MGET how many rows with a key each follow.
 //!
+//! For the questions about all keys the value is empty; or a plus sign, and what keys have after the prefix that
+//! are of indexes of users.
+//!
 //! For DESTROY the value is the prefix of the key. For RESTORE and ADD it is too; a second row has the text
 //! that is to be written, and its number is how long a marker may still live and not count.
 //!
 //! For SWAP and MERGE the value is the text that the session was loaded as. A second row has two more
 //! texts, what it is to be and, for MERGE, what others have made of it; for MERGE its number is the
 //! milliseconds to live, and that of the first one those that the merge may take.
+//!
+//! What concerns the sessions of a user has further rows; `users` below has their shape.
 
 use std::time::Duration;
+
+mod users;
 
 use super::protocol::{Operation, REQUEST_COLUMNS};
 use crate::{
@@ -52,6 +59,9 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
             .collect();
         let keys = keys.into_iter().collect::<Result<_, _>>()?;
         return Ok(Work::Command(Command::MGet { keys }));
+    }
+    if let Some(operation) = operation.filter(|&operation| users::is_one(operation)) {
+        return users::work(operation, row, key, value, reader);
     }
     // Before anything fails: what belongs to this request must not be read as the next one.
     let (mine, theirs, more) = match operation {
@@ -114,7 +124,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
         Some(Operation::Length) => Question::Length,
         Some(Operation::Ids) => Question::Ids,
         Some(Operation::Clear) => Question::Clear,
-        Some(Operation::MGet) | None => {
+        Some(_) | None => {
             return Err(Error::new(
                 ErrorCode::Options,
                 format!(
@@ -126,6 +136,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     };
     Ok(Work::Keyspace(Keyspace {
         question,
+        index_prefix: value?.strip_prefix(b"+").map(|rest| [&key, rest].concat()),
         prefix: key,
         count: row.number as u32,
     }))

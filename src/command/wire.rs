@@ -15,6 +15,10 @@ impl Command {
                 set(out, &destroy.marker, b"", expiry, &[]);
                 true
             }
+            Self::Save(save) => {
+                hexists(out, &save.place.index, &save.place.handle);
+                true
+            }
             _ => false,
         }
     }
@@ -110,6 +114,22 @@ impl Command {
                 bulk(out, b"COUNT");
                 number(out, count);
             }
+            Self::HExists { key, field } => hexists(out, key, field),
+            Self::Save(save) => set(out, &save.key, &save.value, save.expiry, &[b"XX"]),
+            Self::User(call) => {
+                let (hash, text) = (call.which.hash(), call.which.text());
+                script(
+                    out,
+                    call.by,
+                    hash,
+                    text,
+                    call.keys.iter(),
+                    call.arguments.len(),
+                );
+                for argument in &call.arguments {
+                    bulk(out, argument);
+                }
+            }
             Self::Ping => head(out, 1, self.name()),
             Self::ClusterSlots => {
                 head(out, 2, "CLUSTER");
@@ -161,6 +181,12 @@ fn set(out: &mut Vec<u8>, key: &[u8], value: &[u8], expiry: Expiry, condition: &
     for word in condition {
         bulk(out, word);
     }
+}
+
+fn hexists(out: &mut Vec<u8>, key: &[u8], field: &[u8]) {
+    head(out, 3, Kind::HExists.name());
+    bulk(out, key);
+    bulk(out, field);
 }
 
 fn head(out: &mut Vec<u8>, words: usize, name: &str) {

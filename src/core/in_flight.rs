@@ -22,8 +22,8 @@ pub(super) struct InFlight {
     sent: VecDeque<Sent>,
     /// The error reply to the ASKING before the oldest command.
     asking_error: Option<Error>,
-    /// The reply to the PTTL before it.
-    ttl_ms: Option<i64>,
+    /// The reply to the PTTL or HEXISTS before it.
+    first_reply: Option<i64>,
 }
 
 impl InFlight {
@@ -41,16 +41,16 @@ impl InFlight {
     }
 
     /// Takes the reply to such a command.
-    pub(super) fn replied_first(&mut self, error: Option<Error>, ttl_ms: Option<i64>) {
+    pub(super) fn replied_first(&mut self, error: Option<Error>, first_reply: Option<i64>) {
         self.sent.pop_front();
         self.asking_error = error;
-        self.ttl_ms = ttl_ms;
+        self.first_reply = first_reply;
     }
 
     /// The oldest command, and the error reply to its ASKING.
     pub(super) fn pop(&mut self) -> Option<(Job, Option<Error>)> {
         let mut job = self.sent.pop_front()?.job?;
-        job.ttl_ms = self.ttl_ms.take();
+        job.first_reply = self.first_reply.take();
         Some((job, self.asking_error.take()))
     }
 
@@ -70,7 +70,7 @@ impl InFlight {
     /// Empties it. Each job comes with whether all of it is in the first `written` bytes of the output.
     pub(super) fn drain(&mut self, written: u64) -> impl Iterator<Item = (Job, bool)> + use<> {
         self.asking_error = None;
-        self.ttl_ms = None;
+        self.first_reply = None;
         std::mem::take(&mut self.sent)
             .into_iter()
             .filter_map(move |sent| Some((sent.job?, sent.end <= written)))

@@ -51,6 +51,7 @@ use crate::{
     connection::{Named, Opened},
     error::{Error, ErrorCode},
     mutation::{Mutation, is_active},
+    users::Flow,
 };
 use nodes::{NodeId, Nodes};
 use parked::Parked;
@@ -193,6 +194,24 @@ impl Core {
             Work::Command(command) => self.enter(Job::new(command, ReplyTo::Caller(id), deadline)),
             Work::Merge(conflict, time) => self.merge(id, conflict, now + time, now),
             Work::Keyspace(keyspace) => self.ask_keyspace(id, keyspace, deadline, now),
+            Work::Save(save) if self.router.is_cluster() => {
+                self.flow(id, Flow::save(*save), deadline);
+            }
+            Work::Save(save) => {
+                let command = Command::Save(save);
+                self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
+            }
+            Work::SignIn(sign_in) if sign_in.by_turns || self.router.is_cluster() => {
+                self.flow(id, Flow::sign_in(*sign_in, now), deadline);
+            }
+            Work::SignIn(sign_in) => {
+                self.enter(Job::new(sign_in.both(), ReplyTo::Caller(id), deadline));
+            }
+            Work::Revoke {
+                index,
+                prefix,
+                items,
+            } => self.flow(id, Flow::revoke(index, &prefix, items), deadline),
             Work::Refused(error) => self.answer(id, Err(error)),
         }
     }

@@ -331,8 +331,8 @@ impl Node {
                         let error = Error::server("ASKING", &error, &[]);
                         self.flight.replied_first(Some(error), None);
                     }
-                    Frame::Value(redis::Value::Int(ttl_ms)) => {
-                        self.flight.replied_first(None, Some(ttl_ms));
+                    Frame::Value(redis::Value::Int(first_reply)) => {
+                        self.flight.replied_first(None, Some(first_reply));
                     }
                     _ => self.flight.replied_first(None, None),
                 }

@@ -131,6 +131,11 @@ impl Core {
             }
         }
         self.remember(&job, &outcome);
+        let outcome = match (&job.command, outcome) {
+            // The reply to HEXISTS: if that was refused, so is the entry that is written then.
+            (Command::Save(_), Ok(Reply::Ok)) if job.first_reply != Some(1) => Ok(Reply::Count(0)),
+            (_, outcome) => outcome,
+        };
         self.replied(&job, outcome, now);
     }
 
@@ -271,7 +276,9 @@ impl Core {
         let kind = match work {
             Work::Command(command) => Some(command.kind()),
             Work::Keyspace(_) => Some(Kind::Scan),
-            Work::Merge(..) => Some(Kind::EvalSha),
+            Work::Merge(..) | Work::SignIn(_) => Some(Kind::EvalSha),
+            Work::Save(_) => Some(Kind::Set),
+            Work::Revoke { .. } => Some(Kind::Del),
             Work::Refused(_) => None,
         };
         if let Some(kind) = kind {
@@ -293,7 +300,9 @@ impl Core {
             Command::Set { expiry, .. } => expiry.milliseconds()?,
             Command::Swap(swap) => swap.expiry.milliseconds()?,
             Command::Restore(restore) => restore.expiry.milliseconds()?,
-            Command::Get { .. } => u64::try_from(job.ttl_ms?).ok()?,
+            Command::Save(save) => save.expiry.milliseconds()?,
+            Command::User(call) if call.writes_session() => call.expiry.milliseconds()?,
+            Command::Get { .. } => u64::try_from(job.first_reply?).ok()?,
             _ => return None,
         };
         let asked = self.asked_at(job)?;
@@ -309,16 +318,25 @@ impl Core {
         let Some(key) = job.command.key() else {
             return;
         };
+        if matches!(&job.command, Command::User(call) if !call.writes_session())
+            || matches!(job.command, Command::HExists { .. })
+        {
+            return;
+        }
         match (outcome, self.expires(job)) {
             (Ok(Reply::Ok | Reply::Count(1)), Some((asked, expires))) => {
                 self.touches.refreshed(key, expires, asked);
             }
-            (Ok(Reply::Text(_)), Some((asked, expires))) if job.ttl_ms.is_some() => {
+            // A sign-in.
+            (Ok(Reply::Count(2..)), Some((asked, expires))) => {
+                self.touches.refreshed(key, expires, asked);
+            }
+            (Ok(Reply::Text(_)), Some((asked, expires))) if job.first_reply.is_some() => {
                 self.touches.found(key, expires, asked);
             }
             (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
             // It has no expiry.
-            (Ok(_), None) if job.ttl_ms.is_some() => self.touches.forget(key),
+            (Ok(_), None) if job.first_reply.is_some() => self.touches.forget(key),
             // Destroyed, or written with the expiry it had: an earlier touch may be remembered.
             (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
             _ => {}

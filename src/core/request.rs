@@ -8,6 +8,7 @@ use crate::{
     conflict::Conflict,
     error::Error,
     keyspace::Keyspace,
+    users::{Item, Save, SignIn},
 };
 
 /// What a caller asks for.
@@ -18,6 +19,19 @@ pub enum Work {
     Keyspace(Keyspace),
     /// A write to be merged with concurrent writes, within this time.
     Merge(Conflict, Duration),
+    /// A save of a session that is in the index of its user.
+    Save(Box<Save>),
+    /// A save of a session that may not be there.
+    SignIn(Box<SignIn>),
+    /// Ends sessions of a user.
+    Revoke {
+        /// The index of the user.
+        index: Vec<u8>,
+        /// What the keys of the sessions start with.
+        prefix: Vec<u8>,
+        /// At least one.
+        items: Vec<Item>,
+    },
     /// The request cannot be sent, for this reason.
     Refused(Error),
 }
@@ -80,8 +94,8 @@ pub(super) struct Job {
     pub(super) asking: bool,
     /// Sent behind PTTL of the same key.
     pub(super) asks_ttl: bool,
-    /// The reply to that, in milliseconds.
-    pub(super) ttl_ms: Option<i64>,
+    /// The reply to that, in milliseconds; of a save, whether its entry is there.
+    pub(super) first_reply: Option<i64>,
     /// The one retry after a lost connection is spent.
     pub(super) retried: bool,
     /// Replies that redirected it or made it wait.
@@ -116,7 +130,7 @@ impl Job {
             pinned: None,
             asking: false,
             asks_ttl: false,
-            ttl_ms: None,
+            first_reply: None,
             retried: false,
             refusals: 0,
             refusal: None,

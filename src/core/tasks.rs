@@ -13,6 +13,7 @@ use crate::{
     conflict::{Conflict, Merge},
     error::Error,
     keyspace::{Keyspace, Next, Search, Step},
+    users::{self, Flow},
 };
 
 /// The tasks under way.
@@ -39,6 +40,8 @@ enum TaskWork {
         merge: Box<Merge>,
         deadline: Instant,
     },
+    /// All of it has one deadline.
+    Flow { flow: Box<Flow>, deadline: Instant },
     /// A GET or a PING each: how many are unanswered, and the values.
     Each {
         left: usize,
@@ -122,6 +125,22 @@ impl Core {
         }
     }
 
+    /// Runs the commands of a flow, which has begun, by `deadline`.
+    pub(super) fn flow(&mut self, id: u32, begun: (Flow, Vec<Command>), deadline: Instant) {
+        if begun.1.is_empty() {
+            return self.answer(id, Ok(Reply::Count(0)));
+        }
+        let flow = Box::new(begun.0);
+        let task = self.tasks.add(id, TaskWork::Flow { flow, deadline });
+        self.run_flow(task, begun.1, deadline);
+    }
+
+    fn run_flow(&mut self, task: u32, commands: Vec<Command>, deadline: Instant) {
+        for (command, part) in commands.into_iter().zip(0..) {
+            self.enter(Job::new(command, ReplyTo::Task { task, part }, deadline));
+        }
+    }
+
     /// Merges a write, by `deadline`.
     pub(super) fn merge(&mut self, id: u32, conflict: Conflict, deadline: Instant, now: Instant) {
         let mut merge = Box::new(Merge::new(conflict));
@@ -189,6 +208,15 @@ impl Core {
                         None
                     }
                     Err(answer) => Some(answer),
+                },
+                TaskWork::Flow { flow, deadline } => match flow.on_reply(part, outcome, now) {
+                    users::Next::Wait => None,
+                    users::Next::Run(commands) => {
+                        let deadline = *deadline;
+                        self.run_flow(task, commands, deadline);
+                        None
+                    }
+                    users::Next::Done(answer) => Some(answer),
                 },
                 TaskWork::Each {
                     left,

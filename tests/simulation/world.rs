@@ -742,6 +742,7 @@ impl World {
                     question,
                     prefix: b"s:".to_vec(),
                     count: 100,
+                    index_prefix: None,
                 };
                 (Asked::Other, Work::Keyspace(keyspace))
             }

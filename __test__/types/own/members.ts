@@ -10,6 +10,7 @@ import {
   type RedisStoreEvent,
   type RedisStoreListener,
   type RedisStoreStatus,
+  type RedisStoreUserSession,
 } from "connect-redis-native"
 
 export async function use(store: RedisStore): Promise<unknown> {
@@ -29,6 +30,28 @@ export async function use(store: RedisStore): Promise<unknown> {
   // @ts-expect-error a status that does not exist
   if (store.status === "open") return
   return [status, native, pong, none, commands.get?.ok, latency.sumMs + pending]
+}
+
+export async function users(store: RedisStore): Promise<unknown> {
+  const sessions: RedisStoreUserSession[] = await store.sessionsOf("ada", { current: "id" })
+  store.sessionsOf(7, (error, found) => void [error, found?.[0]?.lastSeen.getTime()])
+  store.sessionsOf(7n, null, (error, found) => void [error, found?.length])
+  const count: number = await store.destroyUser("ada", { except: "id" })
+  store.destroyUser("ada", (error, ended?: number) => void [error, ended])
+  store.destroyUser("ada", {}, (error, ended?: number) => void [error, ended])
+  const ended: boolean = await store.destroyHandle("ada", sessions[0]?.handle ?? "")
+  store.destroyHandle("ada", "handle", (error, was?: boolean) => void [error, was])
+  // @ts-expect-error a user is needed
+  void store.sessionsOf()
+  // @ts-expect-error a user is no object
+  void store.destroyUser({})
+  // @ts-expect-error a handle is needed
+  void store.destroyHandle("ada")
+  return [
+    count,
+    ended,
+    sessions.map(({ created, expires, info, current }) => [created, expires?.getTime(), info.ip, current]),
+  ]
 }
 
 export async function events(store: RedisStore): Promise<void> {

@@ -33,6 +33,15 @@ export const all: RedisStoreOptions[] = [
   },
   { url, onConflict: (base, mine, theirs) => ({ ...base, ...theirs, ...mine }), maxLifetime: 3600 },
   { url, onConflict: async (_base, mine: SessionData) => mine, emitConnectionEvents: true, serializer },
+  {
+    url,
+    userOf: (session) => (session.cookie.signed ? 7 : undefined),
+    sessionInfo: (_session, req) => ({ ip: req?.ip }),
+    maxSessionsPerUser: 3,
+    userPrefix: "app:users:",
+  },
+  { url, userOf: () => null, sessionInfo: () => undefined, maxSessionsPerUser: { max: 3, onLimit: "reject" } },
+  { url, userOf: (session: SessionData) => String(session.cookie.path), maxSessionsPerUser: null, userPrefix: null },
   { url, ttl: (session) => (session.cookie.expires ? 60 : 3600) },
 ]
 export const stores = all.map((options) => new RedisStore(options))
@@ -41,6 +50,10 @@ export function byFunction(options: RedisStoreOptions): RedisStore {
   return new RedisStore({ ...options, prefix: "app:" })
 }
 
+// @ts-expect-error a user is no object
+void new RedisStore({ url: "redis://localhost", userOf: () => ({}) })
+// @ts-expect-error a rule that does not exist
+void new RedisStore({ url: "redis://localhost", userOf: () => 1, maxSessionsPerUser: { max: 1, onLimit: "end" } })
 // @ts-expect-error options are required
 void new RedisStore()
 // @ts-expect-error one of client, url, nodes and sentinel is required

@@ -162,6 +162,7 @@ async fn vote(
         database: 0,
         client_name: None,
         swaps: false,
+        indexes: false,
     };
     let mut connection = Connection::open(node, &login, config, None).await?;
     let mut question = Pipeline::new();

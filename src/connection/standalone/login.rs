@@ -7,6 +7,7 @@ use crate::{
     config::{Addresses, Config, Credentials, Tls},
     conflict,
     error::Error,
+    marker, users,
 };
 
 /// The commands that a connection begins with.
@@ -21,6 +22,8 @@ pub struct Login<'a> {
     pub client_name: Option<&'a str>,
     /// The script of swaps is to be loaded, and whether the server can do without is to be found out.
     pub swaps: bool,
+    /// The scripts that enter sessions of users are to be loaded.
+    pub indexes: bool,
 }
 
 impl<'a> Login<'a> {
@@ -34,6 +37,7 @@ impl<'a> Login<'a> {
             database: config.database,
             client_name: config.client_name.as_deref(),
             swaps: config.swaps,
+            indexes: config.indexes,
         })
     }
 }
@@ -144,6 +148,11 @@ fn introduce(question: &mut Pipeline, login: &Login<'_>, predecessor: Option<&Id
         let load = question.cmd("SCRIPT").arg("LOAD");
         load.arg(conflict::SWAP);
         question.cmd("INFO").arg("server");
+    }
+    if login.indexes {
+        for text in [users::SIGN_IN, users::INDEX, marker::RESTORE] {
+            question.cmd("SCRIPT").arg("LOAD").arg(text);
+        }
     }
     if let Some(name) = login.client_name {
         question.cmd("CLIENT").arg("SETNAME").arg(name);

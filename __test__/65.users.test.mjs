@@ -1,0 +1,519 @@
+// The sessions of a user: what the index holds follows what is stored.
+import assert from "node:assert/strict"
+import { createRequire } from "node:module"
+import { describe, test } from "node:test"
+
+import { RedisStore } from "../index.mjs"
+import { called, until } from "../testing/until.mjs"
+import { cookie, entries, indexKeys, load, signIn, userOf } from "./support/users.mjs"
+import { ownPrefix, ownServer } from "./support/servers.mjs"
+
+const require = createRequire(import.meta.url)
+const { loadProtocol } = require("../lib/native/protocol.js")
+const { handleOf } = require("../lib/users/keys.js")
+const { isMarker } = require("../lib/races/marker.js")
+const { SCRIPTS } = require("../lib/users/scripts.js")
+const server = ownServer()
+
+function open(options) {
+  const prefix = ownPrefix()
+  return new RedisStore({ url: server.url, prefix, userPrefix: `u-${prefix}`, userOf, ...options })
+}
+
+const keysOf = (store) => indexKeys(server.client, `u-${store.prefix}`)
+const indexOf = async (store) => (await keysOf(store)).find((key) => !key.endsWith(":expiry"))
+const handles = async (store, user) => (await store.sessionsOf(user)).map(({ handle }) => handle).toSorted()
+const handlesOf = (...sids) => sids.map(handleOf).toSorted()
+
+describe("sessionsOf", () => {
+  test("lists what sessions were signed in from where, and no more of them", async () => {
+    const store = open({ sessionInfo: (session, req) => ({ ip: session.ip, agent: req?.agent }) })
+    const before = Date.now()
+    await store.set("a", { cookie: cookie(), user: "ada", ip: "10.0.0.1", secret: "hunter2" })
+    const session = store.createSession({ sessionID: "b", sessionStore: store, agent: "curl" }, { cookie: cookie() })
+    session.user = "ada"
+    session.ip = "10.0.0.2"
+    await store.set("b", session)
+    await store.set("c", { cookie: cookie(), user: "bob" })
+    const found = await store.sessionsOf("ada", { current: "b" })
+    assert.equal(found.length, 2)
+    const [a, b] = found.toSorted((one, other) => one.created - other.created)
+    assert.deepEqual([a.handle, a.info, a.current], [handleOf("a"), { ip: "10.0.0.1" }, false])
+    assert.deepEqual([b.handle, b.info, b.current], [handleOf("b"), { ip: "10.0.0.2", agent: "curl" }, true])
+    for (const { created, lastSeen, expires } of found) {
+      for (const date of [created, lastSeen, expires]) assert.ok(date instanceof Date)
+      assert.ok(created >= before - 5 && created <= Date.now() + 5, `${created}`)
+      assert.ok(lastSeen >= created && lastSeen <= Date.now() + 5)
+      assert.ok(Math.abs(expires - Date.now() - 3_600_000) < 10_000)
+    }
+    assert.deepEqual(Object.keys(a), ["handle", "created", "lastSeen", "expires", "info", "current"])
+    assert.doesNotMatch(JSON.stringify(found), /hunter2/)
+    await store.close()
+  })
+
+  test("answers promises and callbacks, with options or without", async () => {
+    const store = open()
+    await signIn(store, "a", "ada")
+    const listed = await store.sessionsOf("ada")
+    const handlesOfCall = async (start) => {
+      const [error, found] = await called(start)
+      return [error, found.map(({ handle }) => handle)]
+    }
+    const expected = [null, listed.map(({ handle }) => handle)]
+    assert.deepEqual(await handlesOfCall((done) => store.sessionsOf("ada", done)), expected)
+    assert.deepEqual(await handlesOfCall((done) => store.sessionsOf("ada", {}, done)), expected)
+    assert.deepEqual(await called((done) => store.destroyHandle("ada", "none", done)), [null, false])
+    assert.deepEqual(await called((done) => store.destroyUser("ada", { except: "a" }, done)), [null, 0])
+    assert.deepEqual(await called((done) => store.destroyUser("ada", done)), [null, 1])
+    assert.deepEqual(await called((done) => store.destroyUser("ada", null, done)), [null, 0])
+    await store.close()
+  })
+
+  test("needs userOf and a user; a number is its text", async () => {
+    const store = open()
+    await signIn(store, "a", 7)
+    for (const user of [7, "7", 7n]) assert.equal((await store.sessionsOf(user)).length, 1)
+    for (const user of [undefined, null, "", {}, Number.NaN, true, Symbol("a")]) {
+      for (const method of ["sessionsOf", "destroyUser", "destroyHandle"]) {
+        await assert.rejects(store[method](user, "handle"), {
+          code: "ERR_REDIS_STORE_OPTIONS",
+          message: /A user must be/,
+        })
+      }
+    }
+    for (const handle of [undefined, 5, ""]) {
+      await assert.rejects(store.destroyHandle(7, handle), { code: "ERR_REDIS_STORE_OPTIONS", message: /A handle/ })
+    }
+    const plain = new RedisStore({ url: server.url })
+    for (const method of ["sessionsOf", "destroyUser", "destroyHandle"]) {
+      await assert.rejects(plain[method](7, "handle"), { code: "ERR_REDIS_STORE_OPTIONS", message: /"userOf"/ })
+    }
+    await Promise.all([store.close(), plain.close()])
+  })
+
+  test("tells when a session was last seen, though touches do not write", async () => {
+    const store = open()
+    await signIn(store, "a", "ada", 100_000)
+    const commands = () => store.stats().commands
+    await until("a moment", async () => Date.now() - (await store.sessionsOf("ada"))[0].created > 100)
+    const evals = JSON.stringify([commands().evalsha, commands().eval])
+    await store.touch("a", { cookie: cookie(100_000), user: "ada" })
+    assert.equal(JSON.stringify([commands().evalsha, commands().eval]), evals)
+    const [{ created, lastSeen, expires }] = await store.sessionsOf("ada")
+    assert.ok(lastSeen - created > 100, `${lastSeen - created}`)
+    assert.ok(Math.abs(expires - lastSeen - 100_000) < 50)
+    await store.close()
+  })
+
+  test("of a session without an end says that it has none", async () => {
+    const store = open({ disableTTL: true })
+    await signIn(store, "a", "ada")
+    const [{ expires, lastSeen }] = await store.sessionsOf("ada")
+    assert.equal(expires, null)
+    assert.ok(lastSeen instanceof Date)
+    for (const key of await keysOf(store)) assert.equal(await server.client.pTTL(key), -1)
+    await store.destroy("a")
+    assert.deepEqual(await keysOf(store), [])
+    await store.close()
+  })
+})
+
+describe("destroyUser and destroyHandle", () => {
+  test("except keeps exactly one", async () => {
+    const store = open()
+    for (const sid of ["a", "b", "c"]) await signIn(store, sid, "ada")
+    await signIn(store, "d", "bob")
+    assert.equal(await store.destroyUser("ada", { except: "b" }), 2)
+    assert.deepEqual((await store.ids()).toSorted(), ["b", "d"])
+    // That of another user keeps none.
+    assert.equal(await store.destroyUser("ada", { except: "d" }), 1)
+    assert.deepEqual(await store.ids(), ["d"])
+    assert.deepEqual(await handles(store, "bob"), handlesOf("d"))
+    await store.close()
+  })
+
+  test("a handle ends one session of its user, and is no session id", async () => {
+    const store = open()
+    await signIn(store, "a", "ada")
+    await signIn(store, "b", "bob")
+    const [{ handle }] = await store.sessionsOf("ada")
+    assert.equal(await store.get(handle), null)
+    await store.destroy(handle)
+    assert.equal(await store.destroyHandle("bob", handle), false)
+    assert.equal((await store.ids()).length, 2)
+    assert.equal(await store.destroyHandle("ada", handle), true)
+    assert.equal(await store.destroyHandle("ada", handle), false)
+    assert.deepEqual(await store.ids(), ["b"])
+    assert.deepEqual(await handles(store, "ada"), [])
+    await store.close()
+  })
+
+  test("what is ended stays so, though a request is still at work on it", async () => {
+    for (const end of [(store) => store.destroyUser("ada"), (store) => store.destroyHandle("ada", handleOf("a"))]) {
+      for (const onConflict of ["overwrite", "merge"]) {
+        const store = open({ onConflict })
+        await signIn(store, "a", "ada")
+        const loaded = await load(store, "a")
+        await end(store)
+        loaded.n = 1
+        await store.set("a", loaded)
+        assert.equal(await store.get("a"), null)
+        assert.deepEqual(await handles(store, "ada"), [])
+        await store.close()
+      }
+    }
+  })
+
+  test("end 1200 sessions of one user, in several steps", async () => {
+    const store = open({ commandTimeoutMs: 20_000 })
+    await Promise.all(Array.from({ length: 1200 }, (_, n) => signIn(store, `s${n}`, "ada")))
+    assert.equal((await store.sessionsOf("ada")).length, 1200)
+    assert.equal(await store.destroyUser("ada"), 1200)
+    assert.equal(await store.length(), 0)
+    assert.deepEqual(await keysOf(store), [])
+    await store.close()
+  })
+})
+
+describe("the index follows the session", () => {
+  test("regenerate, destroy, an expiry in the past: no key is left", async () => {
+    const store = open()
+    const other = open({ prefix: store.prefix, userPrefix: `u-${store.prefix}` })
+    for (const end of [
+      (sid) => store.destroy(sid),
+      // Of which this process knows nothing.
+      async (sid) => {
+        await until("an entry that is older", async () => (await entries(server.client, `u-${store.prefix}`, 20)) > 0)
+        await other.destroy(sid)
+      },
+      (sid) => store.set(sid, { cookie: cookie(-1), user: "ada" }),
+      (sid) => new Promise((done) => store.regenerate({ sessionID: sid }, done)),
+      () => store.destroyUser("ada"),
+    ]) {
+      store.generate = () => {}
+      await signIn(store, "a", "ada")
+      assert.equal((await keysOf(store)).length, 2)
+      await end("a")
+      assert.deepEqual(await keysOf(store), [])
+    }
+    await Promise.all([store.close(), other.close()])
+  })
+
+  test("clear", async () => {
+    const store = open()
+    for (let n = 0; n < 20; n++) await signIn(store, `s${n}`, `user${n % 7}`)
+    await until("entries that are older", async () => (await entries(server.client, `u-${store.prefix}`, 20)) === 7)
+    await store.clear()
+    assert.deepEqual(await keysOf(store), [])
+    await store.close()
+  })
+
+  test("a change of user in one session, there and back, and a sign-out that keeps it", async () => {
+    for (const onConflict of ["overwrite", "merge", "error"]) {
+      const store = open({ onConflict })
+      await signIn(store, "a", "ada")
+      const loaded = await load(store, "a")
+      for (const [user, ...listed] of [
+        ["bob", 0, 1],
+        ["ada", 1, 0],
+        ["bob", 0, 1],
+        [undefined, 0, 0],
+        ["ada", 1, 0],
+      ]) {
+        loaded.user = user
+        await store.set("a", loaded)
+        const found = [await store.sessionsOf("ada"), await store.sessionsOf("bob")]
+        assert.deepEqual(
+          found.map(({ length }) => length),
+          listed,
+        )
+        assert.equal((await keysOf(store)).length, user === undefined ? 0 : 2)
+      }
+      assert.equal(await store.destroyUser("bob"), 0)
+      assert.equal(await store.destroyUser("ada"), 1)
+      await store.close()
+    }
+  })
+
+  test("plain sets of objects that were never loaded, by a process that knows nothing of it", async () => {
+    const store = open()
+    const other = open({ prefix: store.prefix, userPrefix: `u-${store.prefix}` })
+    await signIn(store, "a", "ada")
+    await signIn(other, "a", "bob")
+    assert.deepEqual(await handles(store, "ada"), [])
+    assert.equal(await store.destroyUser("ada"), 0)
+    assert.equal(await store.destroyHandle("ada", handleOf("a")), false)
+    assert.notEqual(await store.get("a"), null)
+    assert.deepEqual(await handles(store, "bob"), handlesOf("a"))
+    await store.set("a", { cookie: cookie() })
+    assert.deepEqual(await handles(store, "bob"), [])
+    assert.deepEqual(await keysOf(store), [])
+    await Promise.all([store.close(), other.close()])
+  })
+
+  test("sessions of before the option enter it when they are next saved", async () => {
+    const plain = new RedisStore({ url: server.url, prefix: ownPrefix() })
+    const store = open({ prefix: plain.prefix, userPrefix: `u-${plain.prefix}` })
+    await signIn(plain, "a", "ada")
+    assert.deepEqual(await handles(store, "ada"), [])
+    await store.set("a", await load(store, "a"))
+    assert.deepEqual(await handles(store, "ada"), handlesOf("a"))
+    await Promise.all([plain.close(), store.close()])
+  })
+
+  test("every save ends with an entry, whatever the options", async () => {
+    for (const options of [
+      {},
+      { onDestroyed: "save" },
+      { onDestroyed: "error" },
+      { onConflict: "merge" },
+      { onConflict: "error" },
+      { onConflict: (_base, mine) => mine },
+      { maxLifetime: 3600 },
+      { touchAfter: 60 },
+      { freshExpires: true },
+      { tagSessions: true },
+      { disableTTL: true },
+      { serializer: { parse: async (text) => JSON.parse(text), stringify: JSON.stringify } },
+    ]) {
+      const store = open(options)
+      const has = async (...sids) => assert.deepEqual(await handles(store, "ada"), handlesOf(...sids))
+      await signIn(store, "a", "ada")
+      await has("a")
+      const session = `${store.prefix}a`
+      for (const isLost of [
+        (key) => key === session,
+        (key) => key !== session,
+        () => true,
+        (key) => key.endsWith(":expiry"),
+        (key) => key !== session && !key.endsWith(":expiry"),
+      ]) {
+        const lose = async () => {
+          for (const key of [...(await keysOf(store)), session].filter(isLost)) await server.client.del(key)
+        }
+        const loaded = await load(store, "a")
+        await lose()
+        loaded.n = 1
+        await store.set("a", loaded)
+        await has("a")
+        await lose()
+        await signIn(store, "a", "ada")
+        await has("a")
+        await signIn(store, "b", "ada")
+        await has("a", "b")
+        assert.equal((await keysOf(store)).length, 2)
+        await store.destroy("b")
+      }
+      await store.close()
+    }
+  })
+})
+
+describe("evicted, flushed, lost", () => {
+  test("what is listed exists, and stale entries go", async () => {
+    const store = open()
+    for (const sid of ["a", "b", "c"]) await signIn(store, sid, "ada")
+    await server.client.del(`${store.prefix}a`)
+    assert.deepEqual(await handles(store, "ada"), handlesOf("b", "c"))
+    const index = await indexOf(store)
+    assert.equal(await server.client.hLen(index), 2)
+    assert.equal(await server.client.zCard(`${index}:expiry`), 2)
+    await server.client.set(`${store.prefix}b`, "no session")
+    assert.deepEqual(await handles(store, "ada"), handlesOf("c"))
+    await server.client.flushDb()
+    assert.deepEqual(await handles(store, "ada"), [])
+    assert.equal(await store.destroyUser("ada"), 0)
+    await store.close()
+  })
+
+  test("an entry without a session counts as a sign-in that may be under way, for two deadlines", async () => {
+    const store = open({ commandTimeoutMs: 200 })
+    await signIn(store, "a", "ada")
+    const index = await indexOf(store)
+    const entry = await server.client.hGet(index, handleOf("a"))
+    // As in a cluster, by a process that was killed before it wrote the session.
+    await server.client.hSet(index, handleOf("a"), entry.replace(/^(\d+:\d+:\d*):a:/, "$1:p:"))
+    await server.client.del(`${store.prefix}a`)
+    assert.deepEqual(await handles(store, "ada"), [])
+    assert.equal(await server.client.hLen(index), 1)
+    await until("no entry", async () => {
+      assert.deepEqual(await handles(store, "ada"), [])
+      return (await keysOf(store)).length === 0
+    })
+    await store.close()
+  })
+
+  test("one that dies with its client between the two leaves nothing that is listed", async () => {
+    const store = open({ commandTimeoutMs: 200 })
+    await signIn(store, "a", "ada")
+    await signIn(store, "b", "ada")
+    await server.client.del(`${store.prefix}b`)
+    assert.equal(await store.destroyUser("ada"), 1)
+    assert.deepEqual(await keysOf(store), [])
+    await store.close()
+  })
+})
+
+describe("expiry", () => {
+  test("touches move it when a tenth of the life is used up", async () => {
+    const store = open()
+    await signIn(store, "a", "ada", 1000)
+    const [, expiry] = (await keysOf(store)).toSorted()
+    const score = async () => server.client.zScore(expiry, handleOf("a"))
+    const first = await score()
+    await store.touch("a", { cookie: cookie(1000), user: "ada" })
+    assert.equal(await score(), first)
+    await until("a score that has moved", async () => {
+      await store.touch("a", { cookie: cookie(1000), user: "ada" })
+      return (await score()) > first
+    })
+    assert.ok((await score()) - first >= 90, "sooner than after a tenth")
+    await store.close()
+  })
+
+  test("an entry outlives its session, and its keys by no more than a tenth of its life", async () => {
+    const store = open()
+    await signIn(store, "a", "ada", 100_000)
+    await signIn(store, "b", "ada", 20_000)
+    for (const key of await keysOf(store)) {
+      const left = await server.client.pTTL(key)
+      assert.ok(left > 100_000 && left <= 110_001, `${left}`)
+    }
+    await store.destroy("a")
+    for (const key of await keysOf(store)) {
+      const left = await server.client.pTTL(key)
+      assert.ok(left > 19_000 && left <= 22_001, `${left}`)
+    }
+    await store.close()
+  })
+
+  test("sessions that expire are dropped by the next sign-in, and by nobody at the end", async () => {
+    const store = open()
+    for (let n = 0; n < 50; n++) await signIn(store, `s${n}`, "ada", 100)
+    await until("no session", async () => (await store.length()) === 0)
+    await until("an index that is over", async () => (await keysOf(store)).length === 0)
+    await signIn(store, "a", "ada", 400)
+    for (let n = 0; n < 50; n++) await signIn(store, `s${n}`, "ada", 50)
+    await until("sessions that are over", async () => (await store.length()) === 1)
+    await until("entries that are dropped", async () => {
+      await signIn(store, "a", "ada", 400)
+      const index = await indexOf(store)
+      return (await server.client.hLen(index)) === 1
+    })
+    await until("no index", async () => (await keysOf(store)).length === 0)
+    await store.close()
+  })
+
+  const LONG = process.env.LONG_FORM !== undefined
+  const [SESSIONS, USERS] = LONG ? [100_000, 1000] : [2000, 100]
+  test(`${SESSIONS} sessions of ${USERS} users expire without a look at them`, async () => {
+    const store = open({ commandTimeoutMs: 20_000, maxPending: 1_000_000 })
+    const end = Date.now() + (LONG ? 60_000 : 3000)
+    const sign = (n) => signIn(store, `s${n}`, `user${n % USERS}`, end - Date.now())
+    for (let at = 0; at < SESSIONS; at += 1000) {
+      await Promise.all(Array.from({ length: 1000 }, (_, n) => sign(at + n)))
+    }
+    assert.equal((await keysOf(store)).length, 2 * USERS)
+    await until("no key at all", async () => (await server.client.keys(`*${store.prefix}*`)).length === 0, 60_000)
+    await store.close()
+  })
+})
+
+describe("names", () => {
+  test("a user of any characters, a kilobyte long, is found and is in no key", async () => {
+    const store = open()
+    const users = ["x".repeat(1024), "*?[a]\\", "{a}{b}", "a b\r\n", "Zoë🦀", "\ud800", "\0", "__proto__", " ", "0"]
+    for (const [n, user] of users.entries()) await signIn(store, `s${n}`, user)
+    for (const [n, user] of users.entries()) {
+      const found = await handles(store, user)
+      assert.deepEqual(found, handlesOf(`s${n}`))
+    }
+    for (const key of await server.client.keys("*")) {
+      for (const user of ["x".repeat(20), "Zoë", "__proto__", "\r\n"]) assert.ok(!key.includes(user))
+    }
+    for (const [n, user] of users.entries()) {
+      assert.equal(await store.destroyHandle(user, handleOf(`s${n}`)), true)
+    }
+    assert.equal(await store.length(), 0)
+    await store.close()
+  })
+
+  test("indexes below the prefix are no sessions, and are not below it by default", async () => {
+    for (const [prefix, userPrefix] of [
+      ["n1:", "n1:users:"],
+      ["n2:", "n2:"],
+      ["n3:", undefined],
+      ["", undefined],
+    ]) {
+      await server.client.flushDb()
+      const store = new RedisStore({ url: server.url, prefix, userPrefix, userOf })
+      for (const sid of ["a", "b"]) await signIn(store, sid, "ada")
+      assert.deepEqual([await store.length(), (await store.ids()).toSorted()], [2, ["a", "b"]])
+      assert.equal((await store.all()).length, 2)
+      assert.equal((await store.sessionsOf("ada")).length, 2)
+      const keys = await server.client.keys("*")
+      assert.equal(keys.filter((key) => key.startsWith(userPrefix ?? `users:${prefix}`)).length >= 2, true)
+      if (prefix === "n3:") assert.equal(keys.filter((key) => key.startsWith(prefix)).length, 2)
+      await until("entries that are older", async () => (await entries(server.client, userPrefix ?? "users:", 20)) > 0)
+      await store.clear()
+      assert.deepEqual(
+        (await server.client.keys("*")).filter((key) => !isMarker(prefix, key)),
+        [],
+      )
+      await store.close()
+    }
+  })
+
+  test("stores of two prefixes have two indexes", async () => {
+    const [one, other] = [1, 2].map(() => new RedisStore({ url: server.url, prefix: ownPrefix(), userOf }))
+    await signIn(one, "a", "ada")
+    await signIn(other, "a", "ada")
+    assert.equal(await one.destroyUser("ada"), 1)
+    assert.equal((await other.sessionsOf("ada")).length, 1)
+    await Promise.all([one.close(), other.close()])
+  })
+})
+
+describe("functions of the application", () => {
+  test("that throw or return something else fail the save, by their names", async () => {
+    const failure = new Error("mine")
+    const refused = async (options, expected, session = { cookie: cookie(), user: "ada" }) => {
+      const store = open(options)
+      await assert.rejects(store.set("a", session), expected)
+      assert.equal(await store.get("a"), null)
+      assert.deepEqual(await keysOf(store), [])
+      await store.close()
+    }
+    const throwing = () => {
+      throw failure
+    }
+    await refused({ userOf: throwing }, failure)
+    await refused({ sessionInfo: throwing }, failure)
+    for (const user of [{}, [], true, Number.NaN, Infinity, Symbol("a"), () => {}]) {
+      await refused(
+        { userOf: () => user },
+        { code: "ERR_REDIS_STORE_OPTIONS", message: /"userOf" must be a string or/ },
+      )
+    }
+    await refused(
+      { sessionInfo: () => ({ agent: "x".repeat(5000) }) },
+      { code: "ERR_REDIS_STORE_ENCODE", message: /"sessionInfo" must return at most 4096 .* got 50/ },
+    )
+    await refused({ sessionInfo: () => ({ n: 1n }) }, TypeError)
+  })
+
+  test("that name no user leave the session out", async () => {
+    for (const user of [undefined, null, "", false]) {
+      const store = open({ userOf: () => user })
+      await signIn(store, "a", "ada")
+      assert.notEqual(await store.get("a"), null)
+      assert.deepEqual(await keysOf(store), [])
+      await store.close()
+    }
+  })
+})
+
+test("the scripts of stores that delegate are those of the binding", () => {
+  const plain = (text) => text.replaceAll(/\s+/g, " ").trim()
+  assert.deepEqual(Object.values(SCRIPTS).map(plain), loadProtocol().userScripts.map(plain))
+})

@@ -1,0 +1,97 @@
+"use strict"
+
+const { now } = require("../timers.js")
+const { isRefusal } = require("../races/gone.js")
+const { expiryOf } = require("./keys.js")
+const { SCRIPTS } = require("./scripts.js")
+
+/**
+ * The order of src/users/flow.rs, spoken through a client. `ask` runs one command and returns a promise of its
+ * reply: `script(text, keys, args)`, `replace(key, value, ttl)`, `set(key, value, ttl)`, `markerLeft(key, prefix)`,
+ * `restore(key, prefix, value, ttl, known)` and `destroy(key, prefix)`.
+ */
+const OPERATIONS = {
+  index: (ask, about) => enter(ask, about, about.text),
+  signIn: (ask, about) => (ask.isCluster || about.byTurns ? signInByTurns(ask, about) : signInAtOnce(ask, about)),
+  async save(ask, { index, handle, ttl, key, value }) {
+    const [written, found] = await Promise.all([
+      ask.replace(key, value, ttl),
+      ask.script(SCRIPTS.entries, [index], [handle]),
+    ])
+    if (written === null) return null
+    return found.length > 1 ? true : 0
+  },
+  async entries(ask, { index, handle }) {
+    const found = await ask.script(SCRIPTS.entries, [index], handle === undefined ? [] : [handle])
+    return found.map(String)
+  },
+  async revoke(ask, { index, prefix, items }) {
+    const outcomes = await Promise.allSettled(items.map(({ key }) => ask.destroy(key, prefix)))
+    const gone = items.filter((_item, at) => outcomes[at].status === "fulfilled")
+    await OPERATIONS.remove(ask, { index, items: gone }).catch(() => {})
+    const failed = outcomes.find(({ status }) => status === "rejected")
+    if (failed !== undefined) throw failed.reason
+    return outcomes.reduce((sum, { value }) => sum + value, 0)
+  },
+  async remove(ask, { index, items }) {
+    if (items.length === 0) return 0
+    const args = items.flatMap(({ handle, entry }) => [handle, entry])
+    return Number(await ask.script(SCRIPTS.remove, keysOf(index), args))
+  },
+  async sweep(ask, { index, wholeMs, otherMs }) {
+    const ages = [wholeMs, otherMs].map((ms) => String(Math.floor(ms)))
+    return Number(await ask.script(SCRIPTS.sweep, keysOf(index), ages))
+  },
+}
+
+/** Entries are not counted, or counted only. */
+const LIMITS = { "-1": "", "-2": "counted" }
+
+function keysOf(index, ...more) {
+  return [index, expiryOf(index), ...more]
+}
+
+function argsOf({ handle, ttl, limit }, text, ...more) {
+  return [handle, ttl < 0 ? "" : String(ttl), LIMITS[limit] ?? String(limit), text, ...more]
+}
+
+async function enter(ask, about, text) {
+  return Number(await ask.script(SCRIPTS.index, keysOf(about.index), argsOf(about, text)))
+}
+
+async function signInAtOnce(ask, about) {
+  const { index, key, value, text } = about
+  return Number(await ask.script(SCRIPTS.signIn, keysOf(index, key), argsOf(about, `a:${text}`, value)))
+}
+
+async function signInByTurns(ask, about) {
+  const { key, prefix, value, ttl, ignoresMarkers } = about
+  const left = await unlessRefused(ask.markerLeft(key, prefix))
+  const at = now()
+  const count = await enter(ask, about, `p:${about.text}`)
+  if (count === 0) return 0
+  // Both ends of the time are whole milliseconds.
+  const known = left === null || left < 0 ? -1 : Math.max(left - Math.floor(now() - at) + 1, -1)
+  const reply = ignoresMarkers ? null : await unlessRefused(ask.restore(key, prefix, value, ttl, known))
+  if (typeof reply === "number") return -1 - reply
+  // Its marker is in another slot, or denied.
+  if (reply === null) await ask.set(key, value, ttl)
+  return count
+}
+
+/** Null where the server denies a command or its keys. */
+async function unlessRefused(promise) {
+  try {
+    return await promise
+  } catch (error) {
+    if (isRefusal(error)) return null
+    throw error
+  }
+}
+
+/** Runs an operation; a promise of its reply. */
+function delegated(operation, ask, about) {
+  return OPERATIONS[operation](ask, about)
+}
+
+module.exports = { delegated }

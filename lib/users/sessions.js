@@ -1,0 +1,132 @@
+"use strict"
+
+const { promised } = require("../callbacks.js")
+const { argumentError, kindOf } = require("../errors.js")
+const { OPERATIONS } = require("../operations.js")
+const { ask } = require("../request.js")
+const { parse } = require("../sessions.js")
+const { now } = require("../timers.js")
+const { handleOf, readEntry, userText } = require("./keys.js")
+
+/** Sessions that are read or ended at once. */
+const PAGE = 500
+
+/** What a reply to "entries" holds. */
+function entriesOf(reply) {
+  const time = Number(reply.at(-1))
+  const entries = []
+  for (let at = 0; at + 1 < reply.length; at += 2) entries.push(readEntry(reply[at], reply[at + 1], time))
+  return entries
+}
+
+/**
+ * Reads the sessions that the index of a user names: those that are `mine`, the user's now, and those that are
+ * `pending`: of a sign-in that may be between its two steps. All other entries are dropped.
+ */
+async function look(store, inside, user, handle) {
+  const { users } = inside
+  const index = users.indexOf(user)
+  const reply = await users.ask(OPERATIONS.entries, { index, handle })
+  const entries = entriesOf(reply)
+  const found = { index, aheadMs: Date.now() - Number(reply.at(-1)) / 1000, mine: [], pending: [] }
+  const stale = []
+  for (let at = 0; at < entries.length; at += PAGE) {
+    const some = entries.slice(at, at + PAGE)
+    const sentAt = now()
+    const texts = await textsOf(
+      inside,
+      some.map(({ key }) => key),
+    )
+    for (const [n, entry] of some.entries()) {
+      const owner = texts[n] ? await ownerOf(store, inside, { ...entry, text: texts[n], sentAt }) : undefined
+      const mayComeYet = !entry.isWhole && entry.ageMs < 2 * users.commandTimeoutMs
+      if (owner === user) found.mine.push(entry)
+      else if (!mayComeYet) stale.push(entry)
+      else if (!texts[n]) found.pending.push(entry)
+    }
+  }
+  // One that cannot be dropped now is dropped when it is next read.
+  if (stale.length > 0) await users.ask(OPERATIONS.remove, { index, items: stale }).catch(() => {})
+  return found
+}
+
+/** The texts of sessions. What is too large for one reply is read in halves. */
+async function textsOf(inside, keys) {
+  try {
+    return await ask((request) => inside.backend.mget(keys, request))
+  } catch (error) {
+    if (error.code !== "ERR_REDIS_STORE_DECODE" || keys.length === 1) throw error
+    const half = Math.ceil(keys.length / 2)
+    return [...(await textsOf(inside, keys.slice(0, half))), ...(await textsOf(inside, keys.slice(half)))]
+  }
+}
+
+/** The user of a session; undefined for one that cannot be read: nobody can use it. */
+async function ownerOf(store, { guard, users, commandTimeoutMs }, { key, text, sentAt }) {
+  const sid = key.slice(store.prefix.length)
+  const call = { store, sid, key, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
+  try {
+    const session = await promised((done) => {
+      parse(call, text, guard, commandTimeoutMs, (_call, error, parsed) => done(error, parsed))
+    })
+    return session === null ? undefined : users.userOf(session)
+  } catch {
+    return undefined
+  }
+}
+
+/** Each session of a user that is there now. */
+async function sessionsOf(store, inside, user, { current } = {}) {
+  const own = current === undefined || current === null ? undefined : handleOf(current)
+  const { mine, aheadMs } = await look(store, inside, userOf(inside, user))
+  const left = await Promise.all(
+    mine.map(({ key }) => ask((request) => inside.backend.send(OPERATIONS.pttl, key, "", 0, request))),
+  )
+  const date = (ms) => new Date(Math.round(ms))
+  const sessions = mine.map(({ handle, info, created, written, lifeMs }, at) => {
+    const expires = left[at] < 0 ? undefined : Date.now() + left[at]
+    // A session that was only touched since it was entered expires that much later.
+    const touched = expires === undefined || lifeMs === undefined ? 0 : Math.min(expires - lifeMs, Date.now())
+    return {
+      handle,
+      created: date(created + aheadMs),
+      lastSeen: date(Math.max(written + aheadMs, touched)),
+      expires: expires === undefined ? null : date(expires),
+      info: info ?? {},
+      current: handle === own,
+    }
+  })
+  return sessions.filter((_session, at) => left[at] !== -2).toSorted((a, b) => b.lastSeen - a.lastSeen)
+}
+
+/** Ends the sessions of a user, but not `except`; how many there were. */
+async function destroyUser(store, inside, user, { except } = {}) {
+  const kept = except === undefined || except === null ? undefined : handleOf(except)
+  const { index, mine, pending } = await look(store, inside, userOf(inside, user))
+  const items = [...mine, ...pending].filter(({ handle }) => handle !== kept)
+  let count = 0
+  for (let at = 0; at < items.length; at += PAGE) {
+    count += await inside.users.revoke(index, items.slice(at, at + PAGE))
+  }
+  return count
+}
+
+/** Ends one session of a user; whether there was one. */
+async function destroyHandle(store, inside, user, handle) {
+  if (typeof handle !== "string" || handle === "") {
+    throw argumentError(`A handle must be a string that sessionsOf() has returned, got ${kindOf(handle)}.`)
+  }
+  const { index, mine, pending } = await look(store, inside, userOf(inside, user), handle)
+  return (await inside.users.revoke(index, [...mine, ...pending])) > 0
+}
+
+/** The text of an argument that is a user. */
+function userOf({ users }, user) {
+  if (users === undefined)
+    throw argumentError('The sessions of a user are known only with the option "userOf"; set it.')
+  const text = userText(user, "A user")
+  if (text === undefined) throw argumentError(`A user must be a string or a number, got ${kindOf(user)}.`)
+  return text
+}
+
+module.exports = { destroyHandle, destroyUser, entriesOf, look, sessionsOf }

@@ -1,0 +1,269 @@
+"use strict"
+
+const { RedisStoreError, encodeError, thrownError } = require("../errors.js")
+const { OPERATIONS } = require("../operations.js")
+const { ask } = require("../request.js")
+const { inTime, nextTick, now } = require("../timers.js")
+const { defaultUserPrefix, handleOf, indexOf, userText } = require("./keys.js")
+const { Recent } = require("./recent.js")
+const { entriesOf, look } = require("./sessions.js")
+const { Writer, follow } = require("./writer.js")
+
+const MAX_INFO_BYTES = 4096
+/** An index that has its limit may be looked at so often while others sign in. */
+const TRIES = 3
+/** What a script is told of a limit that it is not to keep itself. */
+const NOT_COUNTED = -1
+const COUNTED = -2
+/** How long a command may travel, where the age of an entry is compared with the time since another command. */
+const TRAVEL_MS = 10
+/** Indexes that are swept at once. */
+const SWEEPS = 500
+
+/** The sessions of users: an index of each user follows what a store writes. */
+class Users {
+  recent = new Recent()
+  #store
+  #options
+  #guard
+
+  constructor(store, backend, options, guard) {
+    const { maxSessionsPerUser, onDestroyed, commandTimeoutMs } = options
+    this.backend = backend
+    this.commandTimeoutMs = commandTimeoutMs
+    this.ignoresMarkers = onDestroyed === "save"
+    this.limit = limitOf(maxSessionsPerUser)
+    this.#store = store
+    this.#options = options
+    this.#guard = guard
+  }
+
+  get prefix() {
+    return this.#store.prefix
+  }
+
+  /** What the keys of indexes start with. */
+  get userPrefix() {
+    return this.#options.userPrefix ?? defaultUserPrefix(this.#store.prefix)
+  }
+
+  indexOf(user) {
+    return indexOf(this.userPrefix, user)
+  }
+
+  /** The user of a session as text, or undefined. */
+  userOf(session) {
+    let user
+    try {
+      user = this.#options.userOf(session)
+    } catch (error) {
+      throw thrownError('The function of the option "userOf"', error)
+    }
+    return userText(user, 'The result of the option "userOf"')
+  }
+
+  /** What is kept of a session beside its handle. */
+  entryText(key, session) {
+    const { sessionInfo } = this.#options
+    if (sessionInfo === undefined) return JSON.stringify({ key })
+    let text
+    try {
+      text = JSON.stringify({ key, info: sessionInfo(session, session?.req) })
+    } catch (error) {
+      throw thrownError('The function of the option "sessionInfo"', error)
+    }
+    if (text.length - key.length > MAX_INFO_BYTES) {
+      throw encodeError(
+        `Option "sessionInfo" must return at most ${MAX_INFO_BYTES} characters of JSON, got ${text.length - key.length}; shorten its texts.`,
+      )
+    }
+    return text
+  }
+
+  /** What writes a session instead of the backend; undefined for one without a user. */
+  writerOf(sid, key, session, ttl) {
+    const user = this.userOf(session)
+    const before = this.recent.get(key)
+    if (user === undefined) return before === undefined ? undefined : this.#leaver(key, before)
+    const about =
+      before?.user === user ? before : { user, index: this.indexOf(user), handle: before?.handle ?? handleOf(sid) }
+    return new Writer(this, key, about, session, ttl, before)
+  }
+
+  /** Writes a session that has no user any more, and drops the entry of the one it had. */
+  #leaver(key, before) {
+    const leave = (request) => {
+      const { receive } = request
+      request.receive = (own, error, reply) => {
+        own.receive = receive
+        if (error !== null) return receive(own, error, reply)
+        this.recent.delete(key)
+        this.tidy(own, before, { before }, () => receive(own, null, reply))
+      }
+    }
+    return {
+      send: (operation, ...args) => {
+        leave(args.at(-1))
+        this.backend.send(operation, ...args)
+      },
+      swap: (...args) => {
+        leave(args.at(-1))
+        this.backend.swap(...args)
+      },
+    }
+  }
+
+  /** What ends a touch: `receive`, behind an entry that is to live on. */
+  toucherOf(sid, key, session, ttl, receive) {
+    const user = this.userOf(session)
+    if (user === undefined) return receive
+    if (this.recent.has(key, user, ttl)) return receive
+    const about = { user, index: this.indexOf(user), handle: handleOf(sid) }
+    const entry = { ...about, ttl, text: `a:${this.entryText(key, session)}`, limit: NOT_COUNTED }
+    return (own, error, count) => {
+      if (error !== null || !(count > 0) || ttl === 0) return receive(own, error, count)
+      const at = now()
+      const send = (next) => this.backend.byUser(OPERATIONS.index, entry, next)
+      follow(own, this.commandTimeoutMs, send, (failure) => {
+        // If it cannot be entered now, the next touch does that.
+        if (failure === null) this.recent.entered(key, about, ttl, at)
+        receive(own, null, count)
+      })
+    }
+  }
+
+  /** Destroys a session, by `send`, and then its entry. */
+  destroy(request, send) {
+    const { backend, recent, commandTimeoutMs } = this
+    const { key } = request
+    const entry = recent.get(key)
+    recent.delete(key)
+    const { receive } = request
+    request.startedAt = now()
+    let waiting = 2
+    let answer
+    let found
+    const answered = () => {
+      if (--waiting > 0) return
+      const [error, reply] = answer
+      if (error !== null || found === null) return receive(request, error, reply)
+      this.#within(request, this.#forget(request, entry, found), () => receive(request, null, reply))
+    }
+    const read = (next) =>
+      entry === undefined
+        ? backend.send(OPERATIONS.get, key, "", 0, next)
+        : backend.byUser(OPERATIONS.entries, entry, next)
+    follow(request, commandTimeoutMs, read, (error, reply) => answered((found = error === null ? reply : null)))
+    request.receive = (own, error, reply) => {
+      own.receive = receive
+      answer = [error, reply]
+      answered()
+    }
+    send()
+  }
+
+  /** Drops the entry of a session that was destroyed: `found` is what was there before, or its session's text. */
+  async #forget({ sid, startedAt }, entry, found) {
+    let about = entry
+    let entries = found
+    if (entry === undefined) {
+      const user = this.userOf(await this.#store.serializer.parse(found))
+      if (user === undefined) return
+      about = { index: this.indexOf(user), handle: handleOf(sid) }
+      entries = await this.ask(OPERATIONS.entries, about)
+      const [item] = entriesOf(entries)
+      // One that was written since is of a session that came after.
+      if (item === undefined || item.ageMs < now() - startedAt + TRAVEL_MS) return
+    }
+    const items = entriesOf(entries)
+    if (items.length > 0) await this.ask(OPERATIONS.remove, { ...about, items })
+  }
+
+  /** Ends what a sign-in leaves behind: sessions above the limit, and the entry of the user before. */
+  tidy(request, about, { over = false, before }, done) {
+    const tidied = async () => {
+      if (before !== undefined) {
+        const items = entriesOf(await this.ask(OPERATIONS.entries, before))
+        if (items.length > 0) await this.ask(OPERATIONS.remove, { ...before, items })
+      }
+      if (over) await this.#endOldest(about)
+    }
+    this.#within(request, tidied(), done)
+  }
+
+  /** Ends the oldest sessions of a user above the limit. */
+  async #endOldest({ user, index }) {
+    const { mine, pending } = await this.#look(user)
+    // All that sign in at once agree on it.
+    const all = [...mine, ...pending].toSorted((a, b) => a.created - b.created || (a.handle < b.handle ? -1 : 1))
+    const surplus = all.length - this.limit.max
+    if (surplus > 0) await this.revoke(index, all.slice(0, surplus))
+  }
+
+  #look(user) {
+    const { backend, commandTimeoutMs } = this
+    return look(this.#store, { users: this, backend, guard: this.#guard, commandTimeoutMs }, user)
+  }
+
+  /** The entries of a user are as many as there may be sessions. `done(null)` if one of them was none. */
+  makeRoom(request, { user }, tries, done) {
+    const made = async () => {
+      const { mine, pending } = await this.#look(user)
+      return mine.length + pending.length < this.limit.max && tries < TRIES
+    }
+    const finish = (hasRoom) => done(hasRoom ? null : limitError(this.limit.max))
+    const left = (request.startedAt || request.sentAt) + this.commandTimeoutMs - now()
+    inTime(made(), left, () => limitError(this.limit.max)).then(
+      (hasRoom) => nextTick(() => request.runInAsyncScope(finish, null, hasRoom)),
+      (error) => nextTick(() => request.runInAsyncScope(done, null, error)),
+    )
+  }
+
+  /** Ends sessions; how many there were. */
+  async revoke(index, items) {
+    for (const { key } of items) this.recent.delete(key)
+    return items.length === 0 ? 0 : this.ask(OPERATIONS.revoke, { index, prefix: this.prefix, items })
+  }
+
+  /** All sessions are gone: drops their entries. */
+  async clear(startedAt) {
+    this.recent.clear()
+    const { userPrefix, backend, commandTimeoutMs } = this
+    const pages = await ask((request) => backend.send(OPERATIONS.ids, userPrefix, "", this.#store.scanCount, request))
+    for (const page of pages) {
+      const indexes = JSON.parse(page).filter((name) => /^\{[\w-]{43}\}$/.test(name))
+      for (let at = 0; at < indexes.length; at += SWEEPS) {
+        const wholeMs = now() - startedAt + TRAVEL_MS
+        const sweep = (name) =>
+          this.ask(OPERATIONS.sweep, { index: userPrefix + name, wholeMs, otherMs: wholeMs + 2 * commandTimeoutMs })
+        await Promise.all(indexes.slice(at, at + SWEEPS).map(sweep))
+      }
+    }
+  }
+
+  ask(operation, about) {
+    return ask((request) => this.backend.byUser(operation, about, request))
+  }
+
+  /** Waits for `promise` within what is left of the time of `request`; what fails is put right later. */
+  #within(request, promise, done) {
+    const left = (request.startedAt || request.sentAt) + this.commandTimeoutMs - now()
+    const finish = () => nextTick(() => request.runInAsyncScope(done))
+    inTime(promise, left, () => undefined).then(finish, finish)
+  }
+}
+
+function limitOf(option) {
+  if (option === undefined) return { max: Infinity, argument: NOT_COUNTED }
+  const { max, onLimit } = typeof option === "number" ? { max: option } : option
+  return { max, argument: onLimit === "reject" ? max : COUNTED }
+}
+
+function limitError(max) {
+  return new RedisStoreError(
+    "ERR_REDIS_STORE_SESSION_LIMIT",
+    `The session was not saved: its user has ${max} sessions already (option "maxSessionsPerUser"); end one of them.`,
+  )
+}
+
+module.exports = { Users }

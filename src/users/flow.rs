@@ -1,0 +1,381 @@
+//! The order of the commands by which a session and its entry in an index are written or ended.
+//!
+//! On one server a sign-in is one script. In a cluster, where the two are in different slots, the entry comes first,
+//! and the session is written unless a marker is younger than the sign-in: whoever has read the entry meanwhile and
+//! ends its sessions leaves one. A second look at the index instead would miss those that have read the entry but not
+//! dropped it yet.
+
+use std::time::{Duration, Instant};
+
+use super::{Call, Which};
+use crate::{
+    command::{Command, Expiry, Reply},
+    error::Error,
+    marker::{self, By, Destroy, Restore},
+};
+
+/// Where the entry of a session is.
+#[derive(Clone)]
+pub struct Place {
+    /// The index of its user.
+    pub index: Vec<u8>,
+    /// The handle of the session.
+    pub handle: Vec<u8>,
+}
+
+/// A save of a session that has an entry.
+#[derive(Clone)]
+pub struct Save {
+    /// The session.
+    pub key: Vec<u8>,
+    /// What is to be there.
+    pub value: Vec<u8>,
+    /// How long it lives.
+    pub expiry: Expiry,
+    /// Where its entry is to be.
+    pub place: Place,
+}
+
+/// A save of a session that may have no entry.
+pub struct SignIn {
+    /// The save.
+    pub save: Save,
+    /// The prefix of the key.
+    pub prefix: Vec<u8>,
+    /// The text of the entry.
+    pub text: Vec<u8>,
+    /// How many entries there may be before it.
+    pub limit: Limit,
+    /// Markers do not count.
+    pub ignores_markers: bool,
+    /// No script may name both: there is a cluster.
+    pub by_turns: bool,
+}
+
+/// Of the entries of a user.
+#[derive(Clone, Copy)]
+pub enum Limit {
+    /// They are not counted.
+    None,
+    /// They are counted.
+    Counted,
+    /// If there are so many others, none is added.
+    AtMost(u32),
+}
+
+impl Limit {
+    /// As the scripts read it.
+    pub fn argument(self) -> Vec<u8> {
+        match self {
+            Self::None => vec![],
+            Self::Counted => b"counted".to_vec(),
+            Self::AtMost(limit) => limit.to_string().into_bytes(),
+        }
+    }
+}
+
+/// A session that is ended, and its entry.
+pub struct Item {
+    /// The session.
+    pub key: Vec<u8>,
+    /// Its handle.
+    pub handle: Vec<u8>,
+    /// Its entry, as it was read.
+    pub entry: Vec<u8>,
+}
+
+/// Several commands about sessions and an index, in their order.
+pub enum Flow {
+    /// SET of a session that is there, and whether its entry is. Answers OK; nil if the session is not there; 0 if
+    /// the entry is not.
+    Save {
+        /// The reply to the SET.
+        written: Option<Reply>,
+        /// The reply to the HEXISTS.
+        listed: Option<Reply>,
+    },
+    /// Answers how many entries there are, 0 if that is the limit; below zero, -1 less the milliseconds that a
+    /// marker still lives which is younger.
+    SignIn {
+        /// What is to be written.
+        sign_in: Box<SignIn>,
+        /// What was asked last.
+        step: Step,
+        /// The most that a marker of before the sign-in has left, and when that was known.
+        known: (i64, Instant),
+        /// How many entries there are.
+        count: i64,
+    },
+    /// Ends sessions, then drops their entries. Answers how many sessions there were.
+    Revoke {
+        /// The index.
+        index: Vec<u8>,
+        /// Those that are ended.
+        items: Vec<Option<Item>>,
+        /// How many DELs are unanswered.
+        left: usize,
+        /// How many sessions there were.
+        ended: i64,
+        /// Why one of them could not be ended.
+        error: Option<Error>,
+    },
+}
+
+/// What a sign-in waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// How long a marker of before still lives.
+    Marker,
+    /// The entry.
+    Entry,
+    /// The session, unless there is a marker.
+    Unmarked,
+    /// The session.
+    Session,
+}
+
+/// The number of a command among those of one step.
+pub type Part = u32;
+
+/// How a [`Flow`] goes on.
+pub enum Next {
+    /// Replies are still to come.
+    Wait,
+    /// By these commands, whose parts are their positions.
+    Run(Vec<Command>),
+    /// It is over.
+    Done(Result<Reply, Error>),
+}
+
+impl Flow {
+    /// Saves a session that has an entry already.
+    pub fn save(save: Save) -> (Self, Vec<Command>) {
+        let Save {
+            key,
+            value,
+            expiry,
+            place: Place { index, handle },
+        } = save;
+        let listed = Command::HExists {
+            key: index,
+            field: handle,
+        };
+        let set = Command::Set {
+            key,
+            value,
+            expiry,
+            only_existing: true,
+        };
+        let flow = Self::Save {
+            written: None,
+            listed: None,
+        };
+        (flow, vec![set, listed])
+    }
+
+    /// Enters a session, and writes it then.
+    pub fn sign_in(sign_in: SignIn, now: Instant) -> (Self, Vec<Command>) {
+        let command = sign_in.marker();
+        let flow = Self::SignIn {
+            sign_in: Box::new(sign_in),
+            step: Step::Marker,
+            known: (-1, now),
+            count: 0,
+        };
+        (flow, vec![command])
+    }
+
+    /// Ends the sessions `items` of `index`, at least one, whose keys start with `prefix`.
+    pub fn revoke(index: Vec<u8>, prefix: &[u8], items: Vec<Item>) -> (Self, Vec<Command>) {
+        let each = items.iter();
+        let commands = each.map(|item| Destroy::session(prefix, item.key.clone()));
+        let commands = commands.collect();
+        let flow = Self::Revoke {
+            index,
+            left: items.len(),
+            items: items.into_iter().map(Some).collect(),
+            ended: 0,
+            error: None,
+        };
+        (flow, commands)
+    }
+
+    /// Takes the reply to a part.
+    pub fn on_reply(&mut self, part: Part, outcome: Result<Reply, Error>, now: Instant) -> Next {
+        match self {
+            Self::Save { written, listed } => {
+                let reply = match outcome {
+                    Ok(reply) => reply,
+                    Err(error) => return Next::Done(Err(error)),
+                };
+                *(if part == 0 {
+                    &mut *written
+                } else {
+                    &mut *listed
+                }) = Some(reply);
+                match (written.take(), listed.take()) {
+                    (Some(Reply::Nil), Some(_)) => Next::Done(Ok(Reply::Nil)),
+                    (Some(_), Some(Reply::Count(0))) => Next::Done(Ok(Reply::Count(0))),
+                    (Some(reply), Some(_)) => Next::Done(Ok(reply)),
+                    (one, other) => {
+                        (*written, *listed) = (one, other);
+                        Next::Wait
+                    }
+                }
+            }
+            Self::SignIn {
+                sign_in,
+                step,
+                known,
+                count,
+            } => sign_in.on_reply(step, known, count, outcome, now),
+            Self::Revoke {
+                index,
+                items,
+                left,
+                ended,
+                error,
+            } => {
+                if *left == 0 {
+                    // An entry that could not be dropped is dropped when it is next read.
+                    return Next::Done(error.take().map_or(Ok(Reply::Count(*ended)), Err));
+                }
+                *left -= 1;
+                match outcome {
+                    Ok(Reply::Count(count)) => *ended += count,
+                    Ok(_) => {}
+                    Err(failure) => {
+                        items[part as usize] = None;
+                        *error = error.take().or(Some(failure));
+                    }
+                }
+                if *left > 0 {
+                    return Next::Wait;
+                }
+                let gone = items.drain(..).flatten();
+                let arguments: Vec<_> = gone.flat_map(|item| [item.handle, item.entry]).collect();
+                if arguments.is_empty() {
+                    return Next::Done(error.take().map_or(Ok(Reply::Count(*ended)), Err));
+                }
+                let call = Call::new(Which::Remove, index, arguments);
+                Next::Run(vec![Command::User(Box::new(call))])
+            }
+        }
+    }
+}
+
+impl SignIn {
+    fn life(&self) -> Vec<u8> {
+        let life = self.save.expiry.milliseconds();
+        life.map_or(vec![], |expire_ms| expire_ms.to_string().into_bytes())
+    }
+
+    fn call(&self, which: Which, more: Option<Vec<u8>>) -> Call {
+        let Place { index, handle } = &self.save.place;
+        let limit = self.limit.argument();
+        let kind: &[u8] = if which == Which::SignIn { b"a:" } else { b"p:" };
+        let text = [kind, &self.text].concat();
+        let mut arguments = vec![handle.clone(), self.life(), limit, text];
+        arguments.extend(more);
+        Call::new(which, index, arguments)
+    }
+
+    /// Both in one script.
+    pub fn both(&self) -> Command {
+        let mut call = self.call(Which::SignIn, Some(self.save.value.clone()));
+        call.keys.push(self.save.key.clone());
+        call.expiry = self.save.expiry;
+        Command::User(Box::new(call))
+    }
+
+    fn marker(&self) -> Command {
+        Command::Pttl {
+            key: marker::marker_of(&self.prefix, &self.save.key),
+        }
+    }
+
+    fn session(&self) -> Command {
+        Command::Set {
+            key: self.save.key.clone(),
+            value: self.save.value.clone(),
+            expiry: self.save.expiry,
+            only_existing: false,
+        }
+    }
+
+    fn unmarked(&self, known_left: i64) -> Command {
+        let Save {
+            key, value, expiry, ..
+        } = &self.save;
+        Command::Restore(Box::new(Restore {
+            markers: vec![marker::marker_of(&self.prefix, key)],
+            key: key.clone(),
+            value: value.clone(),
+            expiry: *expiry,
+            known_left,
+            adds: false,
+            by: By::Hash,
+            repeated: false,
+        }))
+    }
+
+    fn on_reply(
+        &self,
+        step: &mut Step,
+        known: &mut (i64, Instant),
+        count: &mut i64,
+        outcome: Result<Reply, Error>,
+        now: Instant,
+    ) -> Next {
+        let (next, command) = match (*step, outcome) {
+            (Step::Marker, outcome) => {
+                let life = i64::try_from(marker::life_ms()).unwrap_or(i64::MAX);
+                let left = match outcome {
+                    Ok(Reply::Count(-1)) => life,
+                    Ok(Reply::Count(left)) => left.max(-1),
+                    // It may not be read: then it is not heeded either.
+                    Err(error) if error.refuses_command() => -1,
+                    Err(error) => return Next::Done(Err(error)),
+                    Ok(_) => -1,
+                };
+                *known = (left, now);
+                let entry = self.call(Which::Index, None);
+                (Step::Entry, Command::User(Box::new(entry)))
+            }
+            (Step::Entry, Ok(Reply::Count(0))) => return Next::Done(Ok(Reply::Count(0))),
+            (Step::Entry, Ok(Reply::Count(entries))) => {
+                *count = entries;
+                if self.ignores_markers {
+                    (Step::Session, self.session())
+                } else {
+                    (Step::Unmarked, self.unmarked(left_by(*known, now)))
+                }
+            }
+            (Step::Unmarked, Ok(Reply::Count(left))) => {
+                return Next::Done(Ok(Reply::Count(-1 - left)));
+            }
+            // Its marker is in another slot, or denied.
+            (Step::Unmarked, Ok(Reply::Nil)) => (Step::Session, self.session()),
+            (Step::Unmarked, Err(error)) if error.refuses_command() => {
+                (Step::Session, self.session())
+            }
+            (Step::Unmarked | Step::Session, Ok(_)) => {
+                return Next::Done(Ok(Reply::Count(*count)));
+            }
+            (_, outcome) => return Next::Done(outcome),
+        };
+        *step = next;
+        Next::Run(vec![command])
+    }
+}
+
+/// The most that a marker can have left now, of which that was known.
+fn left_by((left, at): (i64, Instant), now: Instant) -> i64 {
+    if left < 0 {
+        return -1;
+    }
+    let passed: Duration = now.saturating_duration_since(at);
+    // Both ends of the time are whole milliseconds.
+    let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+    left.saturating_sub(passed).saturating_add(1).max(-1)
+}
