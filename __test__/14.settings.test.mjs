@@ -233,6 +233,62 @@ describe("a client", () => {
   })
 })
 
+describe("a value that a client takes as not set, or in another form", () => {
+  const settingsOf = (client) => recognise(client).settings()
+
+  test("of an address", () => {
+    for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
+      for (const empty of ["", null]) {
+        const client = quiet(new (Ioredis(name))({ lazyConnect: true, path: empty, host: empty, port: 7000 }))
+        assert.deepEqual(settingsOf(client).nodes, [{ host: "localhost", port: 7000 }], name)
+      }
+    }
+    for (const name of ["redis-4", "redis-5", "redis"]) {
+      const client = require(name).createClient({ socket: { path: "", host: "", port: 7000 } })
+      assert.deepEqual(settingsOf(client).nodes, [{ host: "localhost", port: 7000 }], name)
+    }
+  })
+
+  test("of a node of a cluster", () => {
+    for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
+      for (const [node, host] of [
+        ["7000", "127.0.0.1"],
+        [7000, "127.0.0.1"],
+        ["h:7000", "h"],
+        ["//h:7000", "h"],
+        ["redis://h:7000?a=b", "h"],
+        [{ host: "", port: "7000" }, "127.0.0.1"],
+        [{ host: null, port: 7000 }, "127.0.0.1"],
+      ]) {
+        const client = quiet(new (Ioredis(name).Cluster)([node], { lazyConnect: true }))
+        assert.deepEqual(settingsOf(client).nodes, [{ host, port: 7000 }], `${name} ${JSON.stringify(node)}`)
+      }
+    }
+    for (const name of ["redis-5", "redis"]) {
+      const client = require(name).createCluster({ rootNodes: [{ url: "redis://h:7000?a=b" }] })
+      assert.deepEqual(settingsOf(client).nodes, [{ host: "h", port: 7000 }], name)
+    }
+  })
+
+  test("of TLS", () => {
+    for (const [options, expected] of [
+      [{ ca: "", cert: "", key: "" }, {}],
+      [{ ca: ["", PEM] }, { ca: [PEM] }],
+      [{ ca: new Uint8Array(Buffer.from(PEM)) }, { ca: [PEM] }],
+      [{ cert: PEM }, {}],
+      [{ key: KEY }, {}],
+      [
+        { cert: Buffer.from(PEM), key: [KEY] },
+        { cert: PEM, key: KEY },
+      ],
+    ]) {
+      const client = quiet(new (Ioredis("ioredis"))({ lazyConnect: true, tls: options }))
+      const { ca, cert, key } = settingsOf(client).tls
+      assert.deepEqual({ ca, cert, key }, { ca: [], cert: undefined, key: undefined, ...expected })
+    }
+  })
+})
+
 describe("a pool of clients", () => {
   const server = ownServer()
   for (const name of ["redis-5", "redis"]) {

@@ -1,6 +1,7 @@
 // No request waits without an end: states of servers and of this process that once were one.
 import assert from "node:assert/strict"
 import { createServer as createTcpServer } from "node:net"
+import { createRequire } from "node:module"
 import { createServer } from "node:tls"
 import { after, before, describe, test } from "node:test"
 
@@ -12,6 +13,9 @@ import { script } from "./support/script.mjs"
 import { freePort, ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 import { lacksTls, makeCertificates } from "../testing/topologies.mjs"
 import { until } from "../testing/until.mjs"
+
+const require = createRequire(import.meta.url)
+const { loadProtocol } = require("../lib/native/protocol.js")
 
 const server = ownServer()
 const code = (name) => ({ code: `ERR_REDIS_STORE_${name}` })
@@ -295,3 +299,25 @@ test(
     assert.equal(printed, "ERR_REDIS_STORE_CONNECT\nworks\n", errors)
   },
 )
+
+test("a connection that has ended gives no answers of another one", () => {
+  const { Pending } = require("../lib/native/pending.js")
+  const { takeAnswers } = require("../lib/native/answers.js")
+  const { answerHeader, answers } = loadProtocol()
+  const pending = new Pending()
+  const add = () => pending.open({ bytes: 0 })
+  const first = add()
+  const writes = {
+    drain(rows) {
+      rows[0] = 1
+      rows[1] = 0
+      rows.set([first, answers.ok, 0], answerHeader)
+      return []
+    },
+  }
+  takeAnswers(writes, pending, () => {})
+  assert.equal(pending.count, 0)
+  add()
+  takeAnswers({ drain: () => [] }, pending, () => {})
+  assert.equal(pending.count, 1)
+})

@@ -59,7 +59,14 @@ export const GROUPS = [
     name: "clients",
     tier: "all",
     covers: "every other client, native and delegated",
-    topics: ["clients", "delegated-clients", "delegated-markers", "delegated-users"],
+    topics: [
+      "clients",
+      "delegated-clients",
+      "delegated-clusters",
+      "delegated-markers",
+      "delegated-users",
+      "wrapped-clients",
+    ],
   },
   {
     name: "settings",
@@ -71,7 +78,7 @@ export const GROUPS = [
     name: "reach",
     tier: "all",
     covers: "certificates, addresses, credentials: what a client reaches, a store reaches",
-    topics: ["certificates", "addresses", "credentials", "safety-net"],
+    topics: ["certificates", "addresses", "credentials", "safety-net", "stand-in"],
   },
   {
     name: "topologies",

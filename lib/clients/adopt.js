@@ -196,7 +196,7 @@ function ioredis(client) {
     ...address(options),
     ...login(options, credentials()),
     database: Number(condition?.select ?? options.db ?? 0),
-    tls: options.path == null ? tlsOf(options.tls) : undefined,
+    tls: options.path ? undefined : tlsOf(options.tls),
     family: familyOf(options.tls?.family ?? options.family),
     credentials,
   }
@@ -250,8 +250,8 @@ function ioredisCluster(client) {
   const { options, startupNodes } = client
   const redis = options.redisOptions ?? {}
   const said = startupNodes.map((node) => {
-    if (typeof node === "string") return readUrl(/^\w+:\/\//.test(node) ? node : `redis://${node}`)
-    return { nodes: readNodes("client", [typeof node === "number" ? { port: node } : node], DEFAULT_PORT) }
+    if (typeof node === "number" || /^\d+$/.test(node)) return { nodes: clusterNode({ port: node }) }
+    return typeof node === "string" ? urlOf(node) : { nodes: clusterNode(node) }
   })
   const [first] = said
   const credentials = () => {
@@ -270,6 +270,16 @@ function ioredisCluster(client) {
     database: 0,
     tls: tlsOf(redis.tls) ?? first.tls,
   }
+}
+
+/** An empty host or port is none. */
+const clusterNode = ({ host, port }) =>
+  readNodes("client", [{ host: host || undefined, port: port || undefined }], DEFAULT_PORT)
+
+/** A URL as clients read it: they ignore parameters, and ioredis takes one without its scheme. */
+function urlOf(text) {
+  const [url] = text.split("?")
+  return readUrl(/^\w+:\/\//.test(url) ? url : `redis://${url.replace(/^\/\//, "")}`)
 }
 
 const tlsOf = (value) => (value ? readTls(value === true ? {} : value) : undefined)
@@ -417,7 +427,7 @@ function nodeRedisCluster(client) {
   const { rootNodes, defaults: given = {}, keyPrefix, RESP } = clusterOptions(client)
   const defaults = { ...given, RESP }
   const roots = rootNodes.map(({ url, socket, username, password }) => ({
-    ...(url === undefined ? address(socket ?? {}) : readUrl(url)),
+    ...(url ? urlOf(url) : address(socket ?? {})),
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
   }))
@@ -523,7 +533,7 @@ function valkeyGlide(client) {
 }
 
 function address({ host, port, path }) {
-  const node = path == null ? { host: host ?? "localhost", port: Number(port ?? DEFAULT_PORT) } : { path: String(path) }
+  const node = path ? { path: String(path) } : { host: host || "localhost", port: Number(port || DEFAULT_PORT) }
   return { nodes: [node] }
 }
 

@@ -26,18 +26,17 @@ function observeMethod(target, name, client, read, isOwn) {
     const given = givenBy(name, args, client)
     if (given === undefined || isOwn(given)) return method.apply(this, args)
     const before = read()
-    const keep = (said) => renewed.set(client, { given, before: said })
+    const keep = (result) =>
+      Promise.all([before, result]).then(([said]) => renewed.set(client, { given, before: said }), ignore)
     const callback = args.at(-1)
     if (typeof callback === "function") {
       args[args.length - 1] = function (error, ...more) {
-        if (!error) Promise.resolve(before).then(keep, ignore)
+        if (!error) keep()
         return callback.call(this, error, ...more)
       }
     }
     const result = method.apply(this, args)
-    if (typeof result?.then === "function") {
-      Promise.all([before, result]).then(([said]) => keep(said), ignore)
-    }
+    if (typeof result?.then === "function") keep(result)
     return result
   }
   try {

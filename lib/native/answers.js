@@ -16,6 +16,8 @@ function takeAnswers(native, pending, noticed) {
   const { answerHeader, answerColumns, answers: kinds, errorCodes, notices } = loadProtocol()
   const { part: PART, text: TEXT, ok: OK, count: COUNT, nil: NIL, texts: TEXTS, notice: NOTICE } = kinds
   rows ??= new Float64Array(answerHeader + ANSWERS_PER_TURN * answerColumns)
+  // A connection that has ended writes nothing, and what is here is another one's.
+  rows.fill(0, 0, answerHeader)
   const texts = native.drain(rows, pending.count)
   const [count, left] = rows
   let text = 0

@@ -27,9 +27,8 @@ function readTlsOption(owner, value) {
 function readTls(given) {
   const options = ownOf(given)
   return {
-    ca: list(options.ca).map(String),
-    cert: text(options.cert),
-    key: text(options.key),
+    ca: list(options.ca).filter(isSet).map(pem),
+    ...clientCertificate(options),
     servername: options.servername || undefined,
     rejectUnauthorized: rejectsUnauthorized(options),
   }
@@ -44,7 +43,16 @@ function rejectsUnauthorized(options) {
 /** As tls.connect() copies them: settings that are inherited do not count. */
 const ownOf = (options) => ({ __proto__: null, ...options })
 
+/** Neither counts without the other. */
+function clientCertificate({ cert, key }) {
+  const [certs, keys] = [cert, key].map((value) => list(value).filter(isSet).map(pem).join("\n"))
+  return certs !== "" && keys !== "" ? { cert: certs, key: keys } : { cert: undefined, key: undefined }
+}
+
+/** Node takes an empty text for none. */
+const isSet = (value) => value != null && value.length !== 0
+const pem = (value) =>
+  (ArrayBuffer.isView(value) ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value).toString()
 const list = (value) => (value == null ? [] : Array.isArray(value) ? value : [value])
-const text = (value) => (value == null ? undefined : list(value).map(String).join("\n"))
 
 module.exports = { readTls, readTlsOption }
