@@ -22,11 +22,10 @@ use crate::{
 };
 pub use flow::{Flow, Item, Limit, Next, Part, Place, Save, SignIn};
 
-/// Of a script that reads the time before it writes: Redis 4 replicates it by its effects only if it says so.
+/// Redis 4 lets no script write after it has read the time.
 macro_rules! time {
     () => {
-        "if redis.replicate_commands then redis.replicate_commands() end \
-        local time = redis.call('TIME') \
+        "local time = redis.call('TIME') \
         local now = time[1] * 1000 + math.floor(time[2] / 1000) \
         local stamp = string.format('%d%06d', time[1], time[2]) "
     };

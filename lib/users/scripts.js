@@ -5,7 +5,7 @@
  * binding's.
  */
 const TIME =
-  "if redis.replicate_commands then redis.replicate_commands() end local time = redis.call('TIME') " +
+  "local time = redis.call('TIME') " +
   "local now = time[1] * 1000 + math.floor(time[2] / 1000) local stamp = string.format('%d%06d', time[1], time[2]) "
 
 const EXPIRE =

@@ -379,3 +379,129 @@ fn left_by((left, at): (i64, Instant), now: Instant) -> i64 {
     let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
     left.saturating_sub(passed).saturating_add(1).max(-1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorCode;
+
+    fn sign_in(ignores_markers: bool) -> SignIn {
+        SignIn {
+            save: Save {
+                key: b"s:a".to_vec(),
+                value: b"{}".to_vec(),
+                expiry: Expiry::After(1000),
+                place: Place {
+                    index: b"u:{h}".to_vec(),
+                    handle: b"handle".to_vec(),
+                },
+            },
+            prefix: b"s:".to_vec(),
+            text: b"text".to_vec(),
+            limit: Limit::Counted,
+            ignores_markers,
+            by_turns: true,
+        }
+    }
+
+    fn only(next: Next) -> Command {
+        match next {
+            Next::Run(mut commands) if commands.len() == 1 => commands.remove(0),
+            _ => panic!("not one command"),
+        }
+    }
+
+    fn refused(word: &str) -> Error {
+        let error = Error::new(ErrorCode::Server, "refused");
+        error.caused_by(crate::error::Cause::server(word.to_owned()))
+    }
+
+    #[test]
+    fn the_entry_comes_first_and_then_the_session_unless_a_marker_is_younger() {
+        let now = Instant::now();
+        let (mut flow, first) = Flow::sign_in(sign_in(false), now);
+        assert!(matches!(first.as_slice(), [Command::Pttl { key }] if key == b"s:{s:a}"));
+        let entry = only(flow.on_reply(0, Ok(Reply::Count(59_000)), now));
+        let Command::User(call) = entry else {
+            panic!("no entry");
+        };
+        assert_eq!(call.which, Which::Index);
+        assert_eq!(call.arguments[1..], [&b"1000"[..], b"counted", b"p:text"]);
+        let later = now + Duration::from_millis(10);
+        let Command::Restore(restore) = only(flow.on_reply(0, Ok(Reply::Count(2)), later)) else {
+            panic!("the session is written whatever the marker says");
+        };
+        // The marker of before has so much left at the most.
+        assert_eq!(restore.known_left, 58_991);
+        let left = flow.on_reply(0, Ok(Reply::Count(59_999)), later);
+        assert!(matches!(left, Next::Done(Ok(Reply::Count(-60_000)))));
+    }
+
+    #[test]
+    fn a_session_whose_marker_cannot_be_asked_is_written() {
+        let now = Instant::now();
+        for refusal in [Ok(Reply::Nil), Err(refused("NOPERM"))] {
+            let (mut flow, _) = Flow::sign_in(sign_in(false), now);
+            only(flow.on_reply(0, Err(refused("NOPERM")), now));
+            only(flow.on_reply(0, Ok(Reply::Count(3)), now));
+            let set = only(flow.on_reply(0, refusal, now));
+            assert!(matches!(set, Command::Set { .. }));
+            let done = flow.on_reply(0, Ok(Reply::Ok), now);
+            assert!(matches!(done, Next::Done(Ok(Reply::Count(3)))));
+        }
+        let (mut flow, _) = Flow::sign_in(sign_in(true), now);
+        only(flow.on_reply(0, Ok(Reply::Count(-2)), now));
+        let set = only(flow.on_reply(0, Ok(Reply::Count(1)), now));
+        assert!(matches!(set, Command::Set { .. }));
+    }
+
+    #[test]
+    fn no_session_is_written_without_its_entry() {
+        let now = Instant::now();
+        for outcome in [Ok(Reply::Count(0)), Err(refused("OOM"))] {
+            let (mut flow, _) = Flow::sign_in(sign_in(false), now);
+            only(flow.on_reply(0, Ok(Reply::Count(-2)), now));
+            assert!(matches!(flow.on_reply(0, outcome, now), Next::Done(_)));
+        }
+    }
+
+    #[test]
+    fn entries_are_dropped_after_their_sessions_and_only_those_that_are_gone() {
+        let now = Instant::now();
+        let items = ["a", "b"].map(|name| Item {
+            key: format!("s:{name}").into_bytes(),
+            handle: name.into(),
+            entry: format!("entry of {name}").into_bytes(),
+        });
+        let (mut flow, commands) = Flow::revoke(b"u:{h}".to_vec(), b"s:", items.into());
+        assert_eq!(commands.len(), 2);
+        let first = flow.on_reply(1, Ok(Reply::Count(1)), now);
+        assert!(matches!(first, Next::Wait));
+        let Command::User(call) = only(flow.on_reply(0, Err(refused("READONLY")), now)) else {
+            panic!("no entry is dropped");
+        };
+        assert_eq!(call.which, Which::Remove);
+        assert_eq!(call.arguments, [&b"b"[..], b"entry of b"]);
+        let done = flow.on_reply(0, Ok(Reply::Count(1)), now);
+        assert!(matches!(done, Next::Done(Err(_))));
+    }
+
+    #[test]
+    fn a_save_says_whether_the_session_and_its_entry_were_there() {
+        let now = Instant::now();
+        for (written, listed, wanted) in [
+            (Reply::Ok, Reply::Count(1), Reply::Ok),
+            (Reply::Ok, Reply::Count(0), Reply::Count(0)),
+            (Reply::Nil, Reply::Count(1), Reply::Nil),
+            (Reply::Nil, Reply::Count(0), Reply::Nil),
+        ] {
+            let (mut flow, commands) = Flow::save(sign_in(false).save);
+            assert_eq!(commands.len(), 2);
+            assert!(matches!(flow.on_reply(1, Ok(listed), now), Next::Wait));
+            let Next::Done(Ok(reply)) = flow.on_reply(0, Ok(written), now) else {
+                panic!("not done");
+            };
+            assert_eq!(reply, wanted);
+        }
+    }
+}
