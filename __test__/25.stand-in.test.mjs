@@ -108,7 +108,7 @@ test("a request that is held until its deadline is not asked later", async () =>
     tell = listener
     return { pending: 0, status: "connecting", connect() {}, send: (_operation, key) => sent.push(key) }
   }
-  const openDelegate = () => ({ pending: 0, status: "ready" })
+  const openDelegate = () => ({ pending: 0, unsettledWrites: 0, status: "ready" })
   const limits = { commandTimeoutMs: 20, maxPending: 10, maxPendingBytes: 1000 }
   const net = new SafetyNet({ isReady: false }, openNative, openDelegate, limits, () => {})
   await assert.rejects(
@@ -136,7 +136,7 @@ test("a store that is dropped leaves no timer", async () => {
     const { SafetyNet } = require("./lib/clients/safety-net.js")
     const limits = { commandTimeoutMs: 20, maxPending: 10, maxPendingBytes: 1000 }
     const native = () => ({ pending: 0, status: "connecting", connect() {}, send() {} })
-    const delegate = () => ({ pending: 0, status: "ready" })
+    const delegate = () => ({ pending: 0, unsettledWrites: 0, status: "ready" })
     const use = () => {
       const net = new SafetyNet({ isReady: false }, native, delegate, limits, () => {})
       return new Promise((resolve) => net.send("get", "a", "", 0, { settle: resolve }))
