@@ -8,6 +8,7 @@ const require = createRequire(import.meta.url)
 const connectRedis = require("../index.js")
 const { RedisStore, RedisStoreError } = connectRedis
 const url = "redis://127.0.0.1:1"
+const userOf = (session) => session.user
 
 const refused = (pattern) => (error) => {
   assert.ok(error instanceof TypeError)
@@ -47,6 +48,22 @@ describe("a wrong option is named, with what it got", () => {
     [{ url, ttl: Number.NaN }, /got NaN/],
     [{ url, ttl: Infinity }, /set disableTTL, got Infinity/],
     [{ url, onDestroyed: true }, /Option "onDestroyed" must be "skip", "error" or "save", got true/],
+    [{ url, userOf: "user" }, /Option "userOf" must be a function of the session.*, got "user"/],
+    [{ url, userOf, sessionInfo: {} }, /Option "sessionInfo" must be a function .*, got an object/],
+    [
+      { url, userOf, userPrefix: "" },
+      /Option "userPrefix" must be a string that is not empty and has no "\{\}", got ""/,
+    ],
+    [{ url, userOf, userPrefix: "a{}" }, /Option "userPrefix" must be/],
+    [{ url, userOf, userPrefix: 5 }, /Option "userPrefix" must be .*, got 5/],
+    [{ url, userOf, maxSessionsPerUser: 0 }, /Option "maxSessionsPerUser" must be a positive integer, or .*, got 0/],
+    [{ url, userOf, maxSessionsPerUser: 1.5 }, /got 1\.5/],
+    [{ url, userOf, maxSessionsPerUser: { max: 1 } }, /Option "maxSessionsPerUser" .*, got an object/],
+    [{ url, userOf, maxSessionsPerUser: { max: 0, onLimit: "reject" } }, /Option "maxSessionsPerUser"/],
+    [{ url, userOf, maxSessionsPerUser: { max: 1, onLimit: "end" } }, /Option "maxSessionsPerUser"/],
+    [{ url, maxSessionsPerUser: 1 }, /Option "maxSessionsPerUser" needs the option "userOf"/],
+    [{ url, sessionInfo: () => ({}) }, /Option "sessionInfo" needs the option "userOf"/],
+    [{ url, userPrefix: "users:" }, /Option "userPrefix" needs the option "userOf"/],
     [{ url, tagSessions: "yes" }, /Option "tagSessions" must be true or false, got "yes"/],
     [{ url, serializer: {} }, /Option "serializer" must have the methods parse and stringify, got an object/],
     [{ url, scanCount: "many" }, /Option "scanCount" must be an integer from 1 to 1000000, got "many"/],

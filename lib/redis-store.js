@@ -106,7 +106,7 @@ function createRedisStore(Store, { legacy }) {
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { guard, users, maxSessionBytes } = this[INSIDE]
+        const { backend, guard, users, maxSessionBytes } = this[INSIDE]
         try {
           const key = keyOf(this, sid)
           const ttl = lifetimeMs(this, key, session)
