@@ -13,6 +13,12 @@ import { startServer } from "./support/servers.mjs"
 const require = createRequire(import.meta.url)
 const data = { cookie: {}, user: "ada" }
 
+/** What a bug would make the native half answer: one row that is the notice of a crash. */
+const CRASHED = (() => {
+  const { answers, notices } = require("../lib/native/protocol.js").loadProtocol()
+  return [1, 0, -1, answers.notice, notices.indexOf("crashed")]
+})()
+
 function open(options) {
   const store = new RedisStore({ commandTimeoutMs: 500, ...options })
   const events = []
@@ -132,7 +138,7 @@ test("one that fails while the store closes leaves no save without an answer", a
     }
     drain(answers, pending) {
       if (!this.crashed) return this.native.drain(answers, pending)
-      answers.set([1, 0, -1, 6, 6])
+      answers.set(CRASHED)
       return ["src/engine/larger.rs:1:1"]
     }
     close(id) {
@@ -177,7 +183,7 @@ test("a native half that fails is an error of what was pending, and the next req
     }
     drain(answers, pending) {
       if (!this.crashed) return this.native.drain(answers, pending)
-      answers.set([1, 0, -1, 6, 6])
+      answers.set(CRASHED)
       return ["src/engine/worker.rs:1:1"]
     }
     close(id) {

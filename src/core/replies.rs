@@ -324,6 +324,8 @@ impl Core {
             return;
         }
         match (outcome, self.expires(job)) {
+            // How long a marker lives: nothing was written.
+            (Ok(Reply::Count(_)), _) if matches!(job.command, Command::Restore(_)) => {}
             (Ok(Reply::Ok | Reply::Count(1)), Some((asked, expires))) => {
                 self.touches.refreshed(key, expires, asked);
             }
