@@ -29,7 +29,7 @@ describe("without the native binary", () => {
     assert.match(found[0].message, /^no binary here\. Until then, stores use the commands/)
   })
 
-  test("a store with a url throws what to do", () => {
+  test("a store with a url throws an error that tells how to fix it", () => {
     assert.throws(
       () => new RedisStore({ url: server.url }),
       (error) => error === missing,
@@ -55,7 +55,7 @@ describe("a delegate", () => {
     )
   })
 
-  test("goes on with a key whose request was refused, where it keeps the order itself", async () => {
+  test("continues with a key after a refused request, where it keeps the order itself", async () => {
     const client = {
       ...slow,
       baseUrl: "http://stub",
@@ -68,7 +68,7 @@ describe("a delegate", () => {
     assert.deepEqual(await store.get("sid"), {})
   })
 
-  test("wraps what the client throws, rejects with or calls back with", async () => {
+  test("wraps every error of the client: thrown, rejected or passed to the callback", async () => {
     const why = new Error("mine")
     const FAILING = [
       () => {

@@ -144,7 +144,7 @@ describe("a client", () => {
     }
   })
 
-  test("whose options of TLS are not used for a plain connection is adopted", () => {
+  test("with TLS options that a plain connection does not use is adopted", () => {
     const options = { ciphers: "ECDHE-RSA-AES128-SHA", pfx: Buffer.from("x") }
     for (const name of ["redis-4", "redis-5", "redis"]) {
       assertAdopted(require(name).createClient({ socket: options }), true, name)
@@ -223,7 +223,7 @@ describe("a client", () => {
     }
   })
 
-  test("that is not adopted says why, where an option needs it", () => {
+  test("that is not adopted: the error of an option that needs a native connection gives the reason", () => {
     const client = quiet(new (Ioredis("ioredis"))({ lazyConnect: true, tls: { ciphers: "x" } }))
     assert.equal(new RedisStore({ client }).native, false)
     assert.throws(() => new RedisStore({ client, onConflict: "merge" }), {

@@ -267,7 +267,7 @@ const NODE_ONLY = {
   ],
 }
 
-describe("what Node accepts and a native connection does not", { skip }, () => {
+describe("certificates that Node accepts and a native connection refuses", { skip }, () => {
   for (const [name, [make, args, message]] of Object.entries(NODE_ONLY)) {
     test(`${name} is an error by url, and served by a client`, async (t) => {
       const certificate = makeSelfSigned(make)
@@ -402,7 +402,7 @@ describe("without a ca", { skip }, () => {
     new RedisStore({ url, ...${options} }).set("sid", { cookie: {} }).then(console.log, (error) => console.log(error.code, error.message))`
   const giving = `require("node:tls").getCACertificates = () => [require("node:fs").readFileSync(process.env.OWN_CA, "utf8")]`
 
-  test("NODE_TLS_REJECT_UNAUTHORIZED=0 is honoured, unless the option says otherwise", () => {
+  test("NODE_TLS_REJECT_UNAUTHORIZED=0 applies unless the option is set", () => {
     const env = { NODE_TLS_REJECT_UNAUTHORIZED: "0", NODE_NO_WARNINGS: "1" }
     assert.equal(printed(program(), { env }), "null\n")
     assert.match(printed(program("", "{ tls: { rejectUnauthorized: true } }"), { env }), /UnknownIssuer/)

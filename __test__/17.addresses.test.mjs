@@ -352,7 +352,7 @@ describe("a proxy that hangs up on CLIENT", () => {
     await store.close()
   })
 
-  test("is asked for no more at once, by a client with disableClientInfo", async () => {
+  test("gets no CLIENT command from a client with disableClientInfo", async () => {
     for (const client of [
       createClient({
         socket: { host: "127.0.0.1", port: proxy.port },

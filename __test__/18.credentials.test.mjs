@@ -145,7 +145,7 @@ for (const [way, renew] of Object.entries({
   ]
 }
 
-test("a store is served by its client while its own credentials are refused, and goes over when they are not", async (t) => {
+test("a store uses its client while its own credentials are refused, and switches when they are accepted", async (t) => {
   const warnings = []
   const listener = (warning) => warnings.push(warning)
   process.on("warning", listener)

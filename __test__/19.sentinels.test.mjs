@@ -43,7 +43,7 @@ async function startSilent() {
   }
 }
 
-test("a sentinel that names a dead master and answers first delays nothing", async () => {
+test("a sentinel that answers first with a dead master causes no delay", async () => {
   const group = await startSentinels()
   const silent = await startSilent()
   const liars = await Promise.all([silent.port, await freePort()].map(startLiar))

@@ -17,7 +17,7 @@ const refused = (pattern) => (error) => {
   return true
 }
 
-describe("a wrong option is named, with what it got", () => {
+describe("the error names a wrong option and its value", () => {
   const WRONG = [
     [undefined, /needs options, got undefined; pass \{client\}/],
     [null, /needs options, got null/],
@@ -80,7 +80,7 @@ describe("a wrong option is named, with what it got", () => {
   }
 })
 
-describe("a wrong url is refused without a word of what may be a password", () => {
+describe("the error of a wrong url contains no part that may be a password", () => {
   const WRONG = [
     ["localhost:6379", /must begin as in .*, got "localhost:"/],
     ["http://:secret@localhost", /got "http:"/],
@@ -144,7 +144,7 @@ describe("every import shape", () => {
     assert.equal(connectRedisNative(session), connectRedis(session))
   })
 
-  test("without new, the error says so", () => {
+  test("a call without new is an error that says so", () => {
     for (const call of [RedisStore, connectRedis, connectRedis(require("express-session"))]) {
       assert.throws(() => call({ url }), refused(/write new RedisStore\(\{client\}\), or pass express-session/))
       assert.throws(() => call(), refused(/called as a function with undefined/))

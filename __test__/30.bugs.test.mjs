@@ -118,7 +118,7 @@ describe("an expiry that is none never destroys a stored session", () => {
     const left = await server.client.pTTL(`${store.prefix}sid`)
     assert.ok(left > 1000 && left <= 1500, `${left} ms`)
   })
-  test("an expiry beyond what Redis can count is as late as it can be", async () => {
+  test("an expiry beyond Redis's largest is set to the largest", async () => {
     const store = open({ ttl: 1e300 })
     await store.set("sid", { cookie: cookie() })
     assert.ok((await server.client.pTTL(`${store.prefix}sid`)) > 1e15)

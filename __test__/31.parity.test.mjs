@@ -62,7 +62,7 @@ test("all() lets an async parser work on the sessions of a page at the same time
   assert.equal(most, 10)
 })
 
-describe("a callback that throws on success is called once more, with what it threw", () => {
+describe("a callback that throws on success is called once more, with its own error", () => {
   const CALLS = {
     get: (store, done) => store.get("a", done),
     "get of a miss": (store, done) => store.get("none", done),
@@ -246,7 +246,7 @@ describe("a callback that runs the event loop itself gets its own reply, and so 
   })
 })
 
-describe("a client with what connect-redis 10 calls, and nothing else", () => {
+describe("a client that has only the methods that connect-redis 10 calls", () => {
   test("serves every method", async () => {
     const { client, wrapper, asked } = await wrapped()
     const store = open({ client: wrapper })
@@ -275,7 +275,7 @@ describe("a client with what connect-redis 10 calls, and nothing else", () => {
     await client.close()
   })
 
-  test("what a mock lacks is an error of the method that needs it", async () => {
+  test("a method that a mock lacks is an error of the call that needs it", async () => {
     const kept = new Map()
     const client = {
       get: async (key) => kept.get(key) ?? null,
@@ -294,7 +294,7 @@ describe("a client with what connect-redis 10 calls, and nothing else", () => {
     assert.equal(await store.get("a"), null)
   })
 
-  test("one that rejects with nothing is an error all the same", async () => {
+  test("a rejection without a reason is still an error", async () => {
     for (const nothing of [undefined, null, 0, ""]) {
       const store = open({ client: { get: () => Promise.reject(nothing), set() {}, del() {} } })
       await assert.rejects(store.get("a"), { code: "ERR_REDIS_STORE_SERVER" })
@@ -344,7 +344,7 @@ describe("stores over one client", () => {
   })
 })
 
-test("all() reads 40 sessions of 7 MB, and says once how many values are corrupt", async () => {
+test("all() reads 40 sessions of 7 MB, and warns once with the number of corrupt values", async () => {
   const store = open({ commandTimeoutMs: 20_000 })
   const text = "x".repeat(7_000_000)
   for (let n = 0; n < 40; n++) await store.set(`large${n}`, { cookie: {}, text })
@@ -369,7 +369,7 @@ test("await using closes a store", async () => {
   assert.equal(store.status, "closed")
 })
 
-test("no addons: the error says so, and names the flags", async () => {
+test("--no-addons: the error names the reason and the flags", async () => {
   const { spawnSync } = require("node:child_process")
   const code = `require("./index.js"); try { new (require("./index.js").RedisStore)({ url: "redis://127.0.0.1:1" }) } catch (error) { console.log(error.message) }`
   const run = (...flags) =>

@@ -133,7 +133,7 @@ describe("set", () => {
       assert.deepEqual(result, [null, null])
     }
   })
-  test("of one whose getter throws is an error", async () => {
+  test("of a session with a getter that throws is an error", async () => {
     const store = open()
     const session = Object.defineProperty({ ...stored }, "req", {
       get() {
@@ -143,7 +143,7 @@ describe("set", () => {
     const [error] = await once(store, (done) => store.set("a", session, done))
     assert.equal(error.message, "mine")
   })
-  test("whose ttl function throws nothing is an error, and so is a touch", async () => {
+  test("with a ttl function that throws undefined is an error, and so is a touch", async () => {
     for (const thrown of [undefined, null, 0, "", false]) {
       const store = open({
         ttl: () => {
@@ -157,7 +157,7 @@ describe("set", () => {
       }
     }
   })
-  test("of what cannot be serialized is ERR_REDIS_STORE_ENCODE with the serializer's error", async () => {
+  test("of a session that cannot be serialized is ERR_REDIS_STORE_ENCODE, with the serializer's error as cause", async () => {
     const store = open()
     const circular = {}
     circular.self = circular
@@ -195,7 +195,7 @@ describe("onConflict", () => {
       assert.equal((await store.get("a")).by, 0)
     })
   }
-  test("a function that throws nothing is an error", async () => {
+  test("a function that throws undefined is an error", async () => {
     const { store, last } = await two(() => Promise.reject())
     const [error] = await once(store, (done) => store.set("a", last, done))
     assert.equal(error.code, "ERR_REDIS_STORE_OPTIONS")
@@ -251,7 +251,7 @@ describe("onConflict", () => {
   })
 })
 
-test("a touch that is too late says nothing of a conflict of writes", async () => {
+test("the error of a late touch does not mention a conflict of writes", async () => {
   let swaps = 0
   const text = JSON.stringify({ cookie: {}, n: 1 })
   const fake = await startFakeServer((words) => {

@@ -21,7 +21,7 @@ function open(options) {
   return store
 }
 
-describe("what connect-redis takes is read as connect-redis reads it", () => {
+describe("options of connect-redis are read as connect-redis reads them", () => {
   const TAKEN = [
     [{ ttl: "3600" }, { ttl: 3600 }],
     [{ ttl: "" }, { ttl: 86400 }],
@@ -75,7 +75,7 @@ describe("what connect-redis takes is read as connect-redis reads it", () => {
   })
 })
 
-describe("what is ignored is named by one process warning", () => {
+describe("one process warning names every ignored option", () => {
   const client = { get() {}, set() {}, del() {} }
   const IGNORED = {
     perfix: [{ url, perfix: "a:" }, /"perfix" is unknown; did you mean "prefix"\?/],
@@ -106,7 +106,7 @@ describe("what is ignored is named by one process warning", () => {
   }
 })
 
-describe("no message of a mistake holds a secret", () => {
+describe("no message about a mistake holds a secret", () => {
   const secret = "hunter2"
   const at = `redis://:${secret}@host:1`
   const WRONG = [
@@ -145,7 +145,7 @@ describe("no message of a mistake holds a secret", () => {
   })
 })
 
-describe("a server that quotes what it got at the login", () => {
+describe("a server that quotes the arguments of the login", () => {
   const SERVERS = {
     "AUTH that it does not know": (words) =>
       words[0] === "AUTH" ? `-ERR unknown command 'AUTH', with args beginning with: '${words.at(-1)}' \r\n` : "+OK\r\n",
@@ -231,7 +231,7 @@ test("the latency bounds of a store that delegates are the binding's", () => {
   assert.equal(words(marker.RESTORE_SCRIPT), words(protocol.restoreScript))
 })
 
-test("a copy of the package whose stores are closed is collected, and leaves no handle", async () => {
+test("a copy of the package with closed stores only is collected, and leaves no handle", async () => {
   const { printed, errors } = await script(
     `import { createRequire } from "node:module"
     import { createHook } from "node:async_hooks"

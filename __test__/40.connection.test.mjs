@@ -34,7 +34,7 @@ async function connections(name) {
 
 const field = (line, name) => new RegExp(`(?:^| )${name}=(\\S*)`).exec(line)[1]
 
-describe("a url says everything", () => {
+describe("a url holds every setting", () => {
   const URLS = {
     "host, port": () => guarded.url,
     "user, password, database": () => guarded.url.replace("//", `//app:${encodeURIComponent(PASSWORD)}@`) + "/3",

@@ -40,7 +40,7 @@ describe("a frozen server", () => {
     await frozen.stop()
   })
 
-  test("applies what it had not read in its order, or not at all", async () => {
+  test("applies unread requests in their order, or not at all", async () => {
     const frozen = await startServer()
     const store = new RedisStore({ url: frozen.url, commandTimeoutMs: 150, prefix: "" })
     await until("a connection", () => isDone(store.set("sid", { cookie: {}, n: 0 })))
@@ -82,7 +82,7 @@ test("one pending request more than maxPending fails at once, and the others do 
   await store.close()
 })
 
-describe("a session id that cannot be one is refused, and the store goes on", () => {
+describe("an invalid session id is refused, and the store continues", () => {
   const WRONG = [
     [undefined, /must be a string, got a undefined/],
     [null, /got null/],
@@ -117,7 +117,7 @@ describe("a session id that cannot be one is refused, and the store goes on", ()
   })
 })
 
-describe("what cannot be stored or read is an error, and nothing is lost", () => {
+describe("a session that cannot be stored or read is an error, and nothing is lost", () => {
   const circular = {}
   circular.self = circular
   const STRINGIFY = {
@@ -190,7 +190,7 @@ test("a session over maxSessionBytes is an error, and the one stored before is u
   await store.close()
 })
 
-test("what maxPendingBytes does not admit is refused, and is admitted when there is room again", async () => {
+test("a request above maxPendingBytes is refused, and accepted once there is room", async () => {
   const store = open({ maxPendingBytes: 10_000 })
   const large = { v: "x".repeat(4000) }
   const answers = await Promise.allSettled(["a", "b", "c", "d"].map((sid) => store.set(sid, large)))
@@ -208,7 +208,7 @@ test("a callback that is no function is refused in the call", () => {
 })
 
 describe("close", () => {
-  test("answers what is pending, then closes the connection", async () => {
+  test("answers pending requests, then closes the connection", async () => {
     const store = open()
     const pending = Array.from({ length: 100 }, (_, n) => store.set(`s${n}`, session))
     const closed = store.close()
@@ -217,7 +217,7 @@ describe("close", () => {
     assert.equal(await server.client.exists(`${store.prefix}s99`), 1)
   })
 
-  test("twice is no error, by promise and by callback; what comes later is", async () => {
+  test("twice is no error, by promise and by callback; a later request is", async () => {
     const store = open()
     await store.get("sid")
     assert.equal(await store.close(), null)
@@ -236,7 +236,7 @@ describe("close", () => {
     assert.equal(await open().close(), null)
   })
 
-  test("of a store whose Redis was frozen, after its requests were answered for", async () => {
+  test("of a store with a frozen Redis, after its requests have failed", async () => {
     const frozen = await startServer()
     const store = new RedisStore({ url: frozen.url, commandTimeoutMs: 300 })
     await until("a connection", () => isDone(store.get("sid")))
@@ -246,7 +246,7 @@ describe("close", () => {
     await frozen.stop()
   })
 
-  test("of a store whose Redis is not there", async () => {
+  test("of a store without a running Redis", async () => {
     const store = open({ url: "redis://127.0.0.1:1", commandTimeoutMs: 200 })
     const pending = called((done) => store.get("sid", done))
     assert.equal(await store.close(), null)

@@ -20,7 +20,7 @@ function open(options) {
   return store
 }
 
-describe("what is wrong with the server is said, with a code", () => {
+describe("an error of the server has its message and a code", () => {
   const secrets = [PASSWORD, "wrong-secret", "the-session-id", "the-session-value"]
   async function failure(options, method = (store) => store.get("the-session-id")) {
     const store = open({ commandTimeoutMs: 20_000, ...options })
@@ -76,7 +76,7 @@ describe("what is wrong with the server is said, with a code", () => {
     await server.stop()
   })
 
-  test("a user who may not: AUTH, and neither key nor value in the message", async () => {
+  test("a user without permission: AUTH, and neither key nor value in the message", async () => {
     await guarded.client.sendCommand(["ACL", "SETUSER", "reader", "on", ">wrong-secret", "~*", "+get", "+client|id"])
     const url = guarded.url.replace("//", "//reader:wrong-secret@")
     const error = await failure({ url }, (store) => store.set("the-session-id", { v: "the-session-value" }))
@@ -123,7 +123,7 @@ describe("what is wrong with the server is said, with a code", () => {
     await server.stop()
   })
 
-  test("a server without UNLINK, CLIENT and ROLE is served all the same", async () => {
+  test("a server without UNLINK, CLIENT and ROLE works", async () => {
     const without = ["UNLINK", "CLIENT", "ROLE"].flatMap((name) => ["--rename-command", name, ""])
     const server = await startServer({ args: without })
     const store = open({ url: server.url, clientName: "name" })

@@ -71,7 +71,7 @@ describe("the circuit breaker", () => {
     await server.stop()
   })
 
-  test("without a listener an error ends nothing, and connect-redis's silence is the default", async () => {
+  test("without a listener an error does not end the process, and no events are emitted by default, as with connect-redis", async () => {
     const server = await startServer()
     const { store, events } = open({ url: server.url })
     await store.set("sid", data)
@@ -164,7 +164,7 @@ test("one that fails while the store closes leaves no save without an answer", a
   await server.stop()
 })
 
-test("a native half that fails is an error of what was pending, and the next request starts another", async () => {
+test("a failure of the native half fails pending requests, and the next request starts a new one", async () => {
   const server = await startServer()
   const binding = require("../lib/native/load.js").load()
   const Native = binding.RedisStore

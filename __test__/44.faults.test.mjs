@@ -360,7 +360,7 @@ describe("faults of a network", () => {
   })
 })
 
-describe("what is no Redis", () => {
+describe("a server that is not Redis", () => {
   /** A server that does with every connection what `talk` says. */
   async function listen(talk, t) {
     const sockets = new Set()

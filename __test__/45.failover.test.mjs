@@ -167,7 +167,7 @@ describe("a cluster under load", () => {
 })
 
 describe("an idle store of a cluster", () => {
-  test("is connected to at once, and serves what is asked later than a deadline", async () => {
+  test("is connected to at once, and serves requests made after one deadline", async () => {
     const cluster = await startCluster()
     const store = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), commandTimeoutMs: 300 })
     let isReady = false

@@ -37,7 +37,7 @@ function lose(times) {
   }
 }
 
-describe("a request whose reply is lost", () => {
+describe("a request with a lost reply", () => {
   let prefix
   let store
   beforeEach(async () => {
@@ -114,7 +114,7 @@ describe("a request whose reply is lost", () => {
     await store.close()
   })
 
-  test("what ran into its deadline is not repeated", async () => {
+  test("a request that ran into its deadline is not repeated", async () => {
     await store.close()
     store = new RedisStore({ url: proxy.url, prefix, commandTimeoutMs: 300 })
     await store.get("a")

@@ -53,7 +53,7 @@ function ownProperties(entries) {
   return object
 }
 
-test("what is set is what is got, under its own key and no other, and no prototype changes", async () => {
+test("get returns the value that was set, under its own key only, and no prototype changes", async () => {
   const { client } = server
   await fc.assert(
     fc.asyncProperty(prefixes, sids, fc.array(value, { minLength: 20, maxLength: 20 }), async (prefix, ids, values) => {
@@ -100,7 +100,7 @@ test("what is set is what is got, under its own key and no other, and no prototy
   )
 })
 
-test("a session id with half of a surrogate pair alone is refused, and touches nothing", async () => {
+test("a session id with an unpaired surrogate is refused, and nothing is written", async () => {
   const prefix = ownPrefix()
   const store = new RedisStore({ url: server.url, prefix })
   const half = fc.integer({ min: 0xd800, max: 0xdfff }).map((unit) => String.fromCharCode(unit))

@@ -145,7 +145,7 @@ test("more requests than may be on the wire are answered though the event loop i
   await store.close()
 })
 
-test("a get behind a compare-and-set sees what that has written, though the server has lost its scripts", async () => {
+test("a get behind a compare-and-set sees its value, also after SCRIPT FLUSH", async () => {
   const prefix = ownPrefix()
   const store = new RedisStore({ url: server.url, prefix, onConflict: "merge" })
   const client = await createClient({ url: server.url }).connect()

@@ -30,7 +30,7 @@ describe("one server behind a name that leads to another one", () => {
     for (const server of servers) await server.stop()
   })
 
-  test("the old primary becomes a replica: no request fails, and none is lost", async () => {
+  test("the old primary becomes a replica: no request fails or is lost", async () => {
     const store = new RedisStore({ url: `redis://127.0.0.1:${forwarder.port}`, prefix: ownPrefix() })
     for (const sid of ["a", "b", "c"]) await store.set(sid, session)
     await until("replication", async () => (await clients[1].exists(`${store.prefix}c`)) === 1)

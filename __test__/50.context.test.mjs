@@ -215,7 +215,7 @@ test("a garbage collection loses no request whose store only its callers refer t
   await own.stop()
 })
 
-test("what listens to async hooks hears of the end of every request", async () => {
+test("async hooks report the end of every request", async () => {
   const { printed, errors } = await opening(`
     import { createHook } from "node:async_hooks"
     import { setTimeout as delay } from "node:timers/promises"

@@ -39,7 +39,7 @@ test("a worker thread has a store of its own and ends when it is idle", async ()
   assert.equal(await exit(start({ endless: false })), 0)
 })
 
-test("workers are terminated under load, five times, and the main thread's store goes on", async () => {
+test("workers are terminated under load, five times, and the main thread's store continues", async () => {
   const store = new RedisStore({ url: server.url, prefix: ownPrefix(), commandTimeoutMs: 20_000 })
   await store.set("sid", { cookie: {}, n: 1 })
   for (let round = 0; round < 5; round++) {

@@ -128,7 +128,7 @@ describe(`over HTTP, ${ROUNDS} rounds`, () => {
   })
 })
 
-describe("what is destroyed stays destroyed", () => {
+describe("a destroyed session stays destroyed", () => {
   test("a session that was loaded is written only if it is still there", async () => {
     const store = open()
     const told = conflictsOf(store)
@@ -208,7 +208,7 @@ describe("what is destroyed stays destroyed", () => {
     proxy.stop()
   })
 
-  test("onDestroyed save writes it all the same, as connect-redis does", async () => {
+  test("onDestroyed: save writes it, as connect-redis does", async () => {
     for (const onConflict of ["overwrite", "merge", "error"]) {
       const store = open({ onDestroyed: "save", onConflict })
       await store.set("a", { cookie: cookie() })
@@ -257,7 +257,7 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
-  test("error refuses the second one, and what is stored is the first one's", async () => {
+  test("error refuses the second write, and the first one's value stays", async () => {
     const store = open({ onConflict: "error" })
     const told = conflictsOf(store)
     const { error, now } = await race(
@@ -272,7 +272,7 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
-  test("a function decides, perhaps later, and sees what was loaded and what both made of it", async () => {
+  test("a function decides, also asynchronously, and gets the loaded session and both changed ones", async () => {
     const seen = []
     const onConflict = async (base, mine, theirs) => {
       seen.push([base.n, mine.n, theirs.n])
@@ -291,7 +291,7 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
-  test("what a function throws is the request's error, and nothing is written", async () => {
+  test("an error of the function is the request's error, and nothing is written", async () => {
     const failure = new Error("no idea")
     for (const onConflict of [
       () => {

@@ -53,7 +53,7 @@ describe("touchAfter", () => {
     await store.close()
   })
 
-  test("a touch that refreshed counts as a set does, one that found nothing does not", async () => {
+  test("a touch that refreshed counts as a set does; a touch of a missing session does not", async () => {
     const store = open({ touchAfter: 600 })
     const touch = () => store.touch("a", { cookie: cookie() })
     assert.equal(await count("pexpire", touch), 1)
@@ -145,7 +145,7 @@ describe("touchAfter", () => {
 })
 
 describe("freshExpires", () => {
-  test("a session that was only touched says when it really expires", async () => {
+  test("a session that was only touched has the real time of its expiry", async () => {
     const stale = cookie(10 * MINUTE)
     for (const [freshExpires, about] of [
       [true, HOUR],
@@ -258,7 +258,7 @@ describe("maxLifetime", () => {
     await store.close()
   })
 
-  test("what others have written meanwhile is not written over by a touch", async () => {
+  test("a touch does not overwrite another writer's change", async () => {
     const store = open({ maxLifetime: 600 })
     await server.client.set(`${store.prefix}a`, JSON.stringify({ cookie: cookie(), n: 1 }))
     const loaded = await load(store, "a")

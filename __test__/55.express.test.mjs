@@ -64,12 +64,12 @@ for (const name of ["express", "express-4"]) {
       assert.equal((await go("/look")).user, null)
     })
 
-    test("reads nothing of an unknown or forged cookie", async () => {
+    test("reads no session for an unknown or forged cookie", async () => {
       const { go } = await app(express)
       assert.deepEqual(await go("/look"), { status: 200, set: null, visits: 0, user: null })
     })
 
-    test("session.reload reads what is stored", async () => {
+    test("session.reload reads the stored session", async () => {
       const { go } = await app(express)
       await go("/visit")
       assert.equal((await go("/reload")).visits, 1)

@@ -103,7 +103,7 @@ neighbour(`${version("express-session")}'s options`, (test) => {
     assert.equal(used.length, ids.length)
   })
 
-  test("rolling: a visit that changes nothing moves the cookie's expiry and the key's", async () => {
+  test("rolling: a visit without a change moves the expiry of the cookie and of the key", async () => {
     const store = open()
     const { go } = await app(store, { rolling: true, cookie: { maxAge: 600_000 } })
     const { id } = await go("/visit")

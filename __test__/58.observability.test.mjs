@@ -132,7 +132,7 @@ describe("stats", () => {
     proxy.stop()
   })
 
-  test("count what Redis refuses, as what it was", async () => {
+  test("count requests that Redis refuses by their error code", async () => {
     const full = await startServer({ args: ["--maxmemory", "1", "--maxmemory-policy", "noeviction"] })
     for (const store of [open({ url: full.url }), open({ client: await stranger(full.url) })]) {
       await assert.rejects(store.set("a", session), { code: "ERR_REDIS_STORE_SERVER" })
@@ -144,7 +144,7 @@ describe("stats", () => {
     await full.stop()
   })
 
-  test("count what never reaches Redis, without a latency", async () => {
+  test("count requests that never reach Redis, without a latency", async () => {
     const store = open({ maxPending: 1 })
     const bytes = open({ maxPendingBytes: 1 })
     const delegate = open({ maxPending: 1, client: await stranger() })
@@ -183,7 +183,7 @@ describe("stats", () => {
     proxy.stop()
   })
 
-  test("of what compares and merges count its commands", async () => {
+  test("of requests that compare and merge count their commands", async () => {
     const store = open({ onConflict: "merge" })
     const other = open({ prefix: store.prefix })
     await store.set("a", { ...session, n: 1 })
@@ -350,7 +350,7 @@ describe("the tracing channel", () => {
     }
   })
 
-  test("a callback that throws is an uncaught exception all the same, and the trace ends", async () => {
+  test("a callback that throws is an uncaught exception, and the trace ends", async () => {
     const { printed, exitCode } = await script(
       `import { tracingChannel } from "node:diagnostics_channel"
       tracingChannel("connect-redis-native:command").subscribe({ asyncEnd: () => console.log("ended") })
@@ -401,7 +401,7 @@ test("NODE_DEBUG prints connections and batches, and without it nothing is print
   assert.equal((await script(code)).errors, "")
 })
 
-test("no secret is in what listeners, debug output, metrics and stats get", async () => {
+test("no secret reaches listeners, debug output, metrics and stats", async () => {
   const canaries = { password: "canary-password-5f0c", sid: "canary-sid-91ab", value: "canary-value-d3e7" }
   const gone = ["GET", "SET", "PEXPIRE", "DEL", "SCAN"].flatMap((name) => ["--rename-command", name, ""])
   const bare = await startServer({ args: gone })
@@ -450,7 +450,7 @@ test("no secret is in what listeners, debug output, metrics and stats get", asyn
   await bare.stop()
 })
 
-test("the OpenTelemetry example makes client spans, children of what is active, with the attributes of the conventions", async () => {
+test("the OpenTelemetry example makes client spans, children of the active span, with the conventional attributes", async () => {
   const exporter = new InMemorySpanExporter()
   const manager = new AsyncLocalStorageContextManager().enable()
   context.setGlobalContextManager(manager)

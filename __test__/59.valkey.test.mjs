@@ -46,7 +46,7 @@ describe("Valkey", { skip }, () => {
     await store.close()
   })
 
-  test("what others have written comes with the reply, and is merged", async () => {
+  test("another writer's value comes with the reply, and is merged", async () => {
     const store = open()
     const others = (key) => server.client.set(key, JSON.stringify({ cookie: cookie(), n: 0, m: 1 }))
     // The one that found it, and the one that wrote the merged session.
@@ -65,7 +65,7 @@ describe("Valkey", { skip }, () => {
     await store.close()
   })
 
-  test("one that is gone when it is saved leaves what is written behind it alone", async () => {
+  test("a save of a deleted session leaves the write behind it alone", async () => {
     for (const onConflict of ["merge", "error"]) {
       const store = open({ onConflict })
       const told = []
@@ -82,7 +82,7 @@ describe("Valkey", { skip }, () => {
     }
   })
 
-  test("a save whose answer was lost is no conflict", async () => {
+  test("a save with a lost reply is no conflict", async () => {
     const proxy = await startProxy(server.port)
     const store = open({ url: proxy.url, onConflict: "error" })
     await save(store, { n: 1 }, (key) => {
@@ -115,7 +115,7 @@ describe("Valkey", { skip }, () => {
   })
 })
 
-test("a server that says it is one of them, and is not, is asked by the script", async (t) => {
+test("a server that wrongly reports such a version gets the script", async (t) => {
   await own.client.set("probe", "a")
   const knows = await own.client.sendCommand(["SET", "probe", "b", "IFEQ", "a"]).catch(() => "no")
   if (knows === "OK") return t.skip("this server is one of them")

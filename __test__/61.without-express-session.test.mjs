@@ -66,7 +66,7 @@ neighbour("a folder without express-session", (test) => {
     }
   })
 
-  test("an express-session elsewhere that is given such a store says so at once", () => {
+  test("another copy of express-session throws at once when it gets such a store", () => {
     const { RedisStore } = load("connect-redis-native")
     const store = new RedisStore({ url: server.url })
     closers.push(() => store.close())

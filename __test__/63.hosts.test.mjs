@@ -305,7 +305,7 @@ for (const [name, start] of Object.entries(HOSTS)) {
       })
     })
 
-    test("nothing of what the store knows is stored", async () => {
+    test("the store's own marks are never stored", async () => {
       const { store, open } = await app()
       await open().go("/sign-in")
       const text = await server.client.get(store.prefix + (await only(store)))

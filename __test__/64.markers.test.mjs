@@ -50,7 +50,7 @@ describe("a marker", () => {
     await store.close()
   })
 
-  test("is told from ids with braces of their own, which are listed", async () => {
+  test("is distinguished from ids with braces, which are listed", async () => {
     for (const options of [{}, { prefix: "", url: `${server.url}/5` }]) {
       const store = open(options)
       const ids = ["a", "{a}", "a{b}c", "{a}b", "{", "}", "{}", "a}b"]
@@ -188,7 +188,7 @@ describe("servers that refuse", () => {
     return { username: name, password: "pw" }
   }
 
-  test("scripts: destroy destroys, and what is gone stays so", async () => {
+  test("scripts: destroy works, and the session stays destroyed", async () => {
     const store = open(await acl("-eval", "-evalsha"))
     assert.equal(await survives(store, () => store.destroy("a")), false)
     assert.equal(await survives(store, () => server.client.del(`${store.prefix}a`)), false)
@@ -204,7 +204,7 @@ describe("servers that refuse", () => {
     await store.close()
   })
 
-  test("no key of the prefix: nothing else is needed", async () => {
+  test("no key of the prefix: no other permission is needed", async () => {
     const prefix = ownPrefix()
     const store = open({ prefix, ...(await acl("resetkeys", `~${prefix}*`)) })
     assert.equal(await survives(store, () => store.destroy("a")), false)
@@ -238,7 +238,7 @@ describe("servers that refuse", () => {
 })
 
 describe("a cluster", () => {
-  test("has the marker in the slot of its session, and drops what it cannot know", async () => {
+  test("has the marker in the slot of its session, and drops a save that it cannot check", async () => {
     const cluster = await startCluster({ replicas: 0 })
     const store = open({ url: undefined, nodes: cluster.nodes })
     const rootNodes = cluster.masters.map(({ url }) => ({ url }))

@@ -339,7 +339,7 @@ function run(args, cwd, env = {}) {
   })
 }
 
-test("an app that stops as deployment.md says ends by itself", async () => {
+test("an app that stops as deployment.md describes ends by itself", async () => {
   const { code } = DOCUMENTS.flatMap(({ found }) => found).find(
     ({ code, language }) => language === "js" && code.includes("SIGTERM"),
   )

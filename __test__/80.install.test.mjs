@@ -113,7 +113,7 @@ async function serves(folder, ...command) {
 const node = (folder, name) => serves(folder, process.execPath, name)
 
 describe("the tarballs", () => {
-  test("hold what is needed, and nothing else", () => {
+  test("hold the needed files only", () => {
     const sources = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".rs"))
     const under = (folder) =>
       readdirSync(join(root, folder), { recursive: true })

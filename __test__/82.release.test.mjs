@@ -178,7 +178,7 @@ describe("release notes", () => {
     assert.throws(() => checkedNotes(unreleased), /says nothing under "## 1\.1\.0"/)
   })
 
-  test("are those of what is not released yet in a rehearsal", () => {
+  test("are those of the unreleased section in a rehearsal", () => {
     const unreleased = "# Changelog\n\n## Unreleased\n\n- Soon.\n\n## 1.0.0\n\n- First.\n"
     assert.equal(checkedNotes({ ...release, tag: undefined, changelog: unreleased }), "- Soon.")
     assert.equal(checkedNotes({ ...release, tag: undefined }), "- New.")
@@ -189,7 +189,7 @@ describe("release notes", () => {
   })
 })
 
-test("a prerelease is not what npm installs by default", () => {
+test("npm does not install a prerelease by default", () => {
   assert.deepEqual(["1.0.0", "1.0.0-rc.1"].map(distTag), ["latest", "next"])
 })
 

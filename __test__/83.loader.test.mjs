@@ -161,7 +161,7 @@ try {
       },
     )
 
-    test("what is wrong with a binary that was built beside it", async () => {
+    test("the error of a broken binary that was built beside it", async () => {
       const path = join(folder, "node_modules", NAME, file)
       writeFileSync(path, "no binary")
       const { code, stdout } = await go(folder, process.execPath, ["tell.cjs"])

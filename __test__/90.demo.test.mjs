@@ -78,7 +78,7 @@ describe("the demo", { skip: browser === undefined && "there is no Chromium here
     assert.match(said.ours.says, /Afterwards: answered/)
   })
 
-  test("asks nothing of another server and has no script error", () => {
+  test("makes no request to another server and has no script error", () => {
     assert.deepEqual(errors, [])
     assert.deepEqual([...new Set(requested.map((url) => new URL(url).origin))], [new URL(demo.url).origin])
   })

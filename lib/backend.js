@@ -25,7 +25,7 @@ function openBackend(options, listener) {
   if (settings === undefined) return delegate(options, dialect, limits, listener, why)
   const openNative = (listens) => new NativeBackend(client, settings, limits, listens)
   const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
-  // The client's commands cannot do what these options ask for.
+  // These options need more than the client's commands.
   const isAlone =
     limits.swaps || (options.freshExpires && !hasPttl(client)) || (limits.indexes && !runsScripts(client, dialect))
   try {
@@ -59,13 +59,13 @@ function runsScripts(client, dialect) {
   return dialect.script !== undefined && hasPttl(client)
 }
 
-/** The option that compares what is stored with what was loaded, if one does. */
+/** The option that compares the stored session with the loaded one, if one is set. */
 function needsSwaps({ onConflict, maxLifetime }) {
   if (onConflict !== "overwrite") return "onConflict"
   return maxLifetime === undefined ? undefined : "maxLifetime"
 }
 
-/** Once a process: what is lost is speed and deadlines below the client, not sessions. */
+/** Once a process: speed and deadlines are lost, sessions are not. */
 function warnOfFallback(error) {
   if (warned) return
   warned = true

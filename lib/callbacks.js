@@ -25,7 +25,7 @@ function bridge(callback, quiet, start) {
 /** The same for an async function. */
 function bridgeAsync(callback, quiet, work) {
   const start = (done) => {
-    // By nextTick: what the callback throws is an uncaught exception, not a rejection.
+    // By nextTick: an error of the callback is an uncaught exception, not a rejection.
     work().then(
       (value) => nextTick(callBack, done, null, value),
       (error) => nextTick(callBack, done, error, null),
@@ -40,7 +40,7 @@ function bridgeAsync(callback, quiet, work) {
   })
 }
 
-/** A promise of what `start` calls back with. */
+/** A promise of the result that `start` passes to its callback. */
 function promised(start) {
   return new Promise((resolve, reject) => {
     start((error, value) => (error === null ? resolve(value) : reject(error)))
@@ -48,8 +48,8 @@ function promised(start) {
 }
 
 /**
- * Calls a callback, as connect-redis does: one that throws on success is called once more, with what it
- * threw. Applications handle there what they throw themselves.
+ * Calls a callback, as connect-redis does: one that throws on success is called once more, with its own
+ * error. Applications handle their own errors there.
  */
 function callBack(callback, error, value) {
   if (error !== null) return callback(error, null)

@@ -22,7 +22,7 @@ function findStore() {
 }
 
 class PlainStore extends EventEmitter {
-  /** express-session sets it on its store, and goes on to call what only its own Store has. */
+  /** express-session sets it on its store, and then calls methods that only its own Store has. */
   set generate(_generate) {
     throw optionError(
       "connect-redis-native is used by an express-session that it could not find itself, from where it is installed; install both in one node_modules.",
@@ -44,7 +44,7 @@ function connectRedis(expressSession) {
   return legacyStores.get(Store)
 }
 
-/** The class, which says what to do when it is called without `new`. */
+/** The class; a call without `new` is an error with the way out. */
 function callable(RedisStore) {
   const proxy = new Proxy(RedisStore, { apply: (_target, _self, [argument]) => connectRedis(argument) })
   Object.defineProperty(RedisStore.prototype, "constructor", {

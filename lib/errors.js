@@ -20,7 +20,7 @@ function optionError(message) {
   return Object.assign(new TypeError(message), { code: "ERR_REDIS_STORE_OPTIONS" })
 }
 
-/** A request that cannot be made, for what it was given. */
+/** A request that cannot be made because of its arguments. */
 function argumentError(message, cause) {
   return new RedisStoreError("ERR_REDIS_STORE_OPTIONS", message, cause)
 }
@@ -32,7 +32,7 @@ function encodeError(message, cause) {
 
 /** The option or argument `what` threw, or gave, something. Of no value: it may be anything. */
 function thrownError(what, thrown) {
-  // An error that is falsy would be taken for none.
+  // A falsy error would count as no error.
   return thrown || argumentError(`${what} threw ${String(thrown)}; throw an Error.`)
 }
 

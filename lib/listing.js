@@ -96,7 +96,7 @@ async function textsOf(store, { backend }, some) {
   }
 }
 
-/** One session of all(), with its id unless it has an `id` of its own; null if there is none, which `corrupt` gets. */
+/** One session of all(), with its id unless it has its own `id`; null for a corrupt value, which `corrupt` gets. */
 async function parsed(store, { guard, commandTimeoutMs }, { sid, text, sentAt }, corrupt) {
   const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
   try {

@@ -18,7 +18,7 @@ const { Users } = require("./users/users.js")
 /** What is behind a store: a symbol and no private member, so that a Proxy around a store works. */
 const INSIDE = Symbol("inside")
 
-/** What callbacks get: nothing but null, as from connect-redis 7 on. */
+/** Callbacks get null only, as with connect-redis 7 and later. */
 const RESULTS = { miss: null, written: () => null, touched: () => null, cleared: () => null }
 
 /** What connect-redis 3 to 6 gave. */
@@ -34,7 +34,7 @@ const LEGACY_RESULTS = {
  * connect-redis 3 to 6 gave them: 'OK', numbers of keys, undefined for a miss.
  */
 function createRedisStore(Store, { legacy }) {
-  /** Only express-session's Store makes sessions of what is read. */
+  /** Only express-session's Store makes a session of the data. */
   const isHostUnknown = typeof Store.prototype.createSession !== "function"
   const results = legacy ? LEGACY_RESULTS : RESULTS
   const untouched = legacy ? undefined : null
@@ -74,7 +74,7 @@ function createRedisStore(Store, { legacy }) {
         configurable: true,
         writable: true,
       })
-      // Not at once: a client may still be told its database or its credentials in this turn.
+      // Not at once: the application may still set the client's database or credentials in this turn.
       setImmediate(connect, backend)
     }
 
@@ -133,7 +133,7 @@ function createRedisStore(Store, { legacy }) {
         const { guard, users } = this[INSIDE]
         try {
           const key = keyOf(this, sid)
-          // Below 0 is not for ever here: a session that has expired is deleted.
+          // A negative number means an expired session here, which is deleted.
           const ttl = guard.bound(Math.max(ttlMs(this, session), 0), key, session)
           const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
           guard.touch(done, sid, key, session, ttl, receive)
@@ -209,7 +209,7 @@ function createRedisStore(Store, { legacy }) {
     parse(request, reply, guard, commandTimeoutMs, receiveParsed)
   }
 
-  /** GET and PTTL in one batch: a session that was only touched says in its cookie when it expires. */
+  /** GET and PTTL in one batch: the cookie of a session that was only touched gets the real expiry. */
   function getFresh(backend, request) {
     request.sentAt = now()
     let waiting = 2
@@ -283,7 +283,7 @@ function createRedisStore(Store, { legacy }) {
     return store[INSIDE].guard.bound(ttl, key, session)
   }
 
-  /** The text of what a function has decided, and how long it lives. */
+  /** The text of the session that a function returned, and its time to live. */
   function prepared(store, sid, session) {
     const ttl = lifetimeMs(store, keyOf(store, sid), session)
     const text = serialize(store, session, store[INSIDE].maxSessionBytes)
@@ -293,7 +293,7 @@ function createRedisStore(Store, { legacy }) {
   return RedisStore
 }
 
-/** A call that ends with what application code or ours has thrown. */
+/** A call that ends with an error of application code or ours. */
 function fail(done, error) {
   new Request(undefined, done).fail(thrownError("Code of the application", error))
 }

@@ -15,8 +15,8 @@ const MANUAL = { requireManualDestroy: true }
  */
 class Request extends AsyncResource {
   /**
-   * `receive(request, error, reply)` goes on with what came: an error or null, and the reply. `callback`
-   * is the caller's, which `finish` calls; one that is a step of a call has none.
+   * `receive(request, error, reply)` gets an error or null, and the reply. `callback` is the caller's, which
+   * `finish` calls; a step of a call has none.
    */
   constructor(receive, callback, store, sid, key) {
     super("RedisStoreRequest", MANUAL)
@@ -27,7 +27,7 @@ class Request extends AsyncResource {
     this.sid = sid
     this.key = key
     this.bytes = 0
-    /** Whom it is counted for while it waits. */
+    /** The backend that counts it while it waits. */
     this.owner = undefined
     /** By the clock of timers.js, where another command may follow. */
     this.startedAt = 0
@@ -45,7 +45,7 @@ class Request extends AsyncResource {
     this.number = 0
     this.again = undefined
     this.isTakenBack = false
-    /** What came, until it is settled. */
+    /** The result, until it is settled. */
     this.error = null
     this.reply = null
   }
@@ -56,7 +56,7 @@ class Request extends AsyncResource {
     if (this.trace === undefined && isTraced()) this.trace = begun(command)
   }
 
-  /** What came for it, in its context. Called once; what its callback throws twice is uncaught. */
+  /** Passes the result on, in the request's context. Called once; a callback that throws twice is uncaught. */
   settle(error, reply) {
     if (this.callback === undefined) this.emitDestroy()
     else endRound(this.round)
@@ -83,7 +83,7 @@ class Request extends AsyncResource {
     nextTick(finish, this, error)
   }
 
-  /** A further command of the same call, which goes on with `receive(error, reply)`. */
+  /** A further command of the same call; `receive(error, reply)` gets its reply. */
   follow(receive) {
     const next = this.runInAsyncScope(step, null, receive)
     next.follows = true
@@ -111,7 +111,7 @@ function rethrow(thrown) {
   throw thrown
 }
 
-/** A command that is no call of its own: `receive(error, reply)` goes on. */
+/** A command that is a step of a call; `receive(error, reply)` gets its reply. */
 function step(receive) {
   return new Request((_request, error, reply) => receive(error, reply))
 }

@@ -8,7 +8,7 @@ const MAX_SID_BYTES = 4096
 
 /** The key of a session id. Throws if it cannot be one. */
 function keyOf(store, sid) {
-  // As connect-redis: whatever a template string takes, but not what was never an id.
+  // As connect-redis: everything that a template string accepts, except values that cannot be an id.
   const text = typeof sid === "string" ? sid : textOf(sid)
   if (text.length * 3 > MAX_SID_BYTES && Buffer.byteLength(text) > MAX_SID_BYTES) {
     throw argumentError(`A session id must be at most ${MAX_SID_BYTES} bytes, got ${Buffer.byteLength(text)} bytes.`)

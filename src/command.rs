@@ -1,4 +1,4 @@
-//! The few commands that a session store needs, and what comes back for them.
+//! The few commands that a session store needs, and their replies.
 
 mod wire;
 
@@ -61,7 +61,7 @@ enum Shape {
     Map,
 }
 
-/// A command: its name, what it does to its key, and its reply.
+/// A command: its name, its effect on its key, and its reply.
 struct Row(Kind, &'static str, Effect, Shape);
 
 /// Every command, in the order of their numbers.
@@ -124,7 +124,7 @@ pub enum Command {
         /// `XX`: only if there is one already.
         only_existing: bool,
     },
-    /// SET if the value is still what it was.
+    /// SET if the value is unchanged.
     Swap(Box<Swap>),
     /// DEL behind a marker, as one script.
     Destroy(Box<Destroy>),
@@ -183,19 +183,19 @@ pub enum Command {
     User(Box<Call>),
 }
 
-/// How long what is written lives.
+/// The time to live of a written value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// So many milliseconds.
     After(u64),
     /// For ever.
     Never,
-    /// As long as what was there before.
+    /// The time to live of the value before.
     Keep,
 }
 
 impl Expiry {
-    /// The time to live, if it says one.
+    /// The time to live, if it has one.
     pub fn milliseconds(self) -> Option<u64> {
         match self {
             Self::After(expire_ms) => Some(expire_ms),
@@ -246,7 +246,7 @@ impl Swap {
         })
     }
 
-    /// What the value that is stored, or was before, says of this swap.
+    /// The outcome of this swap, by the value that is stored or was before.
     fn outcome(&self, value: Vec<u8>) -> Result<Reply, Error> {
         if self.by == SwapBy::Set && value == self.base {
             return Ok(Reply::Ok);
@@ -259,23 +259,23 @@ impl Swap {
         if self.repeated {
             return Err(Error::new(
                 ErrorCode::Conflict,
-                "The session was written by others while the reply to its save was lost; what is stored is theirs. Load it again.",
+                "The session was written by others while the reply to its save was lost; the other writer's session is stored. Load it again.",
             ));
         }
         Ok(Reply::Text(value))
     }
 }
 
-/// What Redis answered, reduced to what callers need.
+/// Redis's answer, reduced to what callers need.
 #[derive(PartialEq, Eq)]
 pub enum Reply {
-    /// No such key, and so nothing that was done.
+    /// No such key: nothing was changed.
     Nil,
     /// Done, or written.
     Ok,
     /// How many keys were concerned.
     Count(i64),
-    /// A value: of a swap, what is there instead.
+    /// A value: of a swap, the one that is stored instead.
     Text(Vec<u8>),
     /// A value, or none, for each key of an MGET.
     Texts(Vec<Option<Vec<u8>>>),

@@ -34,7 +34,7 @@ pub const RECONNECT_MAX: Duration = Duration::from_millis(800);
 pub const SILENCE_GRACE: Duration = Duration::from_millis(250);
 /// No more is read from one connection before others have their turn.
 pub const TURN_BYTES: usize = 256 << 10;
-/// Before deadlines are looked at, so much of what has come is read first: it counts.
+/// So many received bytes are read before deadlines are checked: replies that came in time count.
 pub const OVERDUE_BYTES: usize = 4 << 20;
 /// The I/O thread reads for an event loop that has not done so for this long while requests wait for
 /// room on the wire.
@@ -60,7 +60,7 @@ pub const IDS_PAGE: usize = 10_000;
 /// Keys of one UNLINK, however many a SCAN returned: more would stall other clients.
 pub const UNLINK_KEYS: usize = 1000;
 /// How long it is known that a session was destroyed: saves of sessions that were loaded longer ago do not
-/// bring back what is gone.
+/// bring back deleted data.
 pub const MARKER_TTL: Duration = Duration::from_secs(60);
 /// How long to wait before a cluster node that does not serve now is asked again, or its cluster.
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(50);
@@ -134,7 +134,7 @@ pub enum Servers {
     Cluster(Vec<Endpoint>),
 }
 
-/// Sentinels, and what to ask them.
+/// Sentinels, and the name of the master.
 #[derive(Clone)]
 pub struct Sentinel {
     /// The name of the master group.
@@ -215,9 +215,9 @@ pub struct Config {
     pub addresses: Addresses,
     /// A connection begins with AUTH, SELECT and PING alone: a proxy may end it for other commands.
     pub bare_login: bool,
-    /// Who we are, unless `credentials_source` says it.
+    /// User and password, unless there is a `credentials_source`.
     pub credentials: Credentials,
-    /// Asked who we are at every connect.
+    /// Gives user and password at every connect.
     pub credentials_source: Option<Arc<dyn CredentialsSource>>,
     /// The database that is selected.
     pub database: u32,

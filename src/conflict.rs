@@ -64,13 +64,13 @@ impl Merge {
         }
     }
 
-    /// The command that writes both changes over what is stored.
+    /// The command that writes both changes over the stored session.
     pub fn attempt(&mut self) -> Result<Command, Error> {
         if self.tries == TRIES {
             return Err(Error::new(
                 ErrorCode::Conflict,
                 format!(
-                    "The session was written {TRIES} times by others while it was merged; theirs is stored. Save it again."
+                    "The session was written {TRIES} times by others while it was merged; the last of them is stored. Save it again."
                 ),
             ));
         }
@@ -120,7 +120,7 @@ struct Merged {
     keeps_expiry: bool,
 }
 
-/// Errors quote nothing: the texts are sessions.
+/// Errors quote no text: the texts are sessions.
 fn merge_texts(
     base: &[u8],
     mine: &[u8],
@@ -131,7 +131,7 @@ fn merge_texts(
         Ok(Value::Object(session)) => Ok(session),
         _ => Err(Error::new(
             ErrorCode::Conflict,
-            "The session was written by others meanwhile, and one of the two is no JSON object that can be merged; what is stored is theirs.",
+            "The session was written by others meanwhile, and one of the two is no JSON object that can be merged; the other writer's session is stored.",
         )),
     };
     let (mut base, mut mine, mut theirs) = (read(base)?, read(mine)?, read(theirs)?);
@@ -266,10 +266,10 @@ mod tests {
                 r#"{"u":{"b":1}}"#,
                 r#"{"u":{"a":1,"b":1}}"#,
             ),
-            // The same change twice is none to speak of.
+            // The same change by both is no conflict.
             (r#"{"a":1}"#, r#"{"a":[2]}"#, r#"{"a":[2]}"#, r#"{"a":[2]}"#),
             (r#"{"a":1}"#, "{}", "{}", "{}"),
-            // Numbers are what they were.
+            // Numbers keep their text.
             (
                 r#"{"a":0.10}"#,
                 r#"{"a":0.10,"b":1e300}"#,

@@ -1,4 +1,4 @@
-//! The closed list of errors, and what Redis's own errors become.
+//! The closed list of errors, and the mapping of Redis's own errors.
 
 use std::{fmt, io, time::Duration};
 
@@ -76,11 +76,11 @@ pub struct Error {
     pub code: ErrorCode,
     /// What failed, what we got, what to do.
     pub message: String,
-    /// What the system or the server below said, if it said something.
+    /// The message of the system or the server, if there is one.
     pub cause: Option<Cause>,
 }
 
-/// What the system or the server said.
+/// The error of the system or the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// Its words.
@@ -142,7 +142,7 @@ fn system_code(error: &io::Error) -> Option<&'static str> {
         Kind::NotFound => "ENOENT",
         Kind::PermissionDenied => "EACCES",
         Kind::TimedOut => "ETIMEDOUT",
-        // The standard library has no kind for what getaddrinfo says.
+        // The standard library has no kind for errors of getaddrinfo.
         _ => match error.to_string() {
             text if text.contains("Temporary failure in name resolution") => "EAI_AGAIN",
             text if text.starts_with("failed to lookup") => "ENOTFOUND",
@@ -172,7 +172,7 @@ impl Error {
         self.cause.as_ref()?.code.as_deref()
     }
 
-    /// Whether Redis refused the command for what it is: unknown, renamed or denied.
+    /// Whether Redis refuses this command always: unknown, renamed or denied.
     pub fn refuses_command(&self) -> bool {
         matches!(self.cause_code(), Some("ERR" | "NOPERM"))
             && matches!(self.code, ErrorCode::Server | ErrorCode::Auth)

@@ -45,7 +45,7 @@ pub struct Step {
     pub command: Command,
 }
 
-/// How a [`Search`] goes on.
+/// How a [`Search`] continues.
 pub enum Next {
     /// Replies to other steps are still to come.
     Wait,
@@ -61,11 +61,11 @@ pub struct Search {
     nodes: usize,
     /// The node that is looked at.
     node: usize,
-    /// A command may name no more than one key.
+    /// A command may name one key only.
     split: bool,
-    /// Cursors of this node's SCAN so far: one that comes again would go on for ever.
+    /// Cursors of this node's SCAN so far: a repeated one would never end.
     cursors: HashSet<Vec<u8>>,
-    /// Where the SCAN goes on; none if the node is done.
+    /// The next cursor of the SCAN; none if the node is done.
     cursor: Option<Vec<u8>>,
     /// Keys of this page that are to be removed.
     keys: Vec<Vec<u8>>,

@@ -25,7 +25,7 @@
 //! - [`command`]: the commands and their replies; one row each.
 //! - [`connection`]: the one place that knows how Redis is run.
 //! - [`conflict`]: writes that do not undo concurrent ones.
-//! - [`marker`]: what was destroyed stays destroyed.
+//! - [`marker`]: a destroyed session stays destroyed.
 //! - [`users`]: the sessions of a user, listed and ended.
 //! - [`keyspace`]: questions about all keys, as steps of single commands.
 //! - [`core`]: a store as a state machine without I/O. `tests/simulation.rs` proves it.

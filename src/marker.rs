@@ -38,7 +38,7 @@ pub const RESTORE: &str = "local known = tonumber(ARGV[4]) \
     if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1]) end \
     return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])";
 
-/// How what is more than one command is sent.
+/// How a step of several commands is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// As two commands, of which the first one's reply is skipped: SET of the marker, then DEL. At a third
@@ -201,7 +201,7 @@ impl Restore {
         }
         Err(Error::new(
             ErrorCode::Conflict,
-            "The session was written by others while the reply to its save was lost; what is stored is theirs. Load it again.",
+            "The session was written by others while the reply to its save was lost; the other writer's session is stored. Load it again.",
         ))
     }
 }

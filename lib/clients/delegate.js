@@ -245,7 +245,7 @@ class Delegate {
       if (isWrite) this.#unsettledWrites--
       isWrite = false
     }
-    // By nextTick: what a callback of the caller throws must not come back as an error of the client.
+    // By nextTick: an error of the caller's callback must not look like an error of the client.
     const failed = (error) => {
       written()
       nextTick(settle, serverError(error), null)

@@ -10,7 +10,7 @@ const SECOND_MS = 1000
  * request that needs it.
  */
 const DIALECTS = {
-  /** Redis's own order of arguments: ioredis, redis 2 and 3, their mocks, and most of what is unknown. */
+  /** Redis's own order of arguments: ioredis, redis 2 and 3, their mocks, and most unknown clients. */
   positional: {
     get: (client, key, done) => method(client, "get")(key, done),
     set: (client, key, value, ms, done) => method(client, "set")(key, value, ...(ms < 0 ? [] : ["PX", ms]), done),
@@ -42,7 +42,7 @@ const DIALECTS = {
     scan: (client, cursor, match, count) => method(client, "scan")(cursor, { MATCH: match, COUNT: count }),
     ping: (client) => method(client, "ping")(),
   },
-  /** Exactly what connect-redis 10 calls, for wrappers of redis 5 and 6. */
+  /** Exactly the calls of connect-redis 10, for wrappers of redis 5 and 6. */
   connectRedis: {
     get: (client, key) => method(client, "get")(key),
     set: (client, key, value, ms) =>

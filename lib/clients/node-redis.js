@@ -11,7 +11,7 @@ const { whyDelegate } = require("./settings-check.js")
 /** How long a client is asked for settings that it does not show; then the visible ones are used. */
 const ASK_MS = 500
 
-/** What `read` reads off the client's options, or what the client was given since. */
+/** The credentials that `read` finds in the client's options, or those that the client was given since. */
 function renewable(client, read) {
   observe(client, read)
   return () => {
@@ -137,7 +137,7 @@ function clusterOptions(client) {
   return options && { rootNodes: masters.map(({ host, port }) => ({ socket: { host, port } })), defaults: options }
 }
 
-/** Whether a node of redis 4 is connected to elsewhere than where the cluster says. */
+/** Whether redis 4 connects to a node at another address than the cluster announces. */
 function isTranslated({ host, port, client }) {
   const socket = client?.options?.socket
   return socket !== undefined && (socket.host !== host || socket.port !== port)

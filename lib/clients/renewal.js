@@ -42,7 +42,7 @@ function observeMethod(target, name, client, read, isOwn) {
   try {
     Object.defineProperty(target, name, { value, configurable: true, enumerable: false, writable: true })
   } catch {
-    // Frozen: its options are what there is.
+    // Frozen: only its options can be read.
   }
 }
 

@@ -301,7 +301,7 @@ class SafetyNet {
     nextTick(() => this.#closing === undefined && this.#tell("ready"))
   }
 
-  /** What no event tells. */
+  /** Checks what no event reports. */
   #tick() {
     const ms = this.#route === "client" ? RECONNECT_MS : POLL_MS
     if (this.#ticker !== undefined && this.#tickMs === ms) return
@@ -343,7 +343,7 @@ class SafetyNet {
       if (this.#native.status === "down" && ++this.#looksSinceAsked > PING_LOOKS) this.#clientIsAway()
       return
     }
-    // The attempt to connect gets no answer: nothing will fail for a while.
+    // The attempt to connect gets no answer: no error will come for a while.
     const waited = now() - Math.max(this.#since, this.#failingSince)
     const isLong = waited >= Math.min(NETWORK_PATIENCE_MS, this.#limits.commandTimeoutMs / 2)
     if (this.#clientAnswers && isLong) this.#change("client")

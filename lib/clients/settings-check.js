@@ -52,7 +52,7 @@ function ioredisOptions(options) {
   return [["ioredis", options], ...tlsOptions(options?.tls, options)]
 }
 
-/** `true` is what ioredis makes of a url rediss://. The object may override the address. */
+/** ioredis makes `true` of a url rediss://. The object may override the address. */
 function tlsOptions(options, address = {}) {
   if (!options) return []
   const { host, port, path, ...others } = options === true ? {} : options

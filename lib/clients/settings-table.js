@@ -5,7 +5,7 @@ const tls = require("node:tls")
 
 /** lib/adopt.js reads it, and the native connection does the same with it. */
 const ADOPTED = Symbol("adopted")
-/** Says nothing about which server is reached and how. */
+/** Has no influence on which server is reached, and how. */
 const HARMLESS = Symbol("harmless")
 
 /** The client does it and a native connection does not, except with values that `isAdopted`. */

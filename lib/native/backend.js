@@ -25,7 +25,7 @@ class NativeBackend {
   #closed = false
   #closing
   #ended = false
-  /** Called when nothing is pending any more. */
+  /** Called when no request is pending. */
   #idle
 
   /** Called with a request and an error that came for it: true if the request is asked elsewhere. */
@@ -52,7 +52,7 @@ class NativeBackend {
     return this.#ended ? "closed" : (this.#batch?.status ?? "connecting")
   }
 
-  /** Connects, unless that was done. Throws what is wrong with the settings. */
+  /** Connects, unless connected. Throws an error if the settings are wrong. */
   connect() {
     if (this.#batch?.isOpen || this.#connecting !== undefined || this.#closed) return
     const settings = this.#readSettings()
@@ -172,7 +172,7 @@ class NativeBackend {
     this.#idle?.()
   }
 
-  /** Something has happened to the connection. A listener that throws is uncaught, and nothing to the answers of this turn. */
+  /** The connection has changed. An error of a listener is uncaught, and does not affect the answers of this turn. */
   noticed(event, error) {
     if (this.#ended) return
     try {
@@ -189,7 +189,7 @@ class NativeBackend {
     return this.#counts.read({ pending: this.#pending, batches, sharedBy }, numbers)
   }
 
-  /** Answers what is pending, then leaves the connection. */
+  /** Answers pending requests, then leaves the connection. */
   close() {
     this.#closing ??= this.#close()
     return this.#closing

@@ -57,7 +57,7 @@ class Batch {
       const { RedisStore } = this.#protocol.binding
       this.#native = new RedisStore({ ...settings, ...limits, watched: IS_NODE }, wake, question)
     } catch {
-      // What Node-API says of a value of the wrong type quotes it, and it may be a password.
+      // Node-API's error quotes a value of the wrong type, which may be a password.
       throw new RedisStoreError(
         "ERR_REDIS_STORE_OPTIONS",
         "The client's settings have a value of the wrong type; check its host, port, database, user, password and TLS.",
@@ -86,7 +86,7 @@ class Batch {
     return live
   }
 
-  /** `member` is being closed, and has nothing pending. The last one closes the connection. */
+  /** `member` is being closed, and has no pending request. The last one closes the connection. */
   async leave(member) {
     for (const reference of this.#members) {
       if (reference.deref() === member) this.#members.delete(reference)
@@ -117,13 +117,13 @@ class Batch {
     }
   }
 
-  /** One command about one key. `number` is milliseconds to live, negative for ever. */
+  /** One command about one key. `number` is milliseconds to live; negative: no expiry. */
   send(operation, key, value, number, request) {
     if (!this.#admits(request, key.length + value.length)) return
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
   }
 
-  /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
+  /** SET of `value` if `base` is still stored: true; else the stored value, or null if there is none. */
   swap(key, base, value, ttl, request) {
     if (!this.#admits(request, base.length + value.length)) return
     this.#add(this.#open(request), OPERATIONS.swap, this.#keyPrefix + key, base, ttl)
@@ -131,8 +131,8 @@ class Batch {
   }
 
   /**
-   * SET of what `mine` has changed of `base`, in what others have made of it, `theirs`, within so many
-   * milliseconds. Null if there is nothing any more, else the paths that both had changed, as JSON.
+   * SET of `theirs`, which is stored now, with the changes that `mine` made to `base`, within so many
+   * milliseconds. Null if the session is gone, else the paths that both had changed, as JSON.
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
     if (!this.#admits(request, base.length + mine.length + theirs.length)) return
@@ -226,7 +226,7 @@ class Batch {
     this.#outbox.add(id, operation.number, key, value, number)
     if (this.#flushing) return
     this.#flushing = true
-    // With nothing else pending, nothing is won by waiting for the end of the turn.
+    // With no other pending request, waiting for the end of the turn gains nothing.
     if (this.#pending.count === 1) nextTick(flush, this)
     else setImmediate(flush, this)
   }
@@ -245,7 +245,7 @@ class Batch {
     this.#outbox.submit(this.#native)
   }
 
-  /** Settles what has been answered. */
+  /** Settles the answered requests. */
   wake() {
     // The native half that called may have failed meanwhile.
     if (this.#failed) return
@@ -306,7 +306,7 @@ class Batch {
     for (const member of this.#live()) member.noticed(event, error)
   }
 
-  /** The native half has failed: nothing pending will be answered by it, and the next request starts another. */
+  /** The native half has failed: it answers no pending request, and the next request starts another one. */
   #crash(error) {
     this.#failed = true
     this.isOpen = false

@@ -34,7 +34,7 @@ function connectionOf(client, settings, limits) {
   return made
 }
 
-/** Everything that the native half looks for, so that it finds nothing on Object.prototype. */
+/** Every property that the native half reads, so that none is read from Object.prototype. */
 function completed(settings) {
   const own = (object, name) => (Object.hasOwn(object, name) ? (object[name] ?? undefined) : undefined)
   const sentinel = own(settings, "sentinel")

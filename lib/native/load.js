@@ -8,7 +8,7 @@ const { version } = require("../../package.json")
 const { optionError } = require("../errors.js")
 
 const NAME = "connect-redis-native"
-/** What scripts/check-glibc.mjs holds the prebuilt binaries to. */
+/** The newest glibc that the prebuilt binaries may need; scripts/check-binary.mjs checks it. */
 const GLIBC_FLOOR = "2.17"
 
 /** This system in the words of package managers, and the name that its binary has. */
@@ -107,7 +107,7 @@ function sizeOf(name) {
   }
 }
 
-/** The native half. Throws what to do when there is none that works here. */
+/** The native half. Throws an error with the way out if none works here. */
 function load() {
   const here = system()
   let beside

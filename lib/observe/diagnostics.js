@@ -32,7 +32,7 @@ function begun(command) {
   return trace
 }
 
-/** The command of `trace` has come to its end, which `deliver` tells the caller. */
+/** The command of `trace` has ended; `deliver` passes the result to the caller. */
 function ended(trace, error, deliver) {
   trace.outcome = error === null ? "ok" : error.code
   if (error !== null) {

@@ -2,7 +2,7 @@
 
 const { announce } = require("./diagnostics.js")
 
-/** Turns what happens to the connection into events of the store. */
+/** Turns changes of the connection into events of the store. */
 function connectionListener(store, emitConnectionEvents) {
   let reported
   const report = (event) => {

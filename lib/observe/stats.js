@@ -6,7 +6,7 @@
  */
 const BOUNDS_MS = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000]
 
-/** What JavaScript has counted: all of a store that delegates; of others, what never reached Rust. */
+/** Counts of JavaScript: all requests of a delegating store; of others, those that never reached Rust. */
 class Counts {
   #protocol
   #boundsMs
@@ -24,7 +24,7 @@ class Counts {
 
   /** A command has come to its end, with an error or null. */
   ended(command, error) {
-    // close() asks nothing of Redis.
+    // close() sends no command.
     if (command === undefined) return
     add(this.#commands, command, error === null ? "ok" : error.code, 1)
   }
@@ -68,7 +68,7 @@ function add(commands, command, outcome, count) {
   commands[command][outcome] = (commands[command][outcome] ?? 0) + count
 }
 
-/** Adds what a store did by its client to what it did by itself. */
+/** Adds the counts of a store's client to its own. */
 function addStats(stats, more) {
   for (const [command, outcomes] of Object.entries(more.commands)) {
     for (const [outcome, count] of Object.entries(outcomes)) add(stats.commands, command, outcome, count)

@@ -138,7 +138,7 @@ const SOURCES = ["client", "url", "nodes", "sentinel"]
 /** What a client brings with it. */
 const CONNECTION = ["tls", "username", "password", "credentials", "database", "clientName"]
 
-/** What says where Redis is and as whom: a wrong value may hold a password. */
+/** The options of the connection: a wrong value may hold a password. */
 const SECRET = new Set([...SOURCES, ...CONNECTION])
 
 /** Texts that are taken for true or false. */

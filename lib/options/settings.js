@@ -88,7 +88,7 @@ function readNodes(option, nodes, defaultPort) {
   })
 }
 
-/** "host:port", or redis:// without more: what a URL says beside that, the other options say. */
+/** "host:port", or redis:// with host and port only: the other options give the rest. */
 function readNode(text) {
   try {
     const url = new URL(/^\w+:\/\//.test(text) ? text : `redis://${text}`)

@@ -52,7 +52,7 @@ function secondsOf(value) {
   return ["string", "bigint"].includes(typeof value) || isNumberObject(value) ? Number(value) : value
 }
 
-/** The time that a `cookie.expires` says; undefined for what is none, such as "" or "garbage 1", which V8 takes for a date. */
+/** The time of a `cookie.expires`; undefined if it is not a date, such as "" or "garbage 1", which V8 parses as a date. */
 function timeOf(expires) {
   if (!expires || typeof expires === "boolean") return undefined
   const value = typeof expires === "string" && DATE.test(expires) ? Date.parse(expires) : expires.valueOf()

@@ -55,7 +55,7 @@ class Conflicts {
   #start(conflict, ended) {
     const { request } = conflict
     const finish = (error, paths) => {
-      // Not at once: what this callback throws is nothing to the next conflict.
+      // Not at once: an error of this callback does not concern the next conflict.
       nextTick(ended)
       if (error !== null) conflict.failed(request, error)
       else if (paths === null) conflict.gone(request)
@@ -84,7 +84,7 @@ class Conflicts {
     this.#options.backend.merge(key, { base, mine: value, theirs }, ttl, left, request.follow(merged))
   }
 
-  /** Lets the application's function decide, and writes what it says. Null if there is nothing to write over. */
+  /** Lets the application's function decide, and writes its result. Null if the session is gone. */
   async #decide(conflict) {
     const { request, key, base, value, created } = conflict
     const { serialize, lifetime } = this.#options
@@ -110,7 +110,7 @@ class Conflicts {
       if (typeof reply !== "string") return []
       theirs = reply
     }
-    throw conflictError(`it was written ${TRIES} times more while that was settled; what is stored is theirs`)
+    throw conflictError(`it was written ${TRIES} times more while that was settled; the other writer's session is stored`)
   }
 
   async #parse(request, text) {
@@ -134,7 +134,7 @@ class Conflicts {
       throw thrownError('The function of the option "onConflict"', error)
     }
     if (typeof decided === "object" && decided !== null && !Array.isArray(decided)) return decided
-    throw argumentError(`Option "onConflict" must return a session, got ${kindOf(decided)}; what is stored is theirs.`)
+    throw argumentError(`Option "onConflict" must return a session, got ${kindOf(decided)}; the other writer's session is stored.`)
   }
 }
 

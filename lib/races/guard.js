@@ -147,7 +147,7 @@ class Guard {
 
   /** Only a session of a request is known from then on: any other object is written whenever it is set. */
   #saveUnknown(callback, sid, key, session, text, ttl, writer) {
-    // Before it is sent: a getter may throw, and nothing of the application is looked at when the reply comes.
+    // Before it is sent: a getter may throw, and no application code runs when the reply comes.
     const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
     const save = (created) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
@@ -209,7 +209,7 @@ class Guard {
     }
     const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
-    // At once: another save of this session that does not wait for this one goes on from it.
+    // At once: the next save of this session may not wait for this one, and starts from it.
     known.base = value
     writer.swap(key, base, value, ttl, request)
   }
@@ -223,7 +223,7 @@ class Guard {
     const created = Date.now()
     const value = this.#lifetime.stamped(known.base, created)
     const received = (own, error, reply) => {
-      // Another request that has written it meanwhile has said when.
+      // Another request wrote it meanwhile, with the time.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
         const expire = this.#sending(OPERATIONS.expire, key, "", ttl)
         return this.#follow(own, LATE_TOUCH, expire, (failure, count) => receive(own, failure, count))
@@ -265,7 +265,7 @@ class Guard {
     return (next) => this.#backend.send(operation, key, value, ttl, next)
   }
 
-  /** Another command of `request`, within what is left of its time. `done(error, reply)` goes on. */
+  /** Another command of `request`, within the rest of its time. `done(error, reply)` gets its reply. */
   #follow(request, what, send, done) {
     const startedAt = request.startedAt === 0 ? request.sentAt : request.startedAt
     const late = () => timeoutError(what, this.#commandTimeoutMs)
@@ -278,7 +278,7 @@ class Guard {
     const store = this.#store
     if (store.listenerCount("conflict") === 0) return
     const event = { kind, sidHash: sidHash(sid), ...(paths !== undefined && { paths }) }
-    // By nextTick: what a listener throws is nothing to the request.
+    // By nextTick: an error of a listener does not concern the request.
     nextTick(() => store.emit("conflict", event))
   }
 }

@@ -3,7 +3,7 @@
 const { optionError } = require("../errors.js")
 const { FOR_EVER } = require("../options/ttl.js")
 
-/** Where a stored session says when it was created: beside what the application keeps, which never sees it. */
+/** The property of a stored session with the time of its creation; the application never sees it. */
 const CREATED = "~created"
 
 /** The option maxLifetime of a store: sessions end so long after they were created. */
@@ -29,7 +29,7 @@ class Lifetime {
     return Number.isFinite(created) ? created : undefined
   }
 
-  /** When the session that is stored as `text`, or null, was created, if it says so. */
+  /** The time at which the session with the stored `text` (or null) was created, if it is in there. */
   createdOf(text) {
     if (text === null || !text.includes(CREATED)) return undefined
     try {
@@ -58,7 +58,7 @@ class Lifetime {
     return `{"${CREATED}":${created}${rest[0] === "}" ? "" : ","}${rest}`
   }
 
-  /** Looks once at what another serializer than JSON makes. */
+  /** Checks once the output of a serializer other than JSON. */
   demandJson(option, text) {
     const { serializer } = this.#store
     if (this.#jsonSerializers.has(serializer)) return

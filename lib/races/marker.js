@@ -17,7 +17,7 @@ const RESTORE_SCRIPT =
 /** The end of a marker without a prefix: ids in braces, as GUIDs may be, are no markers. */
 const UNPREFIXED = "}:destroyed"
 
-/** The marker of `key`; that of a prefix is for all its keys. `own` is what the client puts before keys. */
+/** The marker of `key`; the marker of a prefix is for all its keys. `own` is the client's own key prefix. */
 function markerOf(prefix, key, own = "") {
   const end = own + prefix === "" ? UNPREFIXED : "}"
   return `${prefix}{${own}${key}${end}`

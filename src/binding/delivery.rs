@@ -60,7 +60,7 @@ struct Waiting {
     items: VecDeque<Item>,
     /// What the answers hold.
     bytes: usize,
-    /// The store was told to stop reading replies.
+    /// The store has stopped reading replies.
     full: bool,
     /// A call is on its way or under way, and will fetch these answers too.
     announced: bool,
@@ -125,7 +125,7 @@ impl Delivery {
             return Ok((env.create_array(0)?, false, false));
         };
         let (items, remain, roomy): (Vec<Item>, usize, bool) = {
-            // A poisoned queue is as good as before: nothing in here can panic half-way.
+            // A poisoned queue is intact: no change to it can panic half-way.
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let items = waiting.take(rows.len() / ANSWER_COLUMNS, pending);
             let roomy = waiting.full && waiting.bytes < UNREAD_BYTES;
@@ -159,7 +159,7 @@ impl Delivery {
         !std::mem::replace(&mut waiting.announced, true)
     }
 
-    /// Whether there is something to be fetched; if not, what comes is announced again.
+    /// Whether answers wait to be fetched; if not, the next ones are announced again.
     pub fn is_waited_for(&self) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.announced = !waiting.items.is_empty() || !waiting.watches.is_empty();

@@ -112,7 +112,7 @@ impl RedisStore {
             None => Ok(Credentials { username, password }),
             Some(failure) => Err(Error::new(
                 ErrorCode::Auth,
-                "The function of the option \"credentials\" gave none; see the cause.",
+                "The function of the option \"credentials\" gave no credentials; see the cause.",
             )
             .caused_by(failure)),
         };
@@ -179,7 +179,7 @@ impl RedisStore {
             .is_some_and(|live| live.store.is_serving())
     }
 
-    /// Answers what is pending, closes the connection and then answers `id`.
+    /// Answers pending requests, closes the connection and then answers `id`.
     #[napi(catch_unwind)]
     pub fn close(&mut self, id: u32) {
         if let Some(live) = &mut self.live {

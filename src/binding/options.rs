@@ -1,4 +1,4 @@
-//! The settings as JavaScript gives them, checked there, and what Rust makes of them.
+//! The settings as JavaScript passes and has checked them, and their conversion.
 
 use std::{sync::Arc, time::Duration};
 

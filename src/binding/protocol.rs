@@ -1,5 +1,5 @@
 //! The one list of the numbers and names that both halves share. `lib/native/protocol.js` reads it
-//! from [`protocol`] once; nothing else in JavaScript writes any of them down.
+//! from [`protocol`] once, and writes none of them itself.
 
 use napi_derive::napi;
 
@@ -54,9 +54,9 @@ numbered! {
         Clear = "clear",
         /// SET if there is a value already.
         Replace = "replace",
-        /// SET if the value is still what it was.
+        /// SET if the value is unchanged.
         Swap = "swap",
-        /// SET merged with what others have written.
+        /// SET merged with the changes of other writers.
         Merge = "merge",
         /// SET unless a marker says that the session was destroyed.
         Restore = "restore",
@@ -109,7 +109,7 @@ impl Operation {
 }
 
 numbered! {
-    /// What a row of answers holds: see [`delivery`](super::delivery).
+    /// The kinds of answers: see [`delivery`](super::delivery).
     Answer {
         /// Nothing is there.
         Nil = "nil",

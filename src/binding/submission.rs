@@ -63,7 +63,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     if let Some(operation) = operation.filter(|&operation| users::is_one(operation)) {
         return users::work(operation, row, key, value, reader);
     }
-    // Before anything fails: what belongs to this request must not be read as the next one.
+    // Before any failure: texts of this request must not be read as the next one's.
     let (mine, theirs, more) = match operation {
         Some(Operation::Swap | Operation::Merge | Operation::Restore | Operation::Add) => {
             reader.second_row()?
@@ -142,7 +142,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     }))
 }
 
-/// Milliseconds to live, negative for ever.
+/// Milliseconds to live; negative: no expiry.
 fn expiry(number: f64) -> Expiry {
     if number >= 0.0 {
         Expiry::After(number as u64)

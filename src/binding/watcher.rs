@@ -1,6 +1,6 @@
 //! Waits for replies in the event loop that needs them, where that loop is Node's own: libuv's poll
 //! handles, <https://docs.libuv.org/en/v1.x/poll.html>. Otherwise a reply wakes the I/O thread, which
-//! wakes the event loop, and with few requests at once those two are most of what a request takes.
+//! wakes the event loop, and with few requests at once those two are most of the time of a request.
 
 #![expect(
     unsafe_code,

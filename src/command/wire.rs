@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Command {
-    /// Appends the command that goes before this one, if one does; its reply is skipped.
+    /// Appends the command that precedes this one, if there is one; its reply is skipped.
     pub fn encode_first(&self, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Destroy(destroy) if destroy.by == By::Pair => {

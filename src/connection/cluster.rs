@@ -154,7 +154,7 @@ fn read(range: &Value, asked: &Endpoint) -> Option<Range> {
     (first <= last && last < SLOTS).then_some((first, last, Endpoint::Tcp { host, port }))
 }
 
-/// Why a command was not executed, and what to do.
+/// Why a command was not executed, and where to send it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Redirection {
     /// The slot has moved there for good.

@@ -43,7 +43,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// What came is not Redis's protocol, or is nothing that we asked for.
+/// The bytes are not Redis's protocol, or not an answer to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -60,7 +60,7 @@ pub struct Reader {
     lacking: usize,
     /// Arrays under way, the outermost first: their elements, and how many are missing.
     arrays: Vec<(Vec<Value>, usize)>,
-    /// What the reply under way holds so far.
+    /// The part of the current reply so far.
     size: usize,
     /// Bytes of an element that is too large, still to be thrown away.
     discard: Option<usize>,
@@ -253,7 +253,7 @@ impl Reader {
         self.too_large |= self.size > REPLY_MAX_BYTES;
     }
 
-    /// Throws away what has come of an element that is too large, and says whether that was all.
+    /// Discards the received part of an element that is too large, and returns whether it was complete.
     fn discarded(&mut self) -> bool {
         let left = self.discard.unwrap_or(0);
         let come = left.min(self.end - self.at);

@@ -133,7 +133,7 @@ impl<'a> Attempt<'a> {
         self.failures.push((node, error));
     }
 
-    /// Why there is no master: what each sentinel and each server that they named said.
+    /// Why there is no master: the errors of every sentinel and of every server that they named.
     pub(super) fn error(&self) -> Error {
         let silent = |node: &Endpoint| {
             let is_named = self.failures.iter().any(|(other, _)| other == node);

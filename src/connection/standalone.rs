@@ -37,7 +37,7 @@ pub struct Opened {
     pub traffic: Traffic,
 }
 
-/// Bytes that have moved on connections, without what TLS adds.
+/// Bytes that were sent and received, without TLS's overhead.
 #[derive(Clone, Copy, Default)]
 pub struct Traffic {
     /// To the server.
@@ -55,7 +55,7 @@ impl AddAssign for Traffic {
 
 impl Connection {
     /// Connects, authenticates, selects the database and sees a reply. `predecessor` is killed before.
-    /// A proxy may know few commands and hang up on the others: then it is asked no more than needed.
+    /// A proxy may know few commands and hang up on the others: then only the needed ones are sent.
     pub(super) async fn open(
         endpoint: &Endpoint,
         login: &Login<'_>,
@@ -91,7 +91,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends what is not about sessions and returns a reply for each command.
+    /// Sends commands that are not about sessions and returns a reply for each.
     pub(super) async fn ask(&mut self, question: &Pipeline) -> Result<Vec<Value>, Error> {
         self.ask_with(question, &[]).await
     }
@@ -111,7 +111,7 @@ impl Connection {
             self.stream.write_all(&bytes).await?;
             self.stream.flush().await
         };
-        // A server that refuses a connection may have said why before it closed it.
+        // A server may give the reason before it closes a refused connection.
         let sent = sent.await.is_ok();
         self.opened.traffic.sent += bytes.len() as u64;
         while replies.len() < question.len() {
@@ -153,7 +153,7 @@ impl Connection {
         Ok((self.stream, self.opened))
     }
 
-    /// A server that takes no more clients says so, and hangs up.
+    /// A server with too many clients reports that, and hangs up.
     fn closed_early(&self, said: Option<&Value>, secrets: &[&[u8]]) -> Error {
         match said {
             Some(Value::ServerError(error)) => {

@@ -221,7 +221,7 @@ fn choose(mut found: Vec<SocketAddr>, Addresses { only, first }: Addresses) -> V
     found
 }
 
-/// Connects to the first of `addresses` that accepts; none if one did not answer at all.
+/// Connects to the first of `addresses` that accepts; none if one did not answer.
 async fn connect_any(
     addresses: impl IntoIterator<Item = SocketAddr>,
 ) -> io::Result<Option<TcpStream>> {
@@ -338,7 +338,7 @@ mod tests {
         (Ipv4Addr::LOCALHOST, port).into()
     }
 
-    /// A listener whose backlog is full: what more comes is dropped.
+    /// A listener with a full backlog: further connections are dropped.
     fn silent() -> (Socket, Vec<Socket>, SocketAddr) {
         let stream = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let listener = stream();
@@ -378,7 +378,7 @@ mod tests {
         let connect = |addresses: Vec<SocketAddr>| runtime.block_on(connect_any(addresses));
         let connected = connect(vec![dead, live]).expect("no error").expect("one");
         assert_eq!(connected.peer_addr().expect("its address"), live);
-        // Tried anew, though another one has refused.
+        // Tried again, though another one has refused.
         drop(listener);
         assert!(connect(vec![dead, live]).expect("no error").is_none());
         let refused = connect(vec![live]).expect_err("no server listens");

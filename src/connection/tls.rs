@@ -57,7 +57,7 @@ pub async fn handshake(
         })
 }
 
-/// With the code that Node gives to what is wrong with a certificate.
+/// With Node's code for an error of a certificate.
 fn cause(error: &io::Error) -> Cause {
     let Some(rustls::Error::InvalidCertificate(wrong)) =
         error.get_ref().and_then(|inner| inner.downcast_ref())

@@ -1,4 +1,4 @@
-//! One server: its connection, what waits for it, and what is on the wire to it.
+//! One server: its connection, the requests that wait for it, and those on the wire.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -191,7 +191,7 @@ impl Node {
         self.sort_out(written)
     }
 
-    /// Queues again what can be repeated of what was on the wire.
+    /// Queues the repeatable requests on the wire again.
     fn sort_out(&mut self, written: u64) -> Vec<Job> {
         let flown = self.flight.drain(written);
         let mut jobs: Vec<(Job, bool, bool)> = flown

@@ -172,7 +172,7 @@ impl Core {
         if is_redirected && is_counted && job.refusals >= REDIRECTIONS_MAX {
             return self.replied(&job, Err(error), now);
         }
-        // The first redirection is followed at once; one that comes again may come for ever.
+        // The first redirection is followed at once; a repeated one may never end.
         let pause = match job.refusals {
             0 | 1 if is_redirected => Duration::ZERO,
             _ if is_redirected && !is_counted => Duration::ZERO,
@@ -310,7 +310,7 @@ impl Core {
         Some((asked, expires))
     }
 
-    /// Remembers what a reply says about how long a session lives.
+    /// Remembers the time to live that a reply tells.
     fn remember(&mut self, job: &Job, outcome: &Result<Reply, Error>) {
         if self.config.touch_after.is_zero() {
             return;
@@ -349,7 +349,7 @@ impl Core {
 fn overtaken() -> Error {
     Error::new(
         ErrorCode::Connect,
-        "Redis did not execute this write at first, and has executed a later one of this session meanwhile; it is not repeated, as it would undo that.",
+        "Redis did not execute this write, and then executed a later one of the same session; the write is not repeated, since it would undo the later one.",
     )
 }
 
@@ -357,7 +357,7 @@ fn too_large(command: &str) -> Error {
     Error::new(
         ErrorCode::Decode,
         format!(
-            "Redis answered {command} with more than {REPLY_MAX_BYTES} bytes; check what is stored under these keys."
+            "Redis answered {command} with more than {REPLY_MAX_BYTES} bytes; check the values of these keys."
         ),
     )
 }

@@ -202,7 +202,7 @@ impl Core {
         doubled.min(RECONNECT_MAX)
     }
 
-    /// Sends again what is parked no more.
+    /// Sends the requests whose pause is over.
     pub(super) fn release(&mut self, now: Instant) {
         if let Some(cluster) = self.router.cluster_mut()
             && std::mem::take(&mut cluster.moved)
@@ -251,7 +251,7 @@ impl Core {
         displaced.into_iter().for_each(|job| self.place(job));
     }
 
-    /// A node says that `slot` is served at `endpoint`.
+    /// A node reports that `slot` is served at `endpoint`.
     pub(super) fn slot_moved(&mut self, slot: u16, endpoint: Endpoint, now: Instant) -> bool {
         let Some(node) = self.node_at(endpoint, now) else {
             return false;

@@ -26,7 +26,7 @@ pub enum Action {
     Open {
         /// Which.
         connection: Connection,
-        /// To what.
+        /// The server.
         target: Target,
         /// The connection to kill before this one serves: the server may still run commands of it.
         predecessor: Option<Identity>,
@@ -48,6 +48,6 @@ pub struct Turn {
     pub completions: Vec<Completion>,
     /// Events of the store.
     pub notices: Vec<Notice>,
-    /// The store is closed: nothing more will come.
+    /// The store is closed: no further action comes.
     pub ended: bool,
 }

@@ -57,7 +57,7 @@ impl Store {
         });
     }
 
-    /// Reads what has come on a connection and delivers the answers.
+    /// Reads a connection and delivers the answers.
     pub fn read(&self, watch: &Watch) -> Reading {
         let shared = &self.shared;
         let is_open = shared.with(|machine| {
@@ -67,7 +67,7 @@ impl Store {
             }
             let cx = &mut Context::from_waker(Waker::noop());
             machine.read_for_loop(watch.connection.place(), now, cx);
-            // In a cluster, what other nodes have answered meanwhile is delivered in the same turn.
+            // In a cluster, the replies of other nodes are delivered in the same turn.
             for place in 0..machine.links.len() {
                 if place != watch.connection.place()
                     && let Some(link) = &machine.links[place]

@@ -21,7 +21,7 @@ use crate::{
     core::{Action, Connection, Core},
 };
 
-/// A core and what it drives.
+/// A core and its connections.
 pub(super) struct Machine {
     pub(super) core: Core,
     pub(super) links: Vec<Option<Link>>,
@@ -110,7 +110,7 @@ impl Machine {
         }
     }
 
-    /// Ends the core's turn and does what it asks for. `cx` is that of the I/O thread's task.
+    /// Ends the core's turn and carries out its actions. `cx` is that of the I/O thread's task.
     pub(super) fn settle(
         &mut self,
         shared: &Arc<Shared>,

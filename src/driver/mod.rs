@@ -120,7 +120,7 @@ impl Store {
         });
     }
 
-    /// Finishes what is pending, closes the connections and then answers `id`.
+    /// Finishes pending requests, closes the connections and then answers `id`.
     pub fn close(&self, id: u32) {
         self.shared.with(|machine| {
             machine.core.close(id);

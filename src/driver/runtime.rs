@@ -33,7 +33,7 @@ pub(super) fn handle() -> Result<Handle, Error> {
     Ok(handle.insert(started).clone())
 }
 
-/// One thread serves every store: the work per command is a fraction of what JavaScript and Redis
+/// One thread serves every store: the work per command is a fraction of the time that JavaScript and Redis
 /// spend on it, and a second thread would take a core from them.
 fn start() -> io::Result<Handle> {
     let runtime = Builder::new_current_thread().enable_all().build()?;

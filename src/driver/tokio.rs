@@ -1,4 +1,4 @@
-//! The task of a store on the I/O thread: it keeps time, writes what the event loop could not, and reads
+//! The task of a store on the I/O thread: it keeps time, writes the rest of what the event loop wrote, and reads
 //! where the event loop does not, or is busy.
 
 use std::{
@@ -95,7 +95,7 @@ impl Task {
         }
     }
 
-    /// Moves bytes and looks at what is due. Returns whether nothing is left to do now.
+    /// Moves bytes and checks what is due. Returns whether the turn is complete.
     fn turn(&mut self, machine: &mut Machine, cx: &mut Context<'_>) -> bool {
         let now = Instant::now();
         let is_due = machine.core.wake_at().is_some_and(|at| at <= now);
@@ -124,7 +124,7 @@ impl Task {
             left_unread |= progress.is_partial && is_watched;
         }
         machine.left_unread |= left_unread;
-        // What has come by its deadline counts, but not for ever.
+        // Replies that came by their deadline count, up to a limit.
         if is_due && (is_done || self.overdue_bytes >= OVERDUE_BYTES) {
             machine.core.on_timer(now);
         }

@@ -1,4 +1,4 @@
-//! How a connection begins: who we are, which database, and what the server is.
+//! The login of a connection: user and password, database, and the kind of server.
 
 use redis::{Pipeline, ServerError, ServerErrorKind, Value};
 
@@ -139,7 +139,7 @@ impl Connection {
     }
 }
 
-/// Asks how the server knows this connection, and tells it what else there is to say.
+/// Asks for the id of this connection, and sends its other settings.
 fn introduce(question: &mut Pipeline, login: &Login<'_>, predecessor: Option<&Identity>) {
     question.cmd("CLIENT").arg("ID");
     question.cmd("CLIENT").arg("INFO");
@@ -163,7 +163,7 @@ fn introduce(question: &mut Pipeline, login: &Login<'_>, predecessor: Option<&Id
     }
 }
 
-/// Whether the server has `SET … IFEQ`, by what INFO says of its version.
+/// Whether the server has `SET … IFEQ`, by its version in INFO.
 fn compares(info: &Value) -> bool {
     let Value::BulkString(text) = info else {
         return false;
@@ -174,7 +174,7 @@ fn compares(info: &Value) -> bool {
         let mut numbers = version.split('.').map(|number| number.parse().ok());
         Some((numbers.next()??, numbers.next()??))
     };
-    // Valkey also says that it is Redis 7.2.
+    // Valkey also reports itself as Redis 7.2.
     match version("valkey_version:") {
         Some(valkey) => valkey >= (8, 1),
         None => version("redis_version:").is_some_and(|redis: (u32, u32)| redis >= (8, 4)),
