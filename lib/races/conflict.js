@@ -110,7 +110,9 @@ class Conflicts {
       if (typeof reply !== "string") return []
       theirs = reply
     }
-    throw conflictError(`it was written ${TRIES} times more while that was settled; the other writer's session is stored`)
+    throw conflictError(
+      `it was written ${TRIES} times more while that was settled; the other writer's session is stored`,
+    )
   }
 
   async #parse(request, text) {
@@ -134,7 +136,9 @@ class Conflicts {
       throw thrownError('The function of the option "onConflict"', error)
     }
     if (typeof decided === "object" && decided !== null && !Array.isArray(decided)) return decided
-    throw argumentError(`Option "onConflict" must return a session, got ${kindOf(decided)}; the other writer's session is stored.`)
+    throw argumentError(
+      `Option "onConflict" must return a session, got ${kindOf(decided)}; the other writer's session is stored.`,
+    )
   }
 }
 
