@@ -60,9 +60,12 @@ describe("Valkey", { skip }, () => {
     const store = open()
     await save(store, { n: 1 }, () => store.destroy("a"))
     assert.equal(await store.get("a"), null)
-    await save(store, { n: 1 }, (key) => server.client.del(key))
-    assert.equal((await store.get("a")).n, 1)
     await store.close()
+    // Under a prefix of its own: a load within a millisecond of a marker counts as before it.
+    const other = open()
+    await save(other, { n: 1 }, (key) => server.client.del(key))
+    assert.equal((await other.get("a")).n, 1)
+    await other.close()
   })
 
   test("a save of a deleted session leaves the write behind it alone", async () => {
