@@ -7,6 +7,9 @@ const { argumentError, shown, thrownError } = require("../errors.js")
 /** No end, where milliseconds to live are asked for. */
 const FOR_EVER = -1
 
+/** What express-session stores, and most others: known without the test of all words. */
+const ISO_8601 = /^\d{4}-\d\d-\d\d/
+
 const WORDS = [
   "Jan(?:uary)? Feb(?:ruary)? Mar(?:ch)? Apr(?:il)? May June? July? Aug(?:ust)? Sep(?:tember)? Oct(?:ober)?",
   "Nov(?:ember)? Dec(?:ember)? (?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?",
@@ -55,7 +58,10 @@ function secondsOf(value) {
 /** The time of a `cookie.expires`; undefined if it is not a date, such as "" or "garbage 1", which V8 parses as a date. */
 function timeOf(expires) {
   if (!expires || typeof expires === "boolean") return undefined
-  const value = typeof expires === "string" && DATE.test(expires) ? Date.parse(expires) : expires.valueOf()
+  const value =
+    typeof expires === "string" && (ISO_8601.test(expires) || DATE.test(expires))
+      ? Date.parse(expires)
+      : expires.valueOf()
   return typeof value === "number" && Number.isFinite(value) ? value : undefined
 }
 
