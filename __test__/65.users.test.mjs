@@ -181,7 +181,7 @@ describe("the index follows the session", () => {
     const other = open({ prefix: store.prefix, userPrefix: `u-${store.prefix}` })
     for (const end of [
       (sid) => store.destroy(sid),
-      // Of which this process knows nothing.
+      // An end that this process does not see.
       async (sid) => {
         await until("an entry that is older", async () => (await entries(server.client, `u-${store.prefix}`, 20)) > 0)
         await other.destroy(sid)

@@ -83,7 +83,7 @@ pub fn marker_of(prefix: &[u8], key: &[u8]) -> Vec<u8> {
     [prefix, b"{", key, end].concat()
 }
 
-/// Whether `key`, which starts with `prefix`, is a marker; be it of a longer prefix.
+/// Whether `key`, which starts with `prefix`, is a marker of this prefix or of a longer one.
 pub fn is_marker(prefix: &[u8], key: &[u8]) -> bool {
     if prefix.is_empty() && key.starts_with(b"{") && key.ends_with(UNPREFIXED) {
         return true;

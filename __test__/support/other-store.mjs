@@ -1,4 +1,4 @@
-// A process of its own with a store: calls the methods that it is told to.
+// A process of its own with a store: calls the methods that its parent names.
 import { RedisStore } from "../../index.mjs"
 
 const [url] = process.argv.slice(2)

@@ -1,4 +1,4 @@
-// A process whose store reads and touches one session until it is told to stop: `[url, prefix]`.
+// A process whose store reads and touches one session until its parent stops it. Arguments: `[url, prefix]`.
 import { RedisStore } from "../../index.mjs"
 
 const [url, prefix] = process.argv.slice(2)

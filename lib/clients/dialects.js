@@ -97,7 +97,7 @@ const DIALECTS = {
 /** redis-mock has no scripts. */
 DIALECTS.mock = { ...DIALECTS.positional, script: undefined }
 
-/** A pool has many connections, and so has a sentinel client, if it is told to: they run commands at once. */
+/** A pool has several connections, and so may a sentinel client: they run commands in parallel. */
 DIALECTS.nodeRedisPool = { ...DIALECTS.nodeRedis, unordered: true }
 
 /** A cluster client routes by key: commands about several keys are sent key by key, and SCAN to each master. */

@@ -34,9 +34,8 @@ class Gone {
   }
 
   /**
-   * `save.send(known)` makes the attempt, of which a marker with no more than `known` milliseconds left is
-   * no obstacle; `save.at` is when the session was loaded. It ends by `save.written()`,
-   * `save.found(theirs)` or one of the request.
+   * `save.send(known)` makes the attempt; it ignores a marker with at most `known` milliseconds left. `save.at`
+   * is when the session was loaded. The end is a call of `save.written()`, of `save.found(theirs)` or of the request.
    */
   settle(request, save) {
     if (save.at === undefined || now() - save.at > this.#oldestMs) return this.drop(request)

@@ -12,7 +12,7 @@ const NONE = {}
 /**
  * Makes what one store knows of objects that it has read: their key or, where the text matters, also that;
  * and when they were asked for, by the clock of timers.js. It stands beside an object and not in it, as
- * nothing of the application sees private members. A WeakMap does the same at the price of half a JSON.parse
+ * the application cannot see private members. A WeakMap does the same at the price of half a JSON.parse
  * for each session.
  */
 function createMarks() {

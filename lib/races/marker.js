@@ -23,7 +23,7 @@ function markerOf(prefix, key, own = "") {
   return `${prefix}{${own}${key}${end}`
 }
 
-/** Whether `key`, which starts with `prefix`, is a marker; be it of a longer prefix. */
+/** Whether `key`, which starts with `prefix`, is a marker of this prefix or of a longer one. */
 function isMarker(prefix, key) {
   if (prefix === "" && key.startsWith("{") && key.endsWith(UNPREFIXED)) return true
   if (!key.endsWith("}")) return false

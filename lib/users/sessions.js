@@ -61,7 +61,7 @@ async function textsOf(inside, keys) {
   }
 }
 
-/** The user of a session; undefined for one that cannot be read: nobody can use it. */
+/** The user of a session; undefined for a session that cannot be parsed, and so cannot be used. */
 async function ownerOf(store, { guard, users, commandTimeoutMs }, { key, text, sentAt }) {
   const sid = key.slice(store.prefix.length)
   const call = { store, sid, key, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
