@@ -11,6 +11,7 @@ use connect_redis_native::{
     connection::{Opened, Target},
     core::{Action, Completion, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
+    keyspace::{Keyspace, Question},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -106,9 +107,12 @@ impl Store {
     }
 
     fn ask(&mut self, command: Command) -> u32 {
+        self.ask_work(Work::Command(command))
+    }
+
+    fn ask_work(&mut self, work: Work) -> u32 {
         let id = self.next;
         self.next += 1;
-        let work = Work::Command(command);
         let admitted = self.core.admit(1);
         let requests = vec![Request { id, work }];
         self.core
@@ -239,6 +243,34 @@ fn a_map_is_asked_for_over_the_open_connection() {
                 .any(|it| matches!(it, Action::Discover))
         );
     }
+}
+
+#[test]
+fn a_question_about_all_keys_waits_for_a_map_that_agrees_with_the_nodes() {
+    let (mut store, former) = Store::cluster();
+    store.ask(get("a"));
+    store.written(former);
+    store.reply(former, "-MOVED 15495 127.0.0.1:2\r\n");
+    let promoted = store.open();
+    assert!(store.written(promoted).contains("GET"));
+    store.reply(promoted, "$-1\r\n");
+    store.ask_work(Work::Keyspace(Keyspace {
+        question: Question::Length,
+        prefix: b"sess:".to_vec(),
+        index_prefix: None,
+        count: 10,
+    }));
+    let mut asked = String::new();
+    while asked.is_empty() {
+        assert_eq!(store.written(former), "");
+        store.sleep();
+        asked = store.written(promoted);
+    }
+    assert!(asked.contains("SLOTS"), "{asked}");
+    let map = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:2\r\n";
+    store.reply(promoted, map);
+    assert!(store.written(promoted).contains("SCAN"));
+    assert_eq!(store.written(former), "");
 }
 
 #[test]

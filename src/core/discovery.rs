@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Circuit, backoff::Backoff, breaker::CircuitBreaker};
+use super::{Circuit, NodeId, backoff::Backoff, breaker::CircuitBreaker};
 use crate::{
     config::{CLUSTER_RETRY, CLUSTER_RETRY_MAX, MAP_RETRY_MAX},
     error::{Error, ErrorCode},
@@ -14,6 +14,9 @@ use crate::{
 pub(super) struct Discovery {
     due: Option<Instant>,
     running: Option<Asked>,
+    /// The node that a MOVED named since the map was last asked for: the map is out of date, and this node
+    /// knows of a newer one.
+    contradicted_for: Option<NodeId>,
     asked_at: Option<Instant>,
     pub(super) attempts: usize,
     backoff: Backoff,
@@ -38,6 +41,7 @@ impl Discovery {
         Self {
             due: Some(now),
             running: None,
+            contradicted_for: None,
             asked_at: None,
             attempts: 0,
             backoff: Backoff::default(),
@@ -71,6 +75,27 @@ impl Discovery {
         self.due = Some(now + delay);
     }
 
+    /// The map does not say that `node` serves a slot.
+    pub(super) fn contradict(&mut self, node: NodeId) {
+        self.contradicted_for = Some(node);
+    }
+
+    /// The node that is known to have a newer map.
+    pub(super) fn contradicted_for(&self) -> Option<NodeId> {
+        self.contradicted_for
+    }
+
+    /// Whether a map that agrees with the nodes is still to come.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.contradicted_for.is_some() || self.is_running()
+    }
+
+    /// The map is needed now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let earliest = self.asked_at.map_or(now, |at| now.max(at + CLUSTER_RETRY));
+        self.due = self.due.map(|due| due.min(earliest));
+    }
+
     /// Whether the map is to be asked for now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.running.is_none() && self.due.is_some_and(|due| due <= now)
@@ -78,6 +103,7 @@ impl Discovery {
 
     pub(super) fn begin(&mut self, asked: Asked, now: Instant) {
         self.due = None;
+        self.contradicted_for = None;
         self.running = Some(asked);
         self.asked_at = Some(now);
         self.attempts += 1;

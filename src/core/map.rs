@@ -59,7 +59,9 @@ impl Core {
             self.turn.actions.push(Action::Discover);
             return;
         }
-        let asked = open[attempts % open.len()];
+        let newer = cluster.discovery.contradicted_for();
+        let newer = open.iter().find(|it| Some(it.node) == newer);
+        let asked = *newer.unwrap_or(&open[attempts % open.len()]);
         cluster.discovery.begin(Asked::Node, now);
         let deadline = now + self.config.command_timeout;
         let mut job = Job::new(Command::ClusterSlots, ReplyTo::Discovery, deadline);

@@ -260,6 +260,7 @@ impl Core {
             && slot < SLOTS
         {
             cluster.table.assign(slot, Some(node));
+            cluster.discovery.contradict(node);
         }
         self.changed = true;
         self.request_map(false, now);

@@ -67,7 +67,8 @@ impl Tasks {
 
 impl Core {
     /// Starts to answer a question about all keys. Its first SCAN is queued behind earlier requests and
-    /// before later ones.
+    /// before later ones; but a map that is known to be out of date is asked for first, since a former
+    /// master answers a SCAN with what it once had.
     pub(super) fn ask_keyspace(
         &mut self,
         id: u32,
@@ -75,6 +76,17 @@ impl Core {
         deadline: Instant,
         now: Instant,
     ) {
+        let discovery = self.router.cluster_mut().map(|it| &mut it.discovery);
+        if let Some(discovery) = discovery.filter(|it| it.is_outdated()) {
+            discovery.hurry(now);
+            let due = discovery.due();
+            due.into_iter().for_each(|at| self.schedule(at));
+            return self.wait_for_map(id, Work::Keyspace(keyspace), deadline);
+        }
+        self.search(id, keyspace, deadline, now);
+    }
+
+    fn search(&mut self, id: u32, keyspace: Keyspace, deadline: Instant, now: Instant) {
         let nodes = self.masters();
         if nodes.is_empty() {
             return self.wait_for_map(id, Work::Keyspace(keyspace), deadline);
@@ -255,7 +267,11 @@ impl Core {
             return;
         }
         for (id, work, deadline) in std::mem::take(&mut self.tasks.waiting) {
-            self.begin(id, work, deadline, now);
+            match work {
+                // One map is enough: that of a cluster that changes all the time never agrees.
+                Work::Keyspace(keyspace) => self.search(id, keyspace, deadline, now),
+                work => self.begin(id, work, deadline, now),
+            }
         }
     }
 
@@ -266,13 +282,21 @@ impl Core {
         }
     }
 
-    /// Answers what waits for a cluster and has run into its deadline.
+    /// Answers what waits for a cluster and has run into its deadline. What waits for a newer map makes do
+    /// with the one that is known.
     pub(super) fn expire_waiting_for_map(&mut self, now: Instant) {
         let late = |(_, _, deadline): &mut (u32, Work, Instant)| *deadline <= now;
         let late: Vec<_> = self.tasks.waiting.extract_if(.., late).collect();
         for (id, work, _) in late {
-            let error = self.unrouted_error();
-            self.answer_work(id, &work, Err(error));
+            match work {
+                Work::Keyspace(keyspace) if !self.masters().is_empty() => {
+                    self.search(id, keyspace, now, now);
+                }
+                work => {
+                    let error = self.unrouted_error();
+                    self.answer_work(id, &work, Err(error));
+                }
+            }
         }
     }
 }
