@@ -1,4 +1,5 @@
 import assert from "node:assert/strict"
+import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join } from "node:path"
 import { after, describe, test } from "node:test"
@@ -306,6 +307,23 @@ describe("credentials that change", () => {
 })
 
 describe("connecting", () => {
+  // Linux lists the timer of each socket: 2 is that of keep-alive, in hundredths of a second.
+  const skip = process.platform !== "linux" && "only Linux lists the timers of sockets"
+  test("switches TCP keep-alive on", { skip }, async () => {
+    const store = open({ url: guarded.url, clientName: "keep-alive" })
+    await store.get("sid")
+    const [, , port] = field((await connections("keep-alive"))[0], "addr").match(/^(.*):(\d+)$/)
+    const local = `0100007F:${Number(port).toString(16).toUpperCase().padStart(4, "0")}`
+    await until("a timer of keep-alive", async () => {
+      const rows = readFileSync("/proc/net/tcp", "utf8").split("\n")
+      const [timer, due] = rows
+        .map((row) => row.trim().split(/\s+/))
+        .find((columns) => columns[1] === local)[5]
+        .split(":")
+      return timer === "02" && Number.parseInt(due, 16) <= 1500
+    })
+  })
+
   test("happens by itself, before the first request", async () => {
     open({ client: require("redis").createClient({ url: guarded.url, name: "eager" }) })
     await until("a connection", async () => (await connections("eager")).length === 1)
