@@ -54,16 +54,18 @@ neighbour("a folder without express-session", (test) => {
     const { RedisStore } = load("connect-redis-native")
     const store = new RedisStore({ url: server.url, prefix: ownPrefix() })
     closers.push(() => store.close())
-    for (const [remove, isThere] of [
-      [() => store.destroy("one"), false],
-      [() => server.client.del(`${store.prefix}one`), true],
-    ]) {
-      await store.set("one", { cookie: { originalMaxAge: null } })
-      const copy = { ...(await store.get("one")), visits: 1 }
-      await remove()
-      await store.set("one", copy)
-      assert.equal((await store.get("one")) !== null, isThere)
+    const removals = {
+      destroyed: () => store.destroy("destroyed"),
+      evicted: () => server.client.del(`${store.prefix}evicted`),
     }
+    for (const [sid, remove] of Object.entries(removals)) {
+      await store.set(sid, { cookie: { originalMaxAge: null } })
+      const copy = { ...(await store.get(sid)), visits: 1 }
+      await remove()
+      await store.set(sid, copy)
+    }
+    assert.equal(await store.get("destroyed"), null)
+    assert.equal((await store.get("evicted")).visits, 1)
   })
 
   test("another copy of express-session throws at once when it gets such a store", () => {
