@@ -82,11 +82,11 @@ describe("one process warning names every ignored option", () => {
     compression: [{ url, compression: true }, /"compression" is unknown/],
     secret: [{ client, secret: "hunter2" }, /"secret" is unknown/],
     auth_pass: [{ client, auth_pass: "hunter2" }, /"auth_pass" is unknown/],
-    host: [{ client, host: "hunter2" }, /"host" does not go with a client/],
-    url: [{ client, url: "redis://:hunter2@h" }, /"url" does not go with a client/],
-    password: [{ client, password: "hunter2" }, /"password" does not go with a client/],
-    nodes: [{ client, nodes: "hunter2" }, /"nodes" does not go with a client/],
-    tls: [{ client, tls: "hunter2" }, /"tls" does not go with a client/],
+    host: [{ client, host: "hunter2" }, /"host" is a setting of the client/],
+    url: [{ client, url: "redis://:hunter2@h" }, /"url" is a setting of the client/],
+    password: [{ client, password: "hunter2" }, /"password" is a setting of the client/],
+    nodes: [{ client, nodes: "hunter2" }, /"nodes" is a setting of the client/],
+    tls: [{ client, tls: "hunter2" }, /"tls" is a setting of the client/],
   }
   for (const [name, [options, pattern]] of Object.entries(IGNORED)) {
     test(name, async () => {

@@ -142,7 +142,7 @@ try {
       const old = JSON.stringify({ ...readJson(path), version: "0.0.9" })
       await damaged(path, old, (message) => {
         assert.match(message, DAMAGED)
-        assert.equal(dlopenError(message), `is of version 0.0.9, needed is ${manifest.version}`)
+        assert.equal(dlopenError(message), `has version 0.0.9, but version ${manifest.version} is needed`)
       })
     })
 
@@ -188,7 +188,7 @@ try {
       const { stdout, stderr } = await go(folder, process.execPath, ["-e", code])
       assert.equal(stdout, 'false {"cookie":{}}\n')
       assert.match(stderr, /\[CONNECT_REDIS_NATIVE_FALLBACK\] Warning: The native binary of .*could not be loaded/)
-      assert.match(stderr, /Until then, stores use the commands of the client they are given\./)
+      assert.match(stderr, /Until then, stores call the commands of their client\./)
     })
 
     test(
