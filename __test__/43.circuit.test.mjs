@@ -195,7 +195,7 @@ test("a failure of the native half fails pending requests, and the next request 
     const failed = await Promise.allSettled([store.set("sid", data), store.get("sid")])
     for (const { reason } of failed) {
       assert.equal(reason.code, "ERR_REDIS_STORE_CONNECT")
-      assert.match(reason.message, /failed \(src\/engine\/worker\.rs:1:1\) and is started anew/)
+      assert.match(reason.message, /failed \(src\/engine\/worker\.rs:1:1\) and was restarted/)
     }
     assert.equal(await store.set("sid", data), null)
     assert.deepEqual(await store.get("sid"), data)

@@ -202,7 +202,7 @@ describe("a destroyed session stays destroyed", () => {
     }
     await assert.rejects(store.set("a", loaded), {
       code: "ERR_REDIS_STORE_TIMEOUT",
-      message: /could not be settled within 300 ms/,
+      message: /could not be resolved within 300 ms/,
     })
     await store.close()
     proxy.stop()

@@ -170,7 +170,7 @@ describe("maxSessionsPerUser", () => {
 
   test("rejects, and what is there stays", async () => {
     const store = open({ prefix: ownPrefix(), maxSessionsPerUser: { max: 2, onLimit: "reject" } })
-    const refused = { code: "ERR_REDIS_STORE_SESSION_LIMIT", message: /its user has 2 sessions already/ }
+    const refused = { code: "ERR_REDIS_STORE_SESSION_LIMIT", message: /its user already has 2 sessions/ }
     await signIn(store, "a", "ada")
     await signIn(store, "b", "ada")
     await assert.rejects(signIn(store, "c", "ada"), refused)
