@@ -144,14 +144,14 @@ describe("every import shape", () => {
     assert.equal(connectRedisNative(session), connectRedis(session))
   })
 
-  test("a call without new is an error that says so", () => {
+  test("a call without new is an error that names new", () => {
     for (const call of [RedisStore, connectRedis, connectRedis(require("express-session"))]) {
       assert.throws(() => call({ url }), refused(/write new RedisStore\(\{client\}\), or pass express-session/))
       assert.throws(() => call(), refused(/called as a function with undefined/))
     }
   })
 
-  test("a subclass is one, and its overrides are used", () => {
+  test("an instance of a subclass is a RedisStore, and its overrides are used", () => {
     class Own extends RedisStore {
       get(sid, callback) {
         callback(null, { sid, cookie: {} })
