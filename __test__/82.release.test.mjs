@@ -166,7 +166,7 @@ describe("release notes", () => {
   test("are the version's section of the changelog", () => {
     assert.equal(releaseNotes(changelog, "1.1.0"), "- New.")
     assert.equal(releaseNotes(changelog, "1.0.0"), "- First.")
-    assert.throws(() => releaseNotes(changelog, "1.0"), /says nothing under "## 1\.0"/)
+    assert.throws(() => releaseNotes(changelog, "1.0"), /has no text under "## 1\.0"/)
     assert.equal(checkedNotes(release), "- New.")
   })
 

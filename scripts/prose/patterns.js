@@ -3,7 +3,7 @@
 /** The beginning of a sentence. */
 const START = String.raw`(?<=^(?:\| *)?|[.!?:] )`
 
-/** Patterns that plain technical English avoids: `bad` has it, `good` says the same without it. */
+/** Patterns that plain technical English avoids, each with a `bad` example and a `good` one of the same meaning. */
 const PATTERNS = [
   {
     pattern: /\b(whoever|whomever|somebody|nobody|anybody|everybody)\b/i,

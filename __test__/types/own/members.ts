@@ -1,4 +1,4 @@
-// What a store has beyond connect-redis 10: events, status, errors, counters.
+// Members that connect-redis 10 does not have: events, status, errors, counters.
 import { once } from "node:events"
 import {
   RedisStore,
