@@ -18,7 +18,7 @@ declare namespace connectRedis {
   export { RedisStore as default }
   export const __esModule: true
 
-  /** express-session, as far as the factory needs it. */
+  /** The part of express-session that the factory needs. */
   export interface RedisStoreExpressSession {
     Store: abstract new (...args: any[]) => EventEmitter
   }

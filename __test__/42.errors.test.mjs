@@ -92,7 +92,7 @@ describe("an error of the server has its message and a code", () => {
 
   const STRANGERS = {
     "speaks HTTP": (socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"),
-    "says nothing": () => {},
+    "does not reply": () => {},
     "hangs up": (socket) => socket.destroy(),
     "sends noise": (socket) => socket.write(Buffer.from([0, 255, 13, 10, 7, 33])),
   }

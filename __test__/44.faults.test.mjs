@@ -53,9 +53,9 @@ after(() => {
 })
 
 /**
- * One fault's account. `codes` are the errors that requests may get, and the first must occur
- * unless `masked` says that all may be retried with success: then the connection must have been
- * lost. `recovers` says whether users are served at the end.
+ * The account of one fault. `codes` are the permitted errors, and the first must occur. With `masked`, all
+ * requests may succeed by a retry, but the connection must have been lost. With `recovers`, users must be
+ * served at the end.
  */
 async function injure(
   name,

@@ -128,7 +128,7 @@ pub enum Command {
     Swap(Box<Swap>),
     /// Writes a marker, then DEL, as one script.
     Destroy(Box<Destroy>),
-    /// SET unless a marker says that the session was destroyed, as one script.
+    /// SET unless a marker shows that the session was destroyed, as one script.
     Restore(Box<Restore>),
     /// <https://redis.io/docs/latest/commands/pttl/>
     Pttl {
@@ -204,7 +204,7 @@ impl Expiry {
     }
 }
 
-/// What [`Command::Swap`] writes.
+/// The arguments of [`Command::Swap`].
 #[derive(Clone)]
 pub struct Swap {
     /// The key.

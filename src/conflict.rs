@@ -239,7 +239,7 @@ mod tests {
     fn changes_of_both_sides_are_kept() {
         for (base, mine, theirs, wanted) in [
             ("{}", r#"{"a":1}"#, r#"{"b":2}"#, r#"{"a":1,"b":2}"#),
-            // What one removes stays removed.
+            // A property that one side removes stays removed.
             (
                 r#"{"a":1,"b":1}"#,
                 r#"{"b":1}"#,
@@ -266,7 +266,7 @@ mod tests {
                 r#"{"u":{"b":1}}"#,
                 r#"{"u":{"a":1,"b":1}}"#,
             ),
-            // The same change by both is no conflict.
+            // The same change on both sides does not conflict.
             (r#"{"a":1}"#, r#"{"a":[2]}"#, r#"{"a":[2]}"#, r#"{"a":[2]}"#),
             (r#"{"a":1}"#, "{}", "{}", "{}"),
             // Numbers keep their text.

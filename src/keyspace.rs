@@ -16,7 +16,7 @@ use crate::{
 
 /// An operation on all keys that start with `prefix`.
 pub struct Keyspace {
-    /// What to do with them.
+    /// The operation.
     pub question: Question,
     /// The key prefix; it may contain any bytes.
     pub prefix: Vec<u8>,
@@ -26,7 +26,7 @@ pub struct Keyspace {
     pub index_prefix: Option<Vec<u8>>,
 }
 
-/// What to do with the keys.
+/// The operations on all keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Count them.

@@ -157,9 +157,9 @@ impl Destroy {
 pub struct Restore {
     /// The key.
     pub key: Vec<u8>,
-    /// What is to be there.
+    /// The value to write.
     pub value: Vec<u8>,
-    /// How long it lives.
+    /// Its time to live.
     pub expiry: Expiry,
     /// The marker of the key and, if one script may name both, that of all keys.
     pub markers: Vec<Vec<u8>>,
@@ -169,7 +169,7 @@ pub struct Restore {
     pub adds: bool,
     /// How the script is sent.
     pub by: By,
-    /// It was sent before and its reply was lost.
+    /// It was sent before, and its reply was lost.
     pub repeated: bool,
 }
 

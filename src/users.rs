@@ -211,7 +211,7 @@ impl Call {
         self.keys.get(2).unwrap_or(&self.keys[0])
     }
 
-    /// Whether it writes a session.
+    /// Whether the script writes a session.
     pub fn writes_session(&self) -> bool {
         self.which == Which::SignIn
     }

@@ -176,7 +176,7 @@ class Delegate {
     return Promise.all(keys.map((key) => this.#ask("get", (done) => get(client, key, done), textOf)))
   }
 
-  /** What store.stats() returns. */
+  /** The result of store.stats(). */
   stats() {
     return this.#counts.read({ pending: this.#pending, batches: 0, sharedBy: 1 })
   }

@@ -79,7 +79,7 @@ const TLS = {
 const TLS_ADDRESS = {
   host: delegate("overrides the host"),
   port: delegate("overrides the port"),
-  path: delegate("speaks TLS over a unix socket"),
+  path: delegate("uses TLS over a unix socket"),
 }
 
 /** Options that only a TLS connection reads. */
@@ -122,7 +122,7 @@ const NODE_REDIS_SENTINEL_CLIENT = {
   credentialsProvider: delegate("provides credentials of sentinels", (_value, { password }) => password !== undefined),
 }
 
-/** What redis 4 to 6 add to the options of net.connect() or tls.connect(). */
+/** Options that redis 4 to 6 add to those of net.connect() or tls.connect(). */
 const NODE_REDIS_SOCKET = {
   ...all(ADOPTED, "tls"),
   ...all(HARMLESS, "connectTimeout reconnectStrategy socketTimeout"),
@@ -241,7 +241,7 @@ function isText(value) {
 }
 
 function isPlainKey(value) {
-  // Several keys belong to several certificates, of which OpenSSL selects one.
+  // Several keys belong to several certificates, and OpenSSL selects one.
   return isText(value) && list(value).length === 1 && !/ENCRYPTED/.test(String(list(value)[0]))
 }
 

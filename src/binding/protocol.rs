@@ -58,7 +58,7 @@ numbered! {
         Swap = "swap",
         /// SET merged with the changes of other writers.
         Merge = "merge",
-        /// SET unless a marker says that the session was destroyed.
+        /// SET unless a marker shows that the session was destroyed.
         Restore = "restore",
         /// The same if there is no value.
         Add = "add",

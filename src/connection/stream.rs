@@ -101,7 +101,7 @@ impl Stream {
         }
     }
 
-    /// Whether it may hold data that a poll handle of the socket cannot see.
+    /// Whether TLS may hold decrypted data that a poll handle of the socket cannot see.
     pub fn may_buffer(&self) -> bool {
         matches!(self, Self::Tls(_))
     }

@@ -28,9 +28,9 @@ pub struct Place {
 pub struct Save {
     /// The session.
     pub key: Vec<u8>,
-    /// What is to be there.
+    /// The value to write.
     pub value: Vec<u8>,
-    /// How long it lives.
+    /// Its time to live.
     pub expiry: Expiry,
     /// The location of its entry.
     pub place: Place,
