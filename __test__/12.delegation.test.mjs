@@ -26,7 +26,7 @@ describe("without the native binary", () => {
     assert.equal(stores.length, 2)
     const found = warnings.filter(({ code }) => code === "CONNECT_REDIS_NATIVE_FALLBACK")
     assert.equal(found.length, 1)
-    assert.match(found[0].message, /^no binary here\. Until then, stores use the commands/)
+    assert.match(found[0].message, /^no binary here\. Until then, stores call the commands/)
   })
 
   test("a store with a url throws an error that names the remedy", () => {

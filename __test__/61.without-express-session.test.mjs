@@ -74,7 +74,7 @@ neighbour("a folder without express-session", (test) => {
     assert.throws(() => session({ store, secret: "test", resave: false, saveUninitialized: false }), {
       name: "TypeError",
       code: "ERR_REDIS_STORE_OPTIONS",
-      message: /express-session that it could not find.*install both in one node_modules/,
+      message: /cannot find the express-session that uses this store.*install both in the same node_modules/,
     })
   })
 
