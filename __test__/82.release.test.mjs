@@ -175,7 +175,7 @@ describe("release notes", () => {
     const old = { ...release, cargoToml: cargoToml.replace("1.1.0", "1.0.0") }
     assert.throws(() => checkedNotes(old), /Cargo\.toml must have package\.json's version 1\.1\.0, got 1\.0\.0/)
     const unreleased = { ...release, changelog: "# Changelog\n\n## Unreleased\n\n- Soon.\n" }
-    assert.throws(() => checkedNotes(unreleased), /says nothing under "## 1\.1\.0"/)
+    assert.throws(() => checkedNotes(unreleased), /has no text under "## 1\.1\.0"/)
   })
 
   test("are those of the unreleased section in a rehearsal", () => {
