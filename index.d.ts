@@ -18,13 +18,13 @@ declare namespace connectRedis {
   export { RedisStore as default }
   export const __esModule: true
 
-  /** express-session, as far as the factory needs it. */
+  /** The part of express-session that the factory needs. */
   export interface RedisStoreExpressSession {
     Store: abstract new (...args: any[]) => EventEmitter
   }
 
   /**
-   * Called once, or a second time with the error that it threw itself.
+   * Called once. If it throws on success, it is called a second time with its own error.
    *
    * @param error null or undefined on success
    * @param result null or undefined on failure
@@ -35,7 +35,7 @@ declare namespace connectRedis {
   export interface RedisStoreCookie {
     /** Milliseconds. */
     originalMaxAge: number | null
-    /** The session expires then. JSON turns it into text. */
+    /** The time at which the session expires. JSON turns it into text. */
     expires?: Date | string | null | undefined
     maxAge?: number | undefined
     signed?: boolean | undefined
@@ -49,13 +49,14 @@ declare namespace connectRedis {
   /** express-session's `SessionData`; without express-session's types, an object with a cookie. */
   export type RedisStoreSessionData = IfAny<SessionData, { cookie: RedisStoreCookie }, SessionData>
 
-  /** The session that a `RedisStore<Session>` takes: with a cookie, and with the properties of `Session`. */
+  /** The session type of a `RedisStore<Session>`: a cookie and the properties of `Session`. */
   export type RedisStoreSession<Session = any> = RedisStoreSessionData & (unknown extends Session ? unknown : Session)
 
-  // By keyof, since a conditional type over an import that is not resolved is itself not resolved.
+  // By keyof, because a conditional type over an unresolved import is unresolved too.
   type IfAny<Type, Then, Else> = symbol extends keyof Type ? Then : Else
 
-  // Methods, whose parameters TypeScript compares in both directions: a function of a narrower session is accepted.
+  // Methods instead of function properties: TypeScript compares their parameters in both directions, so that a
+  // function with a narrower session type is accepted.
   interface SessionFunctions<Session> {
     ttl(session: Session): number
     resolve(base: Session, mine: Session, theirs: Session): Parsed | Promise<Parsed>
@@ -68,12 +69,12 @@ declare namespace connectRedis {
   /** The id of a user. A number is the same user as its text. */
   export type RedisStoreUser = string | number | bigint
 
-  /** The limit of `maxSessionsPerUser`, and what happens above it. */
+  /** The limit of `maxSessionsPerUser`, and the action above it. */
   export interface RedisStoreSessionLimit {
     /** The most sessions of a user, a positive integer. */
     max: number
     /**
-     * - "end-oldest": the save succeeds, and the sessions that were signed in first end.
+     * - "end-oldest": the save succeeds, and the user's oldest sessions are destroyed.
      * - "reject": the save fails with `ERR_REDIS_STORE_SESSION_LIMIT`.
      */
     onLimit: "end-oldest" | "reject"
@@ -81,15 +82,18 @@ declare namespace connectRedis {
 
   /** A session of a user, as `sessionsOf` lists it. */
   export interface RedisStoreUserSession {
-    /** The SHA-256 of the session id, in Base64 for URLs: for `destroyHandle`, and no session id. */
+    /**
+     * The SHA-256 of the session id, in Base64 for URLs: the argument of `destroyHandle`. It cannot be used as
+     * a session id.
+     */
     handle: string
     /** The time of the sign-in. */
     created: Date
     /** The time of the last save or touch. */
     lastSeen: Date
-    /** The session expires then; null if it never does. */
+    /** The time at which the session expires; null if it never expires. */
     expires: Date | null
-    /** The result of the option `sessionInfo`, as JSON keeps it; else an empty object. */
+    /** The result of the option `sessionInfo` after a round trip through JSON; without the option an empty object. */
     info: any
     /** True for the session `current` of the call. */
     current: boolean
@@ -110,10 +114,10 @@ declare namespace connectRedis {
   }
 
   /**
-   * A Redis client: of redis 2 to 6, ioredis, iovalkey, valkey-glide, @upstash/redis, a wrapper around
-   * one of them, or an object with the same methods. An object with none of the three methods below does
-   * not compile. A store that delegates also calls `expire`, `mGet`, `scanIterator` and the like; a
-   * missing method is an error of the request that needs it.
+   * A Redis client: of redis 2 to 6, ioredis, iovalkey, valkey-glide, @upstash/redis, a wrapper around one of
+   * them, or an object with the same methods. An object with none of the three methods below does not compile.
+   * A store that delegates also calls methods such as `expire`, `mGet` and `scanIterator`; if one is missing,
+   * the request that needs it fails.
    */
   export interface RedisStoreClient {
     get?: (...args: any) => any
@@ -124,7 +128,7 @@ declare namespace connectRedis {
   /** The address of a server: `"host:port"`, or an object. `host` is by default `"localhost"`. */
   export type RedisStoreNode = string | { host?: string | null | undefined; port?: number | null | undefined }
 
-  /** TLS settings with the meaning that `tls.connect` of Node gives them. Certificates and keys are PEM. */
+  /** TLS settings with the same meaning as in Node's `tls.connect`. Certificates and keys are PEM. */
   export interface RedisStoreTlsOptions {
     /** The certificate authorities to trust. @default those of the system */
     ca?: string | Buffer | Array<string | Buffer> | null | undefined
@@ -140,7 +144,7 @@ declare namespace connectRedis {
 
   /** The user and the password that the store logs in with. */
   export interface RedisStoreCredentials {
-    /** ACL user. @default "default", the user that Redis itself has */
+    /** ACL user. @default "default", Redis's predefined user */
     username?: string | null | undefined
     password: string
   }
@@ -149,7 +153,7 @@ declare namespace connectRedis {
   export interface RedisStoreSentinelOptions {
     /** The name of the master group. */
     name: string
-    /** At least one sentinel. All are asked at once. The default port is 26379. */
+    /** At least one sentinel. The store asks all of them in parallel. The default port is 26379. */
     nodes: RedisStoreNode[]
     /** ACL user on the sentinels. @default none */
     username?: string | null | undefined
@@ -159,7 +163,7 @@ declare namespace connectRedis {
     tls?: boolean | RedisStoreTlsOptions | null | undefined
   }
 
-  /** Options that do not depend on where Redis is. Null and undefined mean the default. */
+  /** Options that do not concern the connection. Null and undefined mean the default. */
   export interface RedisStoreSharedOptions<Session = RedisStoreSessionData> {
     /** The beginning of every key; the session id follows. @default "sess:" */
     prefix?: string | null | undefined
@@ -185,8 +189,8 @@ declare namespace connectRedis {
     /** The limit for one attempt to connect, from name look-up to login, in milliseconds. @default 5000 */
     connectTimeoutMs?: number | null | undefined
     /**
-     * The limit for a request from call to callback, in milliseconds. It includes the wait for a
-     * connection. Then the request fails with `ERR_REDIS_STORE_TIMEOUT` or, without a connection, with
+     * The limit for a request from call to callback, in milliseconds. It includes the wait for a connection.
+     * After it the request fails with `ERR_REDIS_STORE_TIMEOUT` or, without a connection, with
      * `ERR_REDIS_STORE_CONNECT`. length, ids, all and clear send many commands; each has this limit.
      * @default 2000
      */
@@ -225,9 +229,8 @@ declare namespace connectRedis {
      * - "overwrite": the last save wins, as with connect-redis.
      * - "merge": both changes are kept. Needs a serializer that writes JSON objects.
      * - "error": the save fails with `ERR_REDIS_STORE_CONFLICT`.
-     * - A function receives the session as it was loaded, as it is to be saved and as it is stored now,
-     *   and returns the session to store, or a promise of it. If it throws or rejects, the save fails
-     *   with that error.
+     * - A function receives the loaded session, the session to save and the stored session, and returns the
+     *   session to store, or a promise of it. If it throws or rejects, the save fails with that error.
      *
      * Every rule but "overwrite" needs a native connection.
      * @default "overwrite"
@@ -236,7 +239,7 @@ declare namespace connectRedis {
     /**
      * Skip a touch that would extend the life of a session by less than this, in seconds, also if another
      * process has extended it: a get that precedes a due touch asks Redis for the expiry. Must be less than
-     * `ttl`. A store that delegates skips none.
+     * `ttl`. A store that delegates does not skip touches.
      * @default 0
      */
     touchAfter?: number | null | undefined
@@ -261,25 +264,24 @@ declare namespace connectRedis {
      */
     emitConnectionEvents?: boolean | null | undefined
     /**
-     * Names the user of a session: for `sessionsOf`, `destroyUser` and `destroyHandle`. A session without
-     * a user returns undefined, null, false or an empty string. Called for every session that is saved or
-     * touched, and for sessions that are listed, as the serializer has read them. If it throws or returns
-     * something else, the save fails. A store that delegates needs a client of a known package, with
-     * `eval` and `pttl`.
+     * Names the user of a session: for `sessionsOf`, `destroyUser` and `destroyHandle`. Returns undefined,
+     * null, false or an empty string for a session without a user. Called for every session that is saved or
+     * touched, and for the parsed sessions of a list. If it throws or returns something else, the save fails. A
+     * store that delegates needs a client of a known package, with `eval` and `pttl`.
      * @default none
      */
     userOf?: SessionFunctions<Session>["user"] | null | undefined
     /**
      * Describes a session in the list of its user, for example by address and browser. Called at sign-in, and
-     * when the entry is written again; `req` is the request of an express-session session. Returns an object
-     * of at most 4096 characters of JSON; a larger one fails the save with `ERR_REDIS_STORE_ENCODE`. Needs
-     * `userOf`.
+     * whenever the entry is written again; `req` is the request of an express-session session. Returns an
+     * object of at most 4096 characters of JSON; a larger one fails the save with `ERR_REDIS_STORE_ENCODE`.
+     * Needs `userOf`.
      * @default none
      */
     sessionInfo?: SessionFunctions<Session>["info"] | null | undefined
     /**
-     * The limit for the sessions of a user. A number ends the oldest above it; see `RedisStoreSessionLimit`.
-     * It holds when `set` answers. Needs `userOf`.
+     * The limit for the sessions of a user. A number means "end-oldest": see `RedisStoreSessionLimit`. The
+     * limit is enforced before `set` answers. Needs `userOf`.
      * @default none
      */
     maxSessionsPerUser?: number | RedisStoreSessionLimit | null | undefined
@@ -291,18 +293,18 @@ declare namespace connectRedis {
     userPrefix?: string | null | undefined
   }
 
-  /** Connection settings. With `client` they come from the client. Null and undefined mean the default. */
+  /** Connection settings. With `client`, the store takes them from the client. Null and undefined mean the default. */
   export interface RedisStoreConnectionOptions {
     /** TLS to Redis. @default false; true for a `rediss://` URL */
     tls?: boolean | RedisStoreTlsOptions | null | undefined
-    /** ACL user. @default "default", the user that Redis itself has */
+    /** ACL user. @default "default", Redis's predefined user */
     username?: string | null | undefined
     /** Password; without it and `username` no AUTH is sent. @default none */
     password?: string | null | undefined
     /**
-     * Replaces `username` and `password`. Called at every connect, and again when Redis rejects the
-     * current password. If it throws, rejects or takes longer than `connectTimeoutMs`, the attempt fails
-     * with `ERR_REDIS_STORE_AUTH`.
+     * Returns user and password in place of `username` and `password`. Called at every connect, and again when
+     * Redis rejects the current password. If it throws, rejects or takes longer than `connectTimeoutMs`, the
+     * attempt fails with `ERR_REDIS_STORE_AUTH`.
      * @default none
      */
     credentials?: (() => RedisStoreCredentials | Promise<RedisStoreCredentials>) | null | undefined
@@ -322,9 +324,9 @@ declare namespace connectRedis {
       Without<keyof RedisStoreConnectionOptions> {
     /**
      * A Redis client, connected or not. The store reads the client's settings (addresses, user, password,
-     * database, TLS, name, key prefix) when it first connects, and opens connections of its own. If it
-     * cannot connect as the client does, or the client's commands are wrapped (a Proxy, a subclass, own
-     * methods), it delegates: it calls the client's methods, and `native` is false.
+     * database, TLS, name, key prefix) when it first connects, and opens connections of its own. If it cannot
+     * read or follow these settings, or the client's commands are wrapped (a Proxy, a subclass, own methods),
+     * it delegates: it calls the client's methods, and `native` is false.
      */
     client: RedisStoreClient | null | undefined
   }
@@ -333,8 +335,9 @@ declare namespace connectRedis {
   export interface RedisStoreUrlOptions<Session = RedisStoreSessionData>
     extends RedisStoreSharedOptions<Session>, RedisStoreConnectionOptions, Without<"client" | "nodes" | "sentinel"> {
     /**
-     * `redis://user:password@host:port/database`, `rediss://` for TLS, or
-     * `redis+unix:///path?db=database`; `?family=4` or `?family=6` for addresses of one version. Its values override `username`, `password` and `database`.
+     * `redis://user:password@host:port/database`, `rediss://` for TLS, or `redis+unix:///path?db=database`;
+     * `?family=4` or `?family=6` selects addresses of one version. Values in the URL override `username`,
+     * `password` and `database`.
      */
     url: string | URL | null | undefined
   }
@@ -342,7 +345,7 @@ declare namespace connectRedis {
   /** Options of a store for a cluster. */
   export interface RedisStoreClusterOptions<Session = RedisStoreSessionData>
     extends RedisStoreSharedOptions<Session>, RedisStoreConnectionOptions, Without<"client" | "url" | "sentinel"> {
-    /** Some nodes of the cluster; they name the others. The default port is 6379. */
+    /** Some nodes of the cluster; the store asks them for the others. The default port is 6379. */
     nodes: RedisStoreNode[] | null | undefined
   }
 
@@ -376,7 +379,7 @@ declare namespace connectRedis {
     end: []
     /** A connection was lost or could not be opened. Not emitted without a listener. */
     error: [error: RedisStoreError]
-    /** A session was not saved as it is, because of another request. */
+    /** A save was dropped, merged or refused because of another request. */
     conflict: [conflict: RedisStoreConflict]
     /** Redis is back. Emitted only with the option `emitConnectionEvents`. */
     connect: []
@@ -398,8 +401,8 @@ declare namespace connectRedis {
   /**
    * A session store for express-session and @fastify/session.
    *
-   * Methods take a callback or return a promise. With a callback the promise resolves to undefined after the
-   * callback was called, and never rejects; calls made together share it. The declared type is that of
+   * Methods take a callback or return a promise. With a callback, the promise resolves to undefined after the
+   * callback was called, and never rejects; calls made together share one promise. The declared type is that of
    * connect-redis 10, so that its subclasses compile. A session id has at most 4096 bytes; a longer one fails
    * with `ERR_REDIS_STORE_OPTIONS`. A number becomes text.
    *
@@ -409,12 +412,12 @@ declare namespace connectRedis {
   export class RedisStore<Session extends object = any> extends StoreBase {
     /** @throws TypeError with code `ERR_REDIS_STORE_OPTIONS` */
     constructor(options: RedisStoreOptions<RedisStoreSession<NoInfer<Session>>>)
-    // ConstructorParameters reads the last declaration, which connect-redis 10 has too.
+    // ConstructorParameters uses the last overload, which is the same as in connect-redis 10.
     constructor(options: RedisStoreClientOptions<RedisStoreSession<NoInfer<Session>>>)
 
-    /** The client from the options, if there is one. Assigning another one has no effect. */
+    /** The client in the options, if there is one. Assigning another one has no effect. */
     client: any
-    /** Like the fields below, it may be changed; the change counts from the next call. */
+    /** This field and those below may be changed; a change applies from the next call. */
     prefix: string
     scanCount: number
     serializer: RedisStoreSerializer<RedisStoreSession<Session>>
@@ -431,7 +434,7 @@ declare namespace connectRedis {
      * - "down": Redis has not answered for `commandTimeoutMs`. Requests fail at once until it is back.
      * - "closed": `close()` was called.
      *
-     * With a cluster it is the worst status of its masters; requests to the other masters succeed.
+     * In a cluster it is the worst status of the masters; requests to the other masters succeed.
      */
     readonly status: RedisStoreStatus
 
@@ -453,30 +456,30 @@ declare namespace connectRedis {
     ): Promise<(Session & RedisStoreSessionData) | null>
 
     /**
-     * Stores a session until `cookie.expires` or for `ttl`, exact to the millisecond. Destroys it if it
-     * has expired already. A session that was loaded by this store and has been destroyed since is not
-     * stored. Result: null. Error: `ERR_REDIS_STORE_ENCODE` if the session cannot be serialized or is
-     * larger than `maxSessionBytes`; `ERR_REDIS_STORE_CONFLICT` by `onConflict: "error"`;
-     * `ERR_REDIS_STORE_DESTROYED` by `onDestroyed: "error"`.
+     * Stores a session until `cookie.expires` or for `ttl`, exact to the millisecond. Destroys a session that
+     * has expired already. Does not store a session that this store loaded and that was destroyed since.
+     * Result: null. Error: `ERR_REDIS_STORE_ENCODE` if the session cannot be serialized or is larger than
+     * `maxSessionBytes`; `ERR_REDIS_STORE_CONFLICT` with `onConflict: "error"`; `ERR_REDIS_STORE_DESTROYED`
+     * with `onDestroyed: "error"`.
      */
     set(sid: string, session: RedisStoreSession<Session>, callback?: RedisStoreCallback): Promise<any>
 
     /**
-     * Extends the life of a stored session to `cookie.expires` or by `ttl`. Result: null, also if there
-     * is no such session.
+     * Extends the life of a stored session to `cookie.expires` or by `ttl`. Result: null, also if the session
+     * does not exist.
      */
     touch(sid: string, session: RedisStoreSession<Session>, callback?: RedisStoreCallback): Promise<any>
 
-    /** Deletes a session. Result: null, also if there is no such session. */
+    /** Deletes a session. Result: null, also if the session does not exist. */
     destroy(sid: string, callback?: RedisStoreCallback): Promise<any>
 
     /** Deletes every session under `prefix`, and no other key. Result: null. */
     clear(callback?: RedisStoreCallback): Promise<any>
 
     /**
-     * Lists the sessions of a user that exist now, the last seen first. `current` is the id of the session that
-     * is marked as such. Result: an array. Every command of this method and the next two has the limit
-     * `commandTimeoutMs`. Error: `ERR_REDIS_STORE_OPTIONS` without the option `userOf`, or if `user` is no
+     * Lists the existing sessions of a user, the last seen first. `current` is the id of the session that gets
+     * `current: true`. Result: an array. Every command of this method and the next two has the limit
+     * `commandTimeoutMs`. Error: `ERR_REDIS_STORE_OPTIONS` without the option `userOf`, or if `user` is not a
      * string or number.
      */
     sessionsOf(
@@ -490,8 +493,8 @@ declare namespace connectRedis {
     ): Promise<RedisStoreUserSession[]>
 
     /**
-     * Destroys the sessions of a user, except the session with the id `except`. A sign-in that has not been
-     * answered yet may fail as if its session was destroyed. Result: the number of destroyed sessions.
+     * Destroys the sessions of a user, except the session with the id `except`. A concurrent sign-in may fail
+     * as if its session had been destroyed. Result: the number of destroyed sessions.
      */
     destroyUser(
       user: RedisStoreUser,
@@ -522,17 +525,17 @@ declare namespace connectRedis {
     all(callback?: RedisStoreCallback): Promise<Array<Session & RedisStoreSessionData>>
 
     /**
-     * Sends PING to Redis, to every master of a cluster; a client without `ping` is asked for a key. Result:
+     * Sends PING to Redis, to every master of a cluster; with a client without `ping`, it reads a key. Result:
      * "PONG". Error: after `commandTimeoutMs` without an answer, and at once while `status` is "down".
      */
     ping(callback?: RedisStoreCallback<"PONG">): Promise<"PONG">
 
-    /** The counters of this store since it was made, also after `close()`. Takes microseconds. */
+    /** The counters of this store since it was created, also after `close()`. A call takes microseconds. */
     stats(): RedisStoreStats
 
     /**
-     * Settles the pending requests, `all()` with all its pages, and closes the native connection; the client
-     * stays open. Later requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
+     * Waits for the pending requests (for `all()`, all its pages), then closes the native connection; the
+     * client stays open. Later requests fail with `ERR_REDIS_STORE_CLOSED`. May be called again. Result: null.
      */
     close(callback?: RedisStoreCallback): Promise<any>
 
@@ -540,25 +543,25 @@ declare namespace connectRedis {
     [Symbol.asyncDispose](): Promise<void>
   }
 
-  /** The result of `stats()`: plain numbers, which JSON can hold. */
+  /** The result of `stats()`: plain numbers, which JSON can represent. */
   export interface RedisStoreStats {
     /**
      * The number of commands by lower-case name and outcome. Outcomes are "ok", "spared" for a touch that
-     * `touchAfter` skipped, and error codes. Combinations that have not happened are absent. A command
-     * counts once, when it ends, also if it was sent again.
+     * `touchAfter` skipped, and error codes. Combinations that have not happened are absent. A command counts
+     * once, when it ends, even if it was sent again.
      */
     commands: Record<string, Record<string, number>>
     /**
-     * The time from call to answer, of commands that Redis answered or that ran into their deadline.
-     * `counts[i]` commands took more than `boundsMs[i - 1]` and at most `boundsMs[i]` milliseconds; the
-     * last item of `counts` is for those above all bounds. `sumMs` is the sum of all times.
+     * The time from call to answer, for commands that Redis answered or that have timed out. `counts[i]`
+     * commands took more than `boundsMs[i - 1]` and at most `boundsMs[i]` milliseconds; the last item of
+     * `counts` is for commands above all bounds. `sumMs` is the sum of all times.
      */
     latency: { boundsMs: number[]; counts: number[]; sumMs: number }
-    /** Requests of this store that wait for an answer now. */
+    /** Unanswered requests of this store. */
     pending: number
     /** The number of stores that share this connection: stores over one client with equal limits. `pending` is per store. */
     sharedBy: number
-    /** Batches that were passed to the native code. A store that delegates has 0 here and below. */
+    /** Batches that were passed to the native code. For a store that delegates, this field and those below are 0. */
     batches: number
     /** Connections that replaced an earlier one. */
     reconnects: number
@@ -569,20 +572,19 @@ declare namespace connectRedis {
   }
 
   /**
-   * A message of the tracing channel "connect-redis-native:command" of node:diagnostics_channel. It holds
-   * no key, session id or session. `length`, `ids` and `clear` are one "scan" each; a merge is one
-   * "evalsha".
+   * A message of the tracing channel "connect-redis-native:command" of node:diagnostics_channel. It contains no
+   * key, session id or session. `length`, `ids` and `clear` are one "scan" each; a merge is one "evalsha".
    */
   export interface RedisStoreCommandMessage {
     /** The command's name in lower case. */
     command: string
-    /** The server, if it is one. This and the properties below are present from `asyncStart` on. */
+    /** The server, if there is only one. This and the properties below are present from `asyncStart` on. */
     server?: { host?: string; port?: number; path?: string; database: number }
-    /** The number of requests that were sent together in this turn of the event loop. */
+    /** The number of requests in the batch of this request. */
     batchSize?: number
     /** "ok" or the code of the error. */
     outcome?: "ok" | RedisStoreErrorCode
-    /** The error without its cause: some clients put the arguments of a command into it. */
+    /** The error without its cause, since some clients put the arguments of a command into the cause. */
     error?: RedisStoreError
   }
 
@@ -596,10 +598,10 @@ declare namespace connectRedis {
     error?: RedisStoreError
   }
 
-  /** The argument of `conflict`: another request has destroyed or changed a session between its load and its save. */
+  /** The argument of `conflict`: another request destroyed or changed a session between its load and its save. */
   export interface RedisStoreConflict {
     /**
-     * - "destroyed": the session was destroyed meanwhile, and was not saved.
+     * - "destroyed": the session was destroyed meanwhile, or the reason is unknown, and it was not saved.
      * - "merged": both changes were kept, by `onConflict: "merge"` or a function.
      * - "refused": the session was not saved, by `onConflict: "error"`.
      */
@@ -610,12 +612,12 @@ declare namespace connectRedis {
     paths?: string[]
   }
 
-  /** The error of a request. Its message holds no password, session id or session. */
+  /** The error of a request. Its message contains no password, session id or session. */
   export class RedisStoreError extends Error {
     constructor(code: RedisStoreErrorCode, message: string, cause?: unknown)
     name: "RedisStoreError"
     code: RedisStoreErrorCode
-    /** The error of the system, the server or the serializer; those of system and server have a `code`. */
+    /** The error of the system, the server or the serializer. Errors of the system and the server have a `code`. */
     cause?: unknown
   }
 

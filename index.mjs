@@ -1,4 +1,4 @@
-// Not index.js: its __esModule makes runtimes disagree on what a default import of it is.
+// Not index.js: its `__esModule` makes runtimes disagree on the default import.
 import classes from "./lib/classes.js"
 
 export const { RedisStore, RedisStoreError } = classes

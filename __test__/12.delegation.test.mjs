@@ -26,10 +26,10 @@ describe("without the native binary", () => {
     assert.equal(stores.length, 2)
     const found = warnings.filter(({ code }) => code === "CONNECT_REDIS_NATIVE_FALLBACK")
     assert.equal(found.length, 1)
-    assert.match(found[0].message, /^no binary here\. Until then, stores use the commands/)
+    assert.match(found[0].message, /^no binary here\. Until then, stores call the commands/)
   })
 
-  test("a store with a url throws an error that tells how to fix it", () => {
+  test("a store with a url throws an error that names the remedy", () => {
     assert.throws(
       () => new RedisStore({ url: server.url }),
       (error) => error === missing,
@@ -40,7 +40,7 @@ describe("without the native binary", () => {
 describe("a delegate", () => {
   const slow = { get() {}, set() {}, expire() {}, del() {}, scan() {}, mget() {} }
 
-  test("answers within the deadline for a client that does not", async () => {
+  test("requests end by the deadline if the client does not answer", async () => {
     const store = new RedisStore({ client: slow, commandTimeoutMs: 50 })
     await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_TIMEOUT" })
     await assert.rejects(store.length(), { code: "ERR_REDIS_STORE_TIMEOUT" })
@@ -55,7 +55,7 @@ describe("a delegate", () => {
     )
   })
 
-  test("continues with a key after a refused request, where it keeps the order itself", async () => {
+  test("continues with a key after a refused request, for clients that do not keep the order", async () => {
     const client = {
       ...slow,
       baseUrl: "http://stub",
@@ -84,12 +84,12 @@ describe("a delegate", () => {
     }
   })
 
-  test("makes a reply that it cannot read an error of that request", async () => {
+  test("an unreadable reply fails its request only", async () => {
     const store = new RedisStore({ client: { ...slow, scan: async () => ["0", ["sess:a"]], mget: async () => 5 } })
     await assert.rejects(store.all(), { code: "ERR_REDIS_STORE_SERVER" })
   })
 
-  test("is closed by close()", async () => {
+  test("close() closes the store", async () => {
     const store = new RedisStore({ client: slow })
     await store.close()
     await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_CLOSED" })
@@ -112,7 +112,7 @@ describe("a delegate", () => {
     return client
   }
 
-  test("answers what was asked before close(), and refuses the rest", async () => {
+  test("close() waits for earlier requests and refuses later ones", async () => {
     const store = new RedisStore({ client: late(), prefix: ownPrefix() })
     for (let n = 0; n < 40; n++) await store.set(`s${n}`, session)
     const loaded = store.createSession({ sessionID: "s0", sessionStore: store }, await store.get("s0"))
@@ -146,7 +146,7 @@ describe("a delegate", () => {
     assert.equal(await server.client.exists(`${store.prefix}new`), 1)
   })
 
-  test("emits ready once, and connect if that is asked for", async () => {
+  test("emits ready once, and connect with emitConnectionEvents", async () => {
     const store = new RedisStore({ client: slow, emitConnectionEvents: true })
     const seen = []
     for (const event of ["ready", "connect", "disconnect", "end"]) store.on(event, () => seen.push(event))
@@ -155,7 +155,7 @@ describe("a delegate", () => {
     assert.deepEqual(seen, ["ready", "connect", "end"])
   })
 
-  test("emits no ready if it is closed before", async () => {
+  test("emits no ready if it was closed before", async () => {
     const store = new RedisStore({ client: slow })
     const seen = []
     store.on("ready", () => seen.push("ready"))
@@ -185,7 +185,7 @@ describe("a delegate", () => {
     })
   }
 
-  test("writes markers before it removes what the pool's other connections may remove first", async () => {
+  test("over a pool, markers are written before the deletions", async () => {
     const pool = await require("redis")
       .createClientPool({ url: server.url }, { minimum: 4, maximum: 8 })
       .on("error", () => {})
@@ -200,7 +200,7 @@ describe("a delegate", () => {
       await Promise.all([store.get("other"), store.get("another"), store.destroy(sid)])
     }
     const at = (command, key) => lines.findIndex((line) => line.includes(`"${command}" "${store.prefix}${key}"`))
-    await until("the last one", () => at("DEL", sids.at(-1)) !== -1)
+    await until("the last deletion", () => at("DEL", sids.at(-1)) !== -1)
     const late = sids.filter((sid) => at("SET", `{${store.prefix}${sid}}`) > at("DEL", sid))
     assert.deepEqual(late, [])
     watching.destroy()
@@ -214,7 +214,7 @@ describe("a delegate", () => {
     "redis 3": () => require("redis-3").createClient(server.url, { prefix: "kp[0]:" }),
   }
   for (const [name, make] of Object.entries(PREFIXED)) {
-    test(`minds the key prefix of ${name}`, async () => {
+    test(`uses the key prefix of ${name}`, async () => {
       const client = await make()
       const prefix = ownPrefix()
       const store = new RedisStore({ client, prefix })

@@ -17,7 +17,7 @@ const { recognise } = require("../lib/clients/adopt.js")
 const Ioredis = (name) => require(name).default ?? require(name)
 const quiet = (client) => client.on("error", () => {})
 
-/** The types of a client's options, and the table that must know all of them. */
+/** The types of a client's options, and the table that must have all of them. */
 const GLIDE = 'import("@valkey/valkey-glide")'
 const ADVANCED = `NonNullable<${GLIDE}.GlideClientConfiguration["advancedConfiguration"]>`
 const TYPES = {
@@ -63,7 +63,7 @@ describe("the table of settings", () => {
     })
   }
 
-  test("knows every option that redis 2 and 3 read, which have no types", () => {
+  test("has every option that redis 2 and 3 read (they have no types)", () => {
     for (const name of ["redis-2", "redis-3"]) {
       const folder = dirname(require.resolve(`${name}/package.json`))
       const files = ["index.js", ...readdirSync(join(folder, "lib")).map((file) => `lib/${file}`)]
@@ -71,7 +71,7 @@ describe("the table of settings", () => {
       const found = new Set(
         sources.flatMap((text) => [...text.matchAll(/\boptions\.(\w+)/g)].map(([, option]) => option)),
       )
-      // Of commands, not of the client.
+      // Properties of commands, not options of the client.
       for (const other of ["error", "queues"]) found.delete(other)
       assert.ok(found.size > 20)
       assert.deepEqual(
@@ -82,7 +82,7 @@ describe("the table of settings", () => {
     }
   })
 
-  test("knows every option of ioredis 4, which has no types", () => {
+  test("has every option of ioredis 4 (it has no types)", () => {
     const { DEFAULT_REDIS_OPTIONS } = require("ioredis-4/built/redis/RedisOptions.js")
     const { DEFAULT_CLUSTER_OPTIONS } = require("ioredis-4/built/cluster/ClusterOptions.js")
     const unknown = (options, table) => Object.keys(options).filter((option) => !Object.hasOwn(table, option))
@@ -96,7 +96,7 @@ const KEY = "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"
 const LOCKED = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----\n"
 const lookup = (_host, _options, callback) => callback(null, "127.0.0.1", 4)
 
-/** Options of TLS, and whether a native connection does the same with them. */
+/** TLS options, and whether a native connection follows them. */
 const TLS_OPTIONS = [
   [{ ca: PEM, servername: "redis.test", rejectUnauthorized: true }, true],
   [{ ca: [Buffer.from(PEM)], cert: PEM, key: KEY }, true],
@@ -123,7 +123,7 @@ describe("a client", () => {
     if (!adopted) assert.match(why, /its option "\w+" /)
   }
 
-  test("with options of TLS is adopted only if a native connection does the same with them", () => {
+  test("with TLS options is adopted only if a native connection follows them", () => {
     for (const [options, adopted] of TLS_OPTIONS) {
       const said = JSON.stringify(Object.keys(options))
       for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
@@ -233,7 +233,7 @@ describe("a client", () => {
   })
 })
 
-describe("a value that a client takes as not set, or in another form", () => {
+describe("a value that a client ignores, or reads in another form", () => {
   const settingsOf = (client) => recognise(client).settings()
 
   test("of an address", () => {
@@ -298,7 +298,7 @@ describe("a pool of clients", () => {
       return pool
     }
 
-    test(`of ${name} that needs its own way to connect is delegated to at once`, async () => {
+    test(`of ${name} with an option that a native connection cannot follow is delegated to at once`, async () => {
       const pool = await openPool({ localAddress: "127.0.0.1" })
       const { settings, why } = recognise(pool)
       assert.equal(settings, undefined)
@@ -307,7 +307,7 @@ describe("a pool of clients", () => {
       pool.destroy()
     })
 
-    test(`of ${name} whose clients are all busy keeps them, and serves`, async () => {
+    test(`of ${name} keeps its clients while all are busy, and the store serves`, async () => {
       for (const [socket, native] of [
         [{ localAddress: "127.0.0.1" }, false],
         [{}, true],
@@ -334,7 +334,7 @@ describe("a pool of clients", () => {
 describe("a client with disableClientInfo", () => {
   const server = ownServer()
   for (const name of ["redis-4", "redis-5", "redis"]) {
-    test(`of ${name} is not asked CLIENT INFO`, async () => {
+    test(`of ${name} gets no CLIENT INFO`, async () => {
       const client = quiet(require(name).createClient({ url: server.url, disableClientInfo: true }))
       await client.connect()
       const store = new RedisStore({ client, prefix: ownPrefix() })

@@ -62,7 +62,7 @@ describe("a cluster of three masters and three replicas", () => {
   for (const [name, source] of Object.entries(SOURCES)) {
     contract(name, { RedisStore, source: async () => source(), pttl, native: true })
   }
-  contract("redis-4 createCluster, delegated to for it was not connected when the store was made", {
+  contract("redis-4 createCluster, delegated: not connected when the store was created", {
     RedisStore: class extends RedisStore {
       constructor({ client, ...options }) {
         let connected = false
@@ -256,9 +256,13 @@ describe("TLS that cannot be trusted", { skip: await lacksTls() }, () => {
       "CONNECT",
       /not valid for name|NotValidForName/,
     ],
-    "no certificate of ours where one is asked for": [({ ca }) => ({ ca }), "CONNECT", /closed|CertificateRequired/i],
-    "a ca that is no PEM": [() => ({ ca: "garbage" }), "OPTIONS", /"tls\.ca" must be certificates in PEM/],
-    "a key that is no PEM": [({ cert }) => ({ cert, key: "garbage" }), "OPTIONS", /"tls\.key" must be an unencrypted/],
+    "no client certificate for a server that requires one": [
+      ({ ca }) => ({ ca }),
+      "CONNECT",
+      /closed|CertificateRequired/i,
+    ],
+    "a ca that is not PEM": [() => ({ ca: "garbage" }), "OPTIONS", /"tls\.ca" must be certificates in PEM/],
+    "a key that is not PEM": [({ cert }) => ({ cert, key: "garbage" }), "OPTIONS", /"tls\.key" must be an unencrypted/],
   }
   for (const [name, [tls, code, pattern]] of Object.entries(REFUSED)) {
     test(name, async () => {

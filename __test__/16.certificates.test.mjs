@@ -45,7 +45,7 @@ async function serves(store) {
   assert.equal(await store.destroy("sid"), null)
 }
 
-/** Runs `body` while a setting counts as adopted that the client must be asked for. */
+/** Runs `body` while the table wrongly marks a setting as adopted. */
 async function withoutEntry(table, name, body) {
   const before = TABLES[table][name]
   TABLES[table][name] = ADOPTED
@@ -56,7 +56,7 @@ async function withoutEntry(table, name, body) {
   }
 }
 
-/** By its client a store serves, though it cannot connect itself. */
+/** Checks that a store serves by its client although it cannot connect itself. */
 async function servesByClient(client, close) {
   const store = new RedisStore({ client })
   await serves(store)
@@ -104,7 +104,7 @@ describe("a certificate that is its own ca", { skip }, () => {
     await store.close()
   })
 
-  test("is trusted as a client has it", async () => {
+  test("is trusted if it comes from a client's options", async () => {
     const { certificate, tlsUrl } = servers.good
     const client = new Redis(tlsUrl, { tls: { ca: certificate.cert }, lazyConnect: true })
     const store = new RedisStore({ client })
@@ -129,7 +129,7 @@ describe("a certificate that is its own ca", { skip }, () => {
     await store.close()
   })
 
-  test("is not trusted because another one with the same name is", async () => {
+  test("is not trusted if another certificate with the same name is", async () => {
     const error = await failure({ url: servers.good.tlsUrl, tls: { ca: servers.expired.certificate.cert } })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
   })
@@ -143,7 +143,8 @@ describe("rejectUnauthorized: false", { skip }, () => {
   })) {
     test(`connects to ${name}`, async (t) => {
       const certificate = makeSelfSigned(make)
-      if (make.version === 1 && !isVersion1(certificate.cert)) return t.skip("this openssl makes none of version 1")
+      if (make.version === 1 && !isVersion1(certificate.cert))
+        return t.skip("this openssl cannot create certificates of version 1")
       const server = await startSecure(certificate)
       const store = new RedisStore({ url: server.tlsUrl, tls: { rejectUnauthorized: false } })
       await serves(store)
@@ -159,7 +160,7 @@ const relabelled = (pem, label) => pem.replace(/(BEGIN|END) CERTIFICATE/g, `$1 $
 const BROKEN = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 const AUTHORITY = "basicConstraints=critical,CA:TRUE"
 
-/** What stands in `ca`, and what the server sends; each with what Node says, where it refuses. */
+/** The contents of `ca` and the chain that the server sends, each with Node's error if Node refuses it. */
 const CHAINS = {
   "an authority": { make: {} },
   "an authority that has expired": { make: { ca: { days: -1 } }, refused: "CERT_HAS_EXPIRED" },
@@ -179,36 +180,36 @@ const CHAINS = {
     make: { ca: { extensions: `${AUTHORITY}\n1.2.3.4=critical,DER:0500` } },
     refused: true,
   },
-  "an authority that allows no intermediate one": {
+  "an authority that permits no intermediate certificate": {
     make: { ca: { extensions: `${AUTHORITY},pathlen:0` }, intermediate: {} },
     chain: ({ cert, intermediate }) => cert + intermediate,
     refused: "PATH_LENGTH_EXCEEDED",
   },
-  "an authority that allows one intermediate one": {
+  "an authority that permits one intermediate certificate": {
     make: { ca: { extensions: `${AUTHORITY},pathlen:1` }, intermediate: {} },
     chain: ({ cert, intermediate, ca }) => cert + intermediate + ca,
   },
   "the leaf alone": { make: {}, ca: ({ cert }) => cert, refused: true },
-  "the intermediate one without its root": {
+  "an intermediate certificate without its root": {
     make: { intermediate: {} },
     ca: ({ intermediate }) => intermediate,
     refused: true,
   },
-  "the intermediate one and its root": {
+  "an intermediate certificate and its root": {
     make: { intermediate: {} },
     ca: ({ intermediate, ca }) => intermediate + ca,
   },
-  "an intermediate one that has expired, and its root": {
+  "an expired intermediate certificate and its root": {
     make: { intermediate: { days: -1 } },
     ca: ({ intermediate, ca }) => intermediate + ca,
     refused: "CERT_HAS_EXPIRED",
   },
-  "an intermediate one with CA:FALSE, and its root": {
+  "an intermediate certificate with CA:FALSE, and its root": {
     make: { intermediate: { extensions: "basicConstraints=critical,CA:FALSE" } },
     ca: ({ intermediate, ca }) => intermediate + ca,
     refused: "INVALID_PURPOSE",
   },
-  "the root, and the server sends an intermediate one that must not sign certificates": {
+  "the root, and the server sends an intermediate certificate that must not sign certificates": {
     make: { intermediate: { extensions: `${AUTHORITY}\nkeyUsage=critical,digitalSignature` } },
     chain: ({ cert, intermediate }) => cert + intermediate,
     refused: true,
@@ -217,13 +218,13 @@ const CHAINS = {
     make: { leaf: { extensions: "keyUsage=critical,keyCertSign" } },
     refused: "INVALID_PURPOSE",
   },
-  "an authority, and one that cannot be read behind it": { make: {}, ca: ({ ca }) => ca + BROKEN },
-  "an authority behind one that cannot be read": { make: {}, ca: ({ ca }) => BROKEN + ca, refused: true },
+  "an authority, followed by an unreadable certificate": { make: {}, ca: ({ ca }) => ca + BROKEN },
+  "an authority after an unreadable certificate": { make: {}, ca: ({ ca }) => BROKEN + ca, refused: true },
   "an authority labelled TRUSTED CERTIFICATE": { make: {}, ca: ({ ca }) => relabelled(ca, "TRUSTED CERTIFICATE") },
   "an authority labelled X509 CERTIFICATE": { make: {}, ca: ({ ca }) => relabelled(ca, "X509 CERTIFICATE") },
 }
 
-/** Undefined, or why Node does not connect. */
+/** Undefined, or the reason why Node does not connect. */
 const refusalOfNode = (port, ca) =>
   new Promise((resolve) => {
     const socket = connect({ host: "localhost", port, ca })
@@ -255,7 +256,7 @@ describe("a ca that is", { skip }, () => {
   }
 })
 
-/** What Node accepts and rustls does not, with what a store by url says. */
+/** Certificates that Node accepts and rustls does not, with the error of a store by url. */
 const NODE_ONLY = {
   "a certificate of version 1": [{ version: 1 }, [], /version 3.*pass a client/],
   "a certificate that has a common name only": [{ names: "" }, [], /common name does not count/],
@@ -271,7 +272,8 @@ describe("certificates that Node accepts and a native connection refuses", { ski
   for (const [name, [make, args, message]] of Object.entries(NODE_ONLY)) {
     test(`${name} is an error by url, and served by a client`, async (t) => {
       const certificate = makeSelfSigned(make)
-      if (make.version === 1 && !isVersion1(certificate.cert)) return t.skip("this openssl makes none of version 1")
+      if (make.version === 1 && !isVersion1(certificate.cert))
+        return t.skip("this openssl cannot create certificates of version 1")
       assert.ok(new X509Certificate(certificate.cert).subject)
       const server = await startSecure(certificate, args)
       const tls = { ca: certificate.cert, servername: "localhost" }
@@ -306,7 +308,7 @@ test("a P-521 key of our own is an error by url, and served by a client", { skip
   own.remove()
 })
 
-describe("options of TLS that only the client has", { skip }, () => {
+describe("TLS options that only the client supports", { skip }, () => {
   let certificates
   let server
   let folder
@@ -358,7 +360,7 @@ describe("options of TLS that only the client has", { skip }, () => {
       const table = client === "redis" ? "nodeRedisTlsSocket" : "tls"
       test(`${name}, by ${client}: delegated`, async () => servesByClient(...(await open())))
 
-      test(`${name}, by ${client}, if the table did not know: served by the client`, async () => {
+      test(`${name}, by ${client}, with a wrong table: served by the client`, async () => {
         let body = async () => servesByClient(...(await open()))
         for (const entry of entries) {
           const inner = body
@@ -409,7 +411,7 @@ describe("without a ca", { skip }, () => {
     assert.match(printed(program()), /UnknownIssuer/)
   })
 
-  test("what stands on a prototype turns no verification off, as in Node", () => {
+  test("inherited options do not turn verification off, as in Node", () => {
     const polluted = "Object.prototype.rejectUnauthorized = false"
     const inherited = "new (class { get rejectUnauthorized() { return false } })()"
     const made = "Object.create({ rejectUnauthorized: false })"

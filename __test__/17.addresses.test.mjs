@@ -21,7 +21,7 @@ const withoutTls = await lacksTls()
 const session = { cookie: {} }
 const quiet = (client) => client.on("error", () => {})
 
-/** Runs a program in a process of its own, where names have the addresses that `hosts` says. */
+/** Runs a program in a process of its own, where names have the addresses in `hosts`. */
 const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
 const hosts = join(folder, "hosts")
 writeFileSync(hosts, "::1 both.test\n127.0.0.1 both.test\n127.0.0.1 four.test\n")
@@ -44,7 +44,7 @@ describe("a name with an IPv4 and an IPv6 address, and another Redis at each", {
   })
   after(() => Promise.all(Object.values(servers).map((server) => server.stop())))
 
-  /** Which of them a store writes to. */
+  /** The address family that a store writes to. */
   async function writtenTo(options, flags = []) {
     const prefix = ownPrefix()
     const program = `
@@ -152,10 +152,10 @@ describe("urls", () => {
     certificates.remove()
   })
 
-  test("a family that is none, and other parameters, are refused", () => {
+  test("an invalid family and unknown parameters are refused", () => {
     for (const [url, message] of [
       ["redis://h?family=5", /must have the family 4, 6 or 0/],
-      ["redis://h?family=4&x=1", /has a parameter that is unknown/],
+      ["redis://h?family=4&x=1", /has an unknown parameter/],
       ["redis://h/1/2", /must end in a database number/],
     ]) {
       assert.throws(() => new RedisStore({ url }), { code: "ERR_REDIS_STORE_OPTIONS", message })
@@ -191,7 +191,7 @@ async function serves(store) {
   )
 }
 
-/** A session that was destroyed stays so, and one that is gone for another reason is saved. */
+/** Checks that a destroyed session is not saved, and that a session that is missing for another reason is saved. */
 async function keepsLogouts(store, client) {
   const { prefix } = store
   for (const [sid, remove, isThere] of [
@@ -244,13 +244,13 @@ describe("addresses that only the client translates", () => {
       close()
     })
 
-    test(`${name}, if the table did not know: served by the client`, async () => {
+    test(`${name}, with a wrong table: served by the client`, async () => {
       const known = TABLES[table][entry]
       TABLES[table][entry] = ADOPTED
       const [client, close] = await open()
       const store = new RedisStore({ client, prefix: ownPrefix() })
       assert.equal(store.native, true)
-      // The first request waits until it is known where it goes.
+      // The first request waits until its backend is known.
       assert.equal(await store.destroy("none"), null)
       await serves(store)
       await keepsLogouts(store, client)
@@ -288,7 +288,7 @@ describe("ioredis that connects by itself", () => {
     client.disconnect()
   })
 
-  test("with a Connector, if the table did not know: served by the client", async () => {
+  test("with a Connector, with a wrong table: served by the client", async () => {
     const known = TABLES.ioredis.Connector
     TABLES.ioredis.Connector = ADOPTED
     const client = quiet(new Redis({ port: 1, Connector }))
@@ -304,7 +304,7 @@ describe("ioredis that connects by itself", () => {
   })
 })
 
-/** A proxy that hangs up on every command but these, as twemproxy does. */
+/** A proxy that hangs up on all commands except `allowed`, like twemproxy. */
 async function startStrictProxy(port, allowed) {
   const proxy = { connections: 0 }
   const sockets = new Set()
@@ -345,7 +345,7 @@ describe("a proxy that hangs up on CLIENT", () => {
     await server.stop()
   })
 
-  test("is asked for AUTH, SELECT and PING alone after it hung up", async () => {
+  test("gets only AUTH, SELECT and PING after it hung up", async () => {
     const store = new RedisStore({ url: `redis://:secret@127.0.0.1:${proxy.port}/3` })
     await serves(store)
     assert.equal(proxy.connections, 2)

@@ -28,7 +28,7 @@ after(async () => {
 const USER = "app"
 const setPassword = (password) =>
   admin.sendCommand(["ACL", "SETUSER", USER, "on", "resetpass", `>${password}`, "~*", "+@all"])
-/** Ends the connections of the user but the one with this id. */
+/** Ends the connections of the user, except the one with this id. */
 const drop = async (own) => {
   for (const line of (await admin.sendCommand(["CLIENT", "LIST"])).split("\n")) {
     const [, id] = /^id=(\d+) .* user=app /.exec(line) ?? []
@@ -45,7 +45,7 @@ const idOf = async (client) => {
   return String(await (client.options.legacyMode ? client.v4 : client).sendCommand(words))
 }
 
-/** Each opens a client, and says how its application renews the credentials. */
+/** Each opens a client, and returns the function by which its application renews the credentials. */
 const CLIENTS = {}
 for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
   const open = async (password) => {
@@ -101,7 +101,7 @@ CLIENTS["valkey-glide, by updateConnectionPassword()"] = [
   (client, password) => client.updateConnectionPassword(password, true),
 ]
 
-/** Other ways to renew, by the names of the clients above that they are of. */
+/** Other ways to renew, by the names of the clients above. */
 const WAYS = {
   "ioredis-4, ioredis-5, ioredis, iovalkey": {
     "call()": (client, password) => client.call("AUTH", USER, password),
@@ -157,7 +157,7 @@ test("a store uses its client while its own credentials are refused, and switche
   const store = new RedisStore({ client, prefix: ownPrefix() })
   const seen = []
   for (const event of ["ready", "error"]) store.on(event, () => seen.push(event))
-  // Writes of one session, one after the other, from before the first connection to long after it.
+  // Writes of one session in sequence, from before the first connection until long after it.
   let last = 0
   let isRunning = true
   const writing = (async () => {
@@ -242,7 +242,7 @@ describe("credentials that are renewed on the client", () => {
   })
 })
 
-test("a cluster's credentials are read anew where the client keeps them", async () => {
+test("a cluster's credentials are read again from the client", async () => {
   const assertRenewed = async (client, renew) => {
     const { credentials } = recognise(client).settings()
     assert.equal((await credentials()).password, "first")
@@ -350,7 +350,7 @@ describe("a user name without a password", () => {
       assert.equal(String(await call("ACL", "WHOAMI")), user)
       const id = String(await call("CLIENT", "ID"))
       const prefix = ownPrefix()
-      // It refuses to be served by its client.
+      // With onConflict the client cannot serve.
       const store = new RedisStore({ client, prefix, onConflict: "merge" })
       await store.ping()
       assert.deepEqual(await usersBeside(id), [user])

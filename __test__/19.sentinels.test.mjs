@@ -29,7 +29,7 @@ async function startLiar(port) {
   return { ...fake, port: Number(new URL(fake.url).port) }
 }
 
-/** A server that accepts connections and never says a word. */
+/** A server that accepts connections and never replies. */
 async function startSilent() {
   const sockets = new Set()
   const server = createServer((socket) => sockets.add(socket.on("error", () => {})))
@@ -80,7 +80,7 @@ test("a master that is named while another one is being opened is found", async 
   await server.stop()
 })
 
-test("of a dead sentinel, and one that does not know the master, both are named", async () => {
+test("the error names a dead sentinel, and one that does not know the master", async () => {
   const dead = await freePort()
   const fake = await startFakeServer(([name, question]) => {
     if (name === "SENTINEL") return "*-1\r\n"
@@ -100,7 +100,7 @@ test("of a dead sentinel, and one that does not know the master, both are named"
   fake.stop()
 })
 
-test("a sentinel that was cut off does not lead to the master that it names", async () => {
+test("the store does not use the master of an isolated sentinel", async () => {
   const [cutOff, agreed] = [await startServer(), await startServer()]
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const sentinels = []
@@ -117,7 +117,7 @@ test("a sentinel that was cut off does not lead to the master that it names", as
     const store = new RedisStore({ sentinel: { name: "mymaster", nodes }, prefix: ownPrefix() })
     assert.equal(await store.set("first", session), null)
     let n = 0
-    await until("a write to the master that most name", async () => {
+    await until("a write to the master that most sentinels name", async () => {
       const sid = `sid${++n}`
       await store.set(sid, session)
       return (await clients[1].exists(store.prefix + sid)) === 1
@@ -139,7 +139,7 @@ test("a sentinel that was cut off does not lead to the master that it names", as
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** How many connections these servers have accepted. */
+/** The number of connections that these servers have accepted. */
 async function connectionsOf(servers) {
   let sum = 0
   for (const { url } of servers) {
@@ -163,7 +163,7 @@ describe("sentinels that are replaced one by one", () => {
     await group.stop()
   })
 
-  test("the store, which stays connected meanwhile, finds the next master by the new ones", async (t) => {
+  test("the store, which stays connected meanwhile, finds the next master by the new sentinels", async (t) => {
     const old = [...group.sentinels]
     const fresh = []
     for (const sentinel of old) {
@@ -190,7 +190,7 @@ describe("sentinels that are replaced one by one", () => {
   })
 
   const connections = new Map()
-  /** Whether another than this question has come to a sentinel since the last one. */
+  /** Whether a sentinel has received another command since this function last asked it. */
   async function isAsked({ url }) {
     const looker = await createClient({ url, RESP: 2 }).connect()
     const stats = await looker.sendCommand(["INFO", "stats"])
@@ -203,7 +203,7 @@ describe("sentinels that are replaced one by one", () => {
 })
 
 describe("a master that is frozen", () => {
-  test("is left for the one that takes over", async (t) => {
+  test("is replaced by the new master", async (t) => {
     const group = await startSentinels({ downAfterMs: 3000 })
     const store = new RedisStore({ sentinel: { name: group.name, nodes: group.nodes }, prefix: ownPrefix() })
     assert.equal(await store.set("sid", session), null)

@@ -25,7 +25,7 @@ describe("the error names a wrong option and its value", () => {
     [{ url, nodes: [{ port: 1 }] }, /got url and nodes/],
     [{ url: 5 }, /Option "url" must be a Redis URL, got a number/],
     [{ url, tls: "yes" }, /Option "tls" must be true or an object of TLS options, got "yes"/],
-    [{ url, tls: { cA: "" } }, /Option "tls\.cA" is unknown; known are ca/],
+    [{ url, tls: { cA: "" } }, /Option "tls\.cA" is unknown; the known options are ca/],
     [{ url, tls: { key: "" } }, /Option "tls" needs cert and key together/],
     [{ url, password: 5 }, /Option "password" must be a string, got a number/],
     [{ url, username: 5 }, /Option "username" must be a string/],
@@ -71,7 +71,7 @@ describe("the error names a wrong option and its value", () => {
     [{ url, connectTimeoutMs: 0 }, /Option "connectTimeoutMs" must be an integer from 1/],
     [{ url, commandTimeoutMs: 2 ** 31 }, /Option "commandTimeoutMs"/],
     [{ url, maxPending: -5 }, /Option "maxPending"/],
-    [{ host: "localhost" }, /Option "host" is connect-redis 3's .* pass \{url/],
+    [{ host: "localhost" }, /Option "host" is an option of connect-redis 3 .* pass \{url/],
   ]
   for (const [options, pattern] of WRONG) {
     test(JSON.stringify(options) ?? "undefined", () => {
@@ -89,8 +89,8 @@ describe("the error of a wrong url contains no part that may be a password", () 
     ["redis://user:1?secret@localhost", /percent-encode/],
     ["redis://user:1#secret@localhost", /percent-encode/],
     ["redis://:secret@localhost:99999", /cannot be parsed/],
-    ["redis://:sec%ret@localhost", /begins no escape/],
-    ["redis://:secret@localhost?db=1", /has a parameter that is unknown/],
+    ["redis://:sec%ret@localhost", /not part of an escape/],
+    ["redis://:secret@localhost?db=1", /has an unknown parameter/],
     ["redis+unix://", /must name a path/],
     ["", /cannot be parsed/],
   ]
@@ -144,14 +144,14 @@ describe("every import shape", () => {
     assert.equal(connectRedisNative(session), connectRedis(session))
   })
 
-  test("a call without new is an error that says so", () => {
+  test("a call without new is an error that names new", () => {
     for (const call of [RedisStore, connectRedis, connectRedis(require("express-session"))]) {
       assert.throws(() => call({ url }), refused(/write new RedisStore\(\{client\}\), or pass express-session/))
       assert.throws(() => call(), refused(/called as a function with undefined/))
     }
   })
 
-  test("a subclass is one, and its overrides are used", () => {
+  test("an instance of a subclass is a RedisStore, and its overrides are used", () => {
     class Own extends RedisStore {
       get(sid, callback) {
         callback(null, { sid, cookie: {} })

@@ -24,7 +24,7 @@ const nodes = () => cluster.nodes.map((node) => ({ ...node }))
 const natMap = { "elsewhere:1": { host, port: 1 } }
 const localAddress = host
 
-/** Each opens a client with the options of a prefix, and with a setting by which it is delegated to if `delegates`. */
+/** Each opens a client with a prefix. With `delegates` it also sets an option that makes the store delegate. */
 const CLIENTS = {}
 for (const name of ["redis-4", "redis-5", "redis"]) {
   const { createClient, createClientPool, createCluster, createSentinel } = require(name)
@@ -113,7 +113,7 @@ describe("the store writes where its client does, with the client's prefix", () 
           written?.then?.(resolve, reject)
         })
         const store = new RedisStore({ client, prefix: "store" })
-        // redis 5 does not show the options of sentinels.
+        // redis 5 does not expose the options of sentinels.
         assert.equal(store.native, !delegates && !name.startsWith("redis-5 sentinel"))
         await store.set(id, { cookie: {} })
         const [[clients], stores] = await Promise.all([keys(`client${id}`), keys(`store${id}`)])

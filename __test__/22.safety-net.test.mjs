@@ -36,7 +36,7 @@ describe("requests that wait for the first connection", () => {
       /^1000 bytes of requests are pending already \(option "maxPendingBytes"\)/,
     ],
   ]) {
-    test(`are limited by ${option}, and none overtakes another`, async () => {
+    test(`are limited by ${option}, and keep their order`, async () => {
       const client = await connected()
       const prefix = ownPrefix()
       const store = new RedisStore({ client, prefix, ...limits })
@@ -60,7 +60,7 @@ describe("requests that wait for the first connection", () => {
     })
   }
 
-  test("end with the error of the connection that they went over", async () => {
+  test("fail with the error of the backend that they were sent to", async () => {
     const replica = await startServer({ args: ["--replicaof", "127.0.0.1", server.port] })
     const client = quiet(new Redis({ host: "127.0.0.1", port: replica.port }))
     await client.ping()
@@ -82,7 +82,7 @@ describe("requests that wait for the first connection", () => {
     const opened = until("an open circuit", () => store.status === "down", 60_000)
     const first = answered(store.get("sid"))
     await opened
-    // A deadline that ran out would be another code.
+    // A timeout would have another code.
     assert.equal(await answered(store.set("sid", session(1))), "ERR_REDIS_STORE_CONNECT")
     assert.equal(store.native, true)
     proxy.release()
@@ -122,7 +122,7 @@ describe("credentials that end", () => {
     }
   }
 
-  test("refuse no request while the client is served", async () => {
+  test("fail no request while the client is connected", async () => {
     await setPasswords("first")
     const client = await open("first")
     const store = new RedisStore({ client, prefix: ownPrefix() })
@@ -141,17 +141,17 @@ describe("credentials that end", () => {
     await until("the client to serve", () => !store.native)
     isRunning = false
     await Promise.all(users)
-    // Those that were on the wire are not known to be done.
+    // Requests on the wire may fail: it is unknown whether they were executed.
     codes.delete("ERR_REDIS_STORE_CONNECT")
     assert.deepEqual([...codes], ["ok"])
     await store.close()
     client.disconnect()
   })
 
-  test("and begin again: a write in the client's queue does not come after later ones", async () => {
+  test("and become valid again: a write in the client's queue does not overwrite later ones", async () => {
     await setPasswords("second")
     const client = await open("second", { retryStrategy: () => 1500, maxRetriesPerRequest: null })
-    // The native side logs in with what the client was connected with.
+    // The native backend logs in with the credentials that the client connected with.
     client.condition.auth = ["app", "first"]
     const prefix = ownPrefix()
     const store = new RedisStore({ client, prefix, commandTimeoutMs: 1000 })

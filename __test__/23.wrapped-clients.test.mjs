@@ -14,7 +14,7 @@ const HOUR = 3_600_000
 const cookie = () => ({ originalMaxAge: HOUR, expires: new Date(Date.now() + HOUR).toISOString() })
 const NAMESPACE = "tenant:"
 const namespaced = (keys) => (Array.isArray(keys) ? keys.map((key) => NAMESPACE + key) : NAMESPACE + keys)
-/** Those that connect-redis calls. */
+/** The methods that connect-redis calls. */
 const WRAPPED = ["get", "set", "del", "expire", "mGet", "mget"]
 
 const nodeRedis = async (name, options) => {
@@ -37,7 +37,7 @@ function proxied(client) {
   return new Proxy(client, { get })
 }
 
-/** Its own methods, on the client or on `onto`. */
+/** A client with own methods, set on it or on `onto`. */
 function patched(client, onto = client) {
   for (const name of WRAPPED.filter((each) => typeof client[each] === "function")) {
     const method = client[name].bind(client)
@@ -94,7 +94,7 @@ const CLIENTS = {
 
 const close = (client) => (client.disconnect ? client.disconnect() : client.end(false))
 
-/** Whether the save of a session is there that `remove` has removed after it was loaded. */
+/** Whether a session exists that was loaded, removed by `remove`, and then saved. */
 async function survives(store, sid, remove) {
   await store.set(sid, { cookie: cookie() })
   const loaded = store.createSession({ sessionID: sid, sessionStore: store }, await store.get(sid))
@@ -104,7 +104,7 @@ async function survives(store, sid, remove) {
   return (await store.get(sid)) !== null
 }
 
-describe("every command passes the wrapper of", () => {
+describe("every command goes through the wrapper of", () => {
   for (const [name, make] of Object.entries(CLIENTS)) {
     test(name, async () => {
       const client = await make()
@@ -185,7 +185,7 @@ describe("a client is adopted", () => {
     })
   }
 
-  test("if tracing has replaced a command on the prototype of its library", async () => {
+  test("if a tracing tool has replaced a command on the prototype of its library", async () => {
     const Redis = ioredisOf("ioredis-5")
     const prototype = Object.getPrototypeOf(Redis.prototype)
     const { get } = prototype
@@ -201,7 +201,7 @@ describe("a client is adopted", () => {
     }
   })
 
-  test("but not with a spy in the place of a command, and options that need a connection say so", async () => {
+  test("but not with a spy in place of a command, and the errors of options that need a connection name it", async () => {
     const client = new (ioredisOf("ioredis"))(server.url)
     const { get } = client
     client.get = (...args) => get.apply(client, args)

@@ -1,4 +1,4 @@
-// Clients of clusters that are delegated to: each key and each master is asked.
+// Cluster clients that are delegated to: commands go to each key and each master.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { after, before, describe, test } from "node:test"
@@ -46,7 +46,7 @@ const CLIENTS = {
   },
 }
 
-describe("without the native binary, a cluster is asked by", () => {
+describe("without the native binary, a cluster is served by", () => {
   for (const [name, make] of Object.entries(CLIENTS)) {
     test(name, async () => {
       const client = await make()
@@ -54,7 +54,7 @@ describe("without the native binary, a cluster is asked by", () => {
         const store = new RedisStore({ client, prefix: ownPrefix() })
         assert.equal(store.native, false)
         const sids = Array.from({ length: 40 }, (_, n) => `s${n}`)
-        // Before the client knows its masters, where it connects by itself.
+        // Before the client knows its masters, for clients that connect by themselves.
         assert.equal(await store.length(), 0)
         for (const sid of sids) await store.set(sid, { cookie: cookie(), sid })
         assert.equal(await store.ping(), "PONG")

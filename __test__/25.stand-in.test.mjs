@@ -17,7 +17,7 @@ const { SafetyNet } = require("../lib/clients/safety-net.js")
 const { ask } = require("../lib/request.js")
 const server = ownServer()
 
-/** Lets no further connection in until it is called again. */
+/** Refuses new connections until the returned function is called. */
 async function closeDoor(client) {
   const connected = /connected_clients:(\d+)/.exec(await client.info("clients"))[1]
   await client.configSet("maxclients", connected)
@@ -101,7 +101,7 @@ test("close() waits for every page of all()", async () => {
   await closed
 })
 
-test("a request that is held until its deadline is not asked later", async () => {
+test("a request that is held until its deadline is not sent later", async () => {
   const sent = []
   let tell
   const openNative = (listener) => {

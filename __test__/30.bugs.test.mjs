@@ -75,7 +75,7 @@ test("an async serializer.parse is awaited in all()", async () => {
   )
 })
 
-describe("an expiry that is none never destroys a stored session", () => {
+describe("an invalid expiry never destroys a stored session", () => {
   for (const expires of [
     "garbage",
     "garbage 1",
@@ -89,7 +89,7 @@ describe("an expiry that is none never destroys a stored session", () => {
     true,
     "NaN",
   ]) {
-    test(`cookie.expires ${JSON.stringify(expires)} counts as none`, async () => {
+    test(`cookie.expires ${JSON.stringify(expires)} is ignored`, async () => {
       const store = open({ ttl: 77 })
       await store.set("sid", { cookie: cookie(), n: 1 })
       await store.set("sid", { cookie: cookie(expires), n: 2 })
@@ -145,7 +145,7 @@ test("disableTTL never deletes", async () => {
   assert.equal((await store.get("sid")).n, 1)
 })
 
-test("all() leaves corrupt values out, with one warning that hides their ids, and gives the others", async () => {
+test("all() leaves corrupt values out, with one warning that hides their ids, and returns the others", async () => {
   const store = open()
   const warnings = []
   const listen = (warning) => warnings.push(warning)
@@ -166,7 +166,7 @@ test("all() leaves corrupt values out, with one warning that hides their ids, an
   assert.equal(await store.length(), 6)
 })
 
-test("every shape of a date that sessions hold is one", async () => {
+test("every form of a date in sessions counts as a date", async () => {
   const store = open({ ttl: 5000 })
   const at = new Date(Date.now() + 60_000)
   for (const expires of [
@@ -240,7 +240,7 @@ test("clear() and all() take many small commands", async () => {
   assert.equal(calls("del"), 0)
 })
 
-describe("ids() parses many in several turns of the event loop", () => {
+describe("ids() parses many ids in several turns of the event loop", () => {
   const unknown = CLIENTS.find(({ name }) => name === "an unknown client that returns promises")
   const STORES = { native: undefined, delegating: unknown }
   for (const [name, kind] of Object.entries(STORES)) {

@@ -1,4 +1,4 @@
-// What works with connect-redis 10 works here. Each test failed before its rule was built.
+// Programs that work with connect-redis 10 work here.
 import assert from "node:assert/strict"
 import { AsyncLocalStorage } from "node:async_hooks"
 import { createRequire } from "node:module"
@@ -38,7 +38,7 @@ async function wrapped() {
   return { client, wrapper, asked }
 }
 
-test("a callback that is false, 0 or empty is none", async () => {
+test("a callback that is false, 0 or empty counts as absent", async () => {
   const store = open()
   for (const none of [false, 0, "", null, undefined]) {
     assert.equal(await store.set("a", { cookie, n: 1 }, none), null)
@@ -47,7 +47,7 @@ test("a callback that is false, 0 or empty is none", async () => {
   }
 })
 
-test("all() lets an async parser work on the sessions of a page at the same time", async () => {
+test("all() parses the sessions of a page in parallel", async () => {
   let parsing = 0
   let most = 0
   const parse = async (text) => {
@@ -126,7 +126,7 @@ describe("a callback that throws on success is called once more, with its own er
     }
   }
 
-  test("one that throws at an error is not", async () => {
+  test("a callback that throws on an error is not called again", async () => {
     const { printed } = await script(`
       let calls = 0
       process.on("uncaughtException", (error) => console.log(error.message, calls))
@@ -140,7 +140,7 @@ describe("a callback that throws on success is called once more, with its own er
   })
 })
 
-test("a Proxy around a store is one, with a callback or without", async () => {
+test("a Proxy around a store works as a store, with a callback or without", async () => {
   const store = new Proxy(open(), {})
   assert.deepEqual(await called((done) => store.set("a", { cookie, n: 1 }, done)), [null, null])
   assert.equal((await store.get("a")).n, 1)
@@ -150,7 +150,7 @@ test("a Proxy around a store is one, with a callback or without", async () => {
   assert.equal(store.status, "ready")
 })
 
-describe("an id that a template string takes is one", () => {
+describe("a value that a template string accepts is a session id", () => {
   for (const sid of [7, 0, -1.5, 10n, true]) {
     test(`${typeof sid} ${sid}`, async () => {
       const store = open()
@@ -195,7 +195,7 @@ describe("a session counts as loaded only if this store has read it under this k
       })
     }
   }
-  test("read under this key: a logout stays a logout, also where a serializer gives one object twice", async () => {
+  test("read under this key: a logout stays a logout, also if a serializer returns one object twice", async () => {
     const one = { cookie: {}, n: 1 }
     for (const serializer of [JSON, { parse: () => one, stringify: JSON.stringify }]) {
       const store = open({ serializer })
@@ -211,8 +211,8 @@ describe("a session counts as loaded only if this store has read it under this k
   })
 })
 
-describe("a callback that runs the event loop itself gets its own reply, and so does every other", () => {
-  test("requests of the same turn, and one that is asked inside", async () => {
+describe("a callback that runs the event loop itself, and every other callback, gets its own reply", () => {
+  test("requests of the same turn, and one that is made inside", async () => {
     const { printed, exitCode, errors } = await script(
       `import { createRequire } from "node:module"
       const binding = createRequire(import.meta.url)("./lib/native/load.js").load()
@@ -234,7 +234,7 @@ describe("a callback that runs the event loop itself gets its own reply, and so 
       await Promise.all(ids.map((sid) => new Promise((resolve) => {
         store.get(sid, (error, session) => {
           seen[sid] = (seen[sid] ?? "") + session.sid
-          // What a nested event loop does: it calls whatever is due.
+          // A nested event loop calls everything that is due.
           if (nested++ < 5) wake()
           resolve()
         })
@@ -275,7 +275,7 @@ describe("a client that has only the methods that connect-redis 10 calls", () =>
     await client.close()
   })
 
-  test("a method that a mock lacks is an error of the call that needs it", async () => {
+  test("if a mock lacks a method, the call that needs it fails", async () => {
     const kept = new Map()
     const client = {
       get: async (key) => kept.get(key) ?? null,
@@ -328,7 +328,7 @@ describe("stores over one client", () => {
     await client.close()
   })
 
-  test("with other limits, or a client that is set up otherwise by now, do not", async () => {
+  test("with other limits, or after a change of the client's settings, do not", async () => {
     const client = await require("redis").createClient({ url: server.url }).connect()
     const before = await names()
     const first = open({ client })

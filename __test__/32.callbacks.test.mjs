@@ -1,4 +1,5 @@
-// Exactly one callback, with an error that has a code, whatever serializers, sessions and functions of the application do.
+// Exactly one callback, with an error that has a code, whatever the application's serializers, sessions and
+// functions do.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { after, before, describe, test } from "node:test"
@@ -26,7 +27,10 @@ function open(options) {
   return store
 }
 
-/** What one call calls back with, which it does once: two turns and a further request later there is no other. */
+/**
+ * The arguments of the callback of one call. Checks that it is called once: two turns and another request later
+ * there is no second call.
+ */
 async function once(store, call) {
   const seen = []
   await new Promise((resolve) => {
@@ -143,7 +147,7 @@ describe("set", () => {
     const [error] = await once(store, (done) => store.set("a", session, done))
     assert.equal(error.message, "mine")
   })
-  test("with a ttl function that throws undefined is an error, and so is a touch", async () => {
+  test("and touch with a ttl function that throws undefined are errors", async () => {
     for (const thrown of [undefined, null, 0, "", false]) {
       const store = open({
         ttl: () => {
@@ -200,7 +204,7 @@ describe("onConflict", () => {
     const [error] = await once(store, (done) => store.set("a", last, done))
     assert.equal(error.code, "ERR_REDIS_STORE_OPTIONS")
   })
-  test("a function that saves the session itself is no deadlock", async () => {
+  test("a function that saves the session itself causes no deadlock", async () => {
     let inner
     const { store, last } = await two(async (_base, mine) => {
       inner = await store.set("a", last).catch((error) => error)
@@ -222,7 +226,7 @@ describe("onConflict", () => {
     await store.set("a", last)
     assert.equal((await store.get("a")).visits, 3)
   })
-  test("a repeated save that finds a third value is a conflict, and one that finds its own is done", async () => {
+  test("a repeated save that finds a third value is a conflict, and one that finds its own value succeeds", async () => {
     for (const [found, code] of [
       ["third", "ERR_REDIS_STORE_CONFLICT"],
       ["own", undefined],
@@ -307,7 +311,7 @@ test("lib takes timers and clocks from one file only", () => {
   }
 })
 
-describe("a method that is given a callback", () => {
+describe("a method with a callback", () => {
   const METHODS = {
     get: (store, callback) => store.get("a", callback),
     set: (store, callback) => store.set("a", stored, callback),
@@ -351,7 +355,7 @@ describe("a method that is given a callback", () => {
     await inner
   })
 
-  test("returns a promise that code which decides on a conflict can wait for", async () => {
+  test("returns a promise that an onConflict function can await", async () => {
     const onConflict = async (_base, mine) => {
       await store.get("b", () => {})
       return mine

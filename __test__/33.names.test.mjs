@@ -1,4 +1,4 @@
-// Options that connect-redis takes stop no app, no message holds a secret, and the store says how it is.
+// Options that connect-redis accepts do not throw, messages contain no secret, and the store reports its status.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { after, describe, test } from "node:test"
@@ -52,7 +52,7 @@ describe("options of connect-redis are read as connect-redis reads them", () => 
     const left = await server.client.pTTL(`${store.prefix}a`)
     assert.ok(left > 50_000 && left <= 60_000, `${left} ms`)
   })
-  test("options may be inherited from a class, and are not from Object.prototype", async () => {
+  test("options inherited from a class count, those from Object.prototype do not", async () => {
     class Options {
       get url() {
         return server.url
@@ -82,11 +82,11 @@ describe("one process warning names every ignored option", () => {
     compression: [{ url, compression: true }, /"compression" is unknown/],
     secret: [{ client, secret: "hunter2" }, /"secret" is unknown/],
     auth_pass: [{ client, auth_pass: "hunter2" }, /"auth_pass" is unknown/],
-    host: [{ client, host: "hunter2" }, /"host" does not go with a client/],
-    url: [{ client, url: "redis://:hunter2@h" }, /"url" does not go with a client/],
-    password: [{ client, password: "hunter2" }, /"password" does not go with a client/],
-    nodes: [{ client, nodes: "hunter2" }, /"nodes" does not go with a client/],
-    tls: [{ client, tls: "hunter2" }, /"tls" does not go with a client/],
+    host: [{ client, host: "hunter2" }, /"host" is a setting of the client/],
+    url: [{ client, url: "redis://:hunter2@h" }, /"url" is a setting of the client/],
+    password: [{ client, password: "hunter2" }, /"password" is a setting of the client/],
+    nodes: [{ client, nodes: "hunter2" }, /"nodes" is a setting of the client/],
+    tls: [{ client, tls: "hunter2" }, /"tls" is a setting of the client/],
   }
   for (const [name, [options, pattern]] of Object.entries(IGNORED)) {
     test(name, async () => {
@@ -106,7 +106,7 @@ describe("one process warning names every ignored option", () => {
   }
 })
 
-describe("no message about a mistake holds a secret", () => {
+describe("no error message contains a secret", () => {
   const secret = "hunter2"
   const at = `redis://:${secret}@host:1`
   const WRONG = [
@@ -138,23 +138,23 @@ describe("no message about a mistake holds a secret", () => {
       )
     })
   }
-  test("nor that of a call", () => {
+  test("nor does the error of a call", () => {
     for (const call of [() => connectRedis(secret), () => open({ url }).get("a", secret)]) {
       assert.throws(call, (error) => error instanceof TypeError && !error.message.includes(secret))
     }
   })
 })
 
-describe("a server that quotes the arguments of the login", () => {
+describe("a server that quotes the arguments of the login commands", () => {
   const SERVERS = {
-    "AUTH that it does not know": (words) =>
+    "AUTH as an unknown command": (words) =>
       words[0] === "AUTH" ? `-ERR unknown command 'AUTH', with args beginning with: '${words.at(-1)}' \r\n` : "+OK\r\n",
     "and hangs up": (words, _connection, socket) => {
       if (words[0] !== "AUTH") return ""
       socket.end(`-ERR unknown command 'AUTH', with args beginning with: '${words.at(-1)}' \r\n`)
       return ""
     },
-    "in other words, and hangs up": (words, _connection, socket) => {
+    "with another message, and hangs up": (words, _connection, socket) => {
       if (words[0] !== "AUTH") return ""
       socket.end(`-ERR no ${words.at(-1)} here\r\n`)
       return ""
@@ -176,7 +176,7 @@ describe("a server that quotes the arguments of the login", () => {
       fake.stop()
     })
   }
-  test("a real one with a renamed AUTH", async () => {
+  test("a real server with a renamed AUTH", async () => {
     const real = await startServer({ args: ["--rename-command", "AUTH", ""] })
     const store = open({ url: real.url, username: "me", password: "hunter2", commandTimeoutMs: 300 })
     const error = await store.get("a").catch((failure) => failure)
@@ -221,7 +221,7 @@ test("a cause has the code of the server's error, natively and delegating", asyn
   await full.stop()
 })
 
-test("the latency bounds of a store that delegates are the binding's", () => {
+test("the latency bounds of a store that delegates equal the binding's", () => {
   const { BOUNDS_MS } = require("../lib/observe/stats.js")
   const protocol = require("../lib/native/protocol.js").loadProtocol()
   assert.deepEqual(BOUNDS_MS, protocol.latencyBoundsMs)
@@ -231,7 +231,7 @@ test("the latency bounds of a store that delegates are the binding's", () => {
   assert.equal(words(marker.RESTORE_SCRIPT), words(protocol.restoreScript))
 })
 
-test("a copy of the package with closed stores only is collected, and leaves no handle", async () => {
+test("a copy of the package whose stores are closed is garbage collected, and leaves no handle", async () => {
   const { printed, errors } = await script(
     `import { createRequire } from "node:module"
     import { createHook } from "node:async_hooks"

@@ -35,7 +35,7 @@ async function connections(name) {
 
 const field = (line, name) => new RegExp(`(?:^| )${name}=(\\S*)`).exec(line)[1]
 
-describe("a url holds every setting", () => {
+describe("a url contains every setting", () => {
   const URLS = {
     "host, port": () => guarded.url,
     "user, password, database": () => guarded.url.replace("//", `//app:${encodeURIComponent(PASSWORD)}@`) + "/3",
@@ -50,7 +50,7 @@ describe("a url holds every setting", () => {
     })
   }
 
-  test("the database is the one that is written", async () => {
+  test("the store writes to the database in the url", async () => {
     const store = open({ url: `${guarded.url}/5` })
     await store.set("sid", session)
     const inFive = await guarded.client.duplicate({ database: 5 }).connect()
@@ -60,7 +60,7 @@ describe("a url holds every setting", () => {
   })
 
   test("a unix socket", async (t) => {
-    if (process.platform === "win32") return t.skip("Windows has no unix sockets that Redis serves")
+    if (process.platform === "win32") return t.skip("Redis serves no unix sockets on Windows")
     const server = await startServer({ args: ["--unixsocket", "redis.sock"] })
     const store = open({ url: `redis+unix://${join(server.folder, "redis.sock")}?db=2` })
     await store.set("sid", session)
@@ -115,7 +115,7 @@ describe("a client's settings are adopted", () => {
     },
   }
   for (const [kind, make] of Object.entries(SELECTED)) {
-    test(`${kind}: the database that it has selected since`, async () => {
+    test(`${kind}: the database that it has selected later`, async () => {
       const [client, close] = await make()
       const store = open({ client })
       await store.set("sid", session)
@@ -126,7 +126,7 @@ describe("a client's settings are adopted", () => {
     })
   }
 
-  test("settings that are made in the turn of the constructor count", async () => {
+  test("settings that are changed in the same turn as the constructor count", async () => {
     const client = new (Ioredis("ioredis"))(guarded.url, { lazyConnect: true })
     const store = open({ client })
     client.options.db = 7
@@ -147,7 +147,7 @@ describe("a client's settings are adopted", () => {
       new (Ioredis("ioredis"))({ port: guarded.port, password: "", username: null, lazyConnect: true }),
   }
   for (const [kind, make] of Object.entries(EMPTY)) {
-    test(`${kind}: null and "" are no user, password or name`, async () => {
+    test(`${kind}: null and "" count as absent user, password and name`, async () => {
       const client = await make()
       const store = open({ client })
       assert.equal(await store.set("sid", session), null)
@@ -170,7 +170,7 @@ describe("a client's settings are adopted", () => {
     await server.stop()
   })
 
-  test("a password that the server does not ask for is left out, but not one of a user", async () => {
+  test("a password that the server does not require is left out, but not that of an ACL user", async () => {
     const url = guarded.url.replace("//", "//:needless@")
     const client = new (Ioredis("ioredis"))(url, { lazyConnect: true })
     assert.equal(await open({ client }).set("sid", session), null)
@@ -178,7 +178,7 @@ describe("a client's settings are adopted", () => {
     await assert.rejects(named.get("sid"), { code: "ERR_REDIS_STORE_AUTH" })
   })
 
-  test("the client itself is left alone", async () => {
+  test("the client itself is not used", async () => {
     const client = require("redis").createClient({ url: guarded.url })
     const store = open({ client })
     await store.set("sid", session)
@@ -192,7 +192,7 @@ describe("credentials that change", () => {
     guarded.client.sendCommand(["ACL", "SETUSER", "changing", "on", "resetpass", `>${password}`, "~*", "&*", "+@all"])
   const dropped = () => guarded.client.sendCommand(["CLIENT", "KILL", "USER", "changing"])
 
-  test("are asked for at every connect", async () => {
+  test("are requested at every connect", async () => {
     await user("first")
     let password = "first"
     let asked = 0
@@ -210,7 +210,7 @@ describe("credentials that change", () => {
     assert.equal(asked, 2)
   })
 
-  test("that are wrong are asked for again until they are right", async () => {
+  test("that are wrong are requested again until they are right", async () => {
     await user("right")
     const passwords = ["wrong-secret", "wrong-secret", "right"]
     const store = open({
@@ -226,7 +226,7 @@ describe("credentials that change", () => {
     )
   })
 
-  test("of a redis client's credentialsProvider are asked for too", async () => {
+  test("of a redis client's credentialsProvider are requested too", async () => {
     await user("provided")
     for (const name of ["redis-5", "redis"]) {
       const credentials = async () => ({ username: "changing", password: "provided" })
@@ -239,7 +239,7 @@ describe("credentials that change", () => {
     }
   })
 
-  test("are asked for again when the server rejects them", async () => {
+  test("are requested again when the server rejects them", async () => {
     const seen = []
     const fake = await startFakeServer(([name, ...words], connection) => {
       if (name === "AUTH") return "+OK\r\n"
@@ -256,14 +256,14 @@ describe("credentials that change", () => {
     fake.stop()
   })
 
-  test("are asked for again without a change of the order on one session", async () => {
+  test("are requested again without a change of the order on one session", async () => {
     const ttls = Array.from({ length: 40 }, (_, n) => (n + 1) * 1000)
     const seen = []
     const fake = await startFakeServer(([name, ...words], connection) => {
       if (name === "AUTH") return "+OK\r\n"
       if (name === "CLIENT") return words[0] === "ID" ? `:${connection}\r\n` : "+OK\r\n"
       const ttl = Number(words[1])
-      // Two pipelines: the first is refused, the second is under way when the connection is given up.
+      // Two pipelines: the first is refused, the second is on the wire when the connection is given up.
       if (connection === 1) return ttl <= 32_000 ? "-NOAUTH Authentication required.\r\n" : ""
       seen.push(ttl)
       return ":1\r\n"
@@ -284,7 +284,7 @@ describe("credentials that change", () => {
     "that returns a number": () => ({ password: 5 }),
   }
   for (const [name, credentials] of Object.entries(FAILURES)) {
-    test(`a function ${name} is an AUTH error, with its words as cause`, async () => {
+    test(`a function ${name} is an AUTH error, with the function's error as cause`, async () => {
       const store = open({ url: guarded.url, credentials })
       const error = await store.get("sid").then(
         () => assert.fail("no error"),
@@ -329,7 +329,7 @@ describe("connecting", () => {
     await until("a connection", async () => (await connections("eager")).length === 1)
   })
 
-  test("is done again when the server has dropped the connection", async () => {
+  test("happens again after the server has dropped the connection", async () => {
     const store = open({ client: require("redis").createClient({ url: guarded.url, name: "dropped" }) })
     await store.set("sid", session)
     const before = field((await connections("dropped"))[0], "id")
@@ -341,7 +341,7 @@ describe("connecting", () => {
     assert.deepEqual(await store.get("sid"), session)
   })
 
-  test("again after a restart leaves the connections of others alone", async () => {
+  test("again after a restart does not end the connections of others", async () => {
     const first = await startServer()
     const store = new RedisStore({ url: first.url, commandTimeoutMs: 20_000 })
     const others = await Promise.all(Array.from({ length: 20 }, () => createClient({ url: first.url }).connect()))
@@ -364,7 +364,7 @@ describe("connecting", () => {
     await second.stop()
   })
 
-  test("waits for a server that comes late, and the requests with it", async () => {
+  test("waits for a server that starts late, and so do requests", async () => {
     const first = await startServer()
     const { port } = first
     await first.stop()
@@ -378,7 +378,7 @@ describe("connecting", () => {
   })
 })
 
-test("a server that is loading its data is waited for", async () => {
+test("requests wait for a server that is loading its data", async () => {
   const first = await startServer()
   const writer = await createClient({ url: first.url }).connect()
   for (let n = 0; n < 500; n++) await writer.set(`k${n}`, "v".repeat(200))

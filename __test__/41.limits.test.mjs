@@ -18,7 +18,7 @@ const isDone = (promise) =>
 const code = (name) => ({ code: `ERR_REDIS_STORE_${name}` })
 
 describe("a frozen server", () => {
-  test("is answered for with TIMEOUT, every request once, and is used again when it thaws", async () => {
+  test("fails every request once with TIMEOUT, and is used again when it continues", async () => {
     const frozen = await startServer()
     const store = new RedisStore({ url: frozen.url, commandTimeoutMs: 150 })
     await until("a connection", () => isDone(store.set("sid", session)))
@@ -63,7 +63,7 @@ describe("a frozen server", () => {
       const { n } = await store.get("sid").catch(() => ({ n: 100 }))
       if (acknowledged) assert.equal(n, 100)
     }
-    // The connection that was given up may hold commands that are older: it is killed first.
+    // The old connection may hold older commands, so it is killed first.
     await until("the old connection to be killed", killed)
     await store.close()
     await frozen.stop()
@@ -106,7 +106,7 @@ describe("an invalid session id is refused, and the store continues", () => {
       await store.close()
     })
   }
-  test("4096 bytes are one", async () => {
+  test("an id of 4096 bytes is accepted", async () => {
     const store = open()
     for (const sid of ["x".repeat(4096), "é".repeat(2048), "", "\0", "a b\r\nc", "🦀"]) {
       await store.set(sid, { ...session, sid })
@@ -162,7 +162,7 @@ describe("a session that cannot be stored or read is an error, and nothing is lo
     assert.equal(await store.get("sid"), null)
     await store.close()
   })
-  test("bytes that are no UTF-8 are replaced, not fatal", async () => {
+  test("bytes that are not UTF-8 are replaced without an error", async () => {
     const store = open()
     await server.client.set(`${store.prefix}sid`, Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]))
     assert.deepEqual(await store.get("sid"), { "\ufffd": 1 })
@@ -177,7 +177,7 @@ describe("a session that cannot be stored or read is an error, and nothing is lo
   })
 })
 
-test("a session over maxSessionBytes is an error, and the one stored before is untouched", async () => {
+test("a session over maxSessionBytes is an error, and the stored session is unchanged", async () => {
   const store = open({ maxSessionBytes: 100 })
   await store.set("sid", { v: "before" })
   // 20 characters of 3 bytes, and 40 of JSON.
@@ -202,7 +202,7 @@ test("a request above maxPendingBytes is refused, and accepted once there is roo
   await store.close()
 })
 
-test("a callback that is no function is refused in the call", () => {
+test("a callback that is not a function throws", () => {
   const store = open()
   assert.throws(() => store.get("sid", "callback"), code("OPTIONS"))
 })
@@ -217,7 +217,7 @@ describe("close", () => {
     assert.equal(await server.client.exists(`${store.prefix}s99`), 1)
   })
 
-  test("twice is no error, by promise and by callback; a later request is", async () => {
+  test("may be called twice, by promise and by callback; a later request fails", async () => {
     const store = open()
     await store.get("sid")
     assert.equal(await store.close(), null)
@@ -254,7 +254,7 @@ describe("close", () => {
   })
 })
 
-test("answers that came while the event loop was busy count, however late they are looked at", async () => {
+test("answers that arrived while the event loop was busy count, however late they are read", async () => {
   const commandTimeoutMs = 300
   const store = new RedisStore({ url: server.url, prefix: ownPrefix(), commandTimeoutMs })
   const errors = []

@@ -35,7 +35,7 @@ describe("an error of the server has its message and a code", () => {
     return error
   }
 
-  test("an unreachable host: CONNECT, and the system's words", async () => {
+  test("an unreachable host: CONNECT, with the system's error", async () => {
     const error = await failure({ url: "redis://:wrong-secret@127.0.0.1:1", commandTimeoutMs: 500 })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
     assert.match(
@@ -46,7 +46,7 @@ describe("an error of the server has its message and a code", () => {
   })
 
   test("a host name that does not exist: CONNECT", async () => {
-    // A label too long for DNS: it fails without a query.
+    // A label that is too long for DNS fails without a query.
     const error = await failure({ url: `redis://${"no-such-host".repeat(6)}.invalid`, commandTimeoutMs: 500 })
     assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
   })
@@ -60,7 +60,7 @@ describe("an error of the server has its message and a code", () => {
     assert.match(error.message, /refused the credentials/)
   })
 
-  test("a wrong password is AUTH also where the deadline is shorter than the next attempt", async () => {
+  test("a wrong password is AUTH even if the deadline comes before the next attempt", async () => {
     const store = open({ url: guarded.url.replace("//", "//app:wrong-secret@"), commandTimeoutMs: 100 })
     await store.get("sid").catch(() => {})
     for (let n = 0; n < 8; n++) await assert.rejects(store.get("sid"), { code: "ERR_REDIS_STORE_AUTH" })
@@ -92,7 +92,7 @@ describe("an error of the server has its message and a code", () => {
 
   const STRANGERS = {
     "speaks HTTP": (socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"),
-    "says nothing": () => {},
+    "does not reply": () => {},
     "hangs up": (socket) => socket.destroy(),
     "sends noise": (socket) => socket.write(Buffer.from([0, 255, 13, 10, 7, 33])),
   }

@@ -13,7 +13,7 @@ import { startServer } from "./support/servers.mjs"
 const require = createRequire(import.meta.url)
 const data = { cookie: {}, user: "ada" }
 
-/** What a bug would make the native half answer: one row that is the notice of a crash. */
+/** The answer of the native half after a bug: one row with the notice of a crash. */
 const CRASHED = (() => {
   const { answers, notices } = require("../lib/native/protocol.js").loadProtocol()
   return [1, 0, -1, answers.notice, notices.indexOf("crashed")]
@@ -29,7 +29,7 @@ function open(options) {
 }
 
 describe("the circuit breaker", () => {
-  test("opens when Redis stays away, refuses at once, and closes when it is back", async () => {
+  test("opens when Redis stays down, refuses requests at once, and closes when Redis is back", async () => {
     const first = await startServer()
     const { store, events } = open({ url: first.url })
     const errors = []
@@ -55,7 +55,7 @@ describe("the circuit breaker", () => {
     await second.stop()
   })
 
-  test("opens when a connected Redis keeps silent", async () => {
+  test("opens when a connected Redis does not reply", async () => {
     const server = await startServer()
     const { store } = open({ url: server.url })
     await store.set("sid", data)
@@ -81,7 +81,7 @@ describe("the circuit breaker", () => {
     await store.close()
   })
 
-  test("a listener that throws is an uncaught exception and costs no request its answer", async () => {
+  test("a listener that throws is an uncaught exception, and all requests are answered", async () => {
     const server = await startServer()
     const { printed } = await script(
       `const store = new RedisStore({ url: "${server.url}" })
@@ -95,7 +95,7 @@ describe("the circuit breaker", () => {
   })
 })
 
-test("with emitConnectionEvents an Express app does without sessions while Redis is away, and has them again after", async () => {
+test("with emitConnectionEvents an Express app serves without sessions while Redis is down, and with them afterwards", async () => {
   let server = await startServer()
   const { store, events } = open({ url: server.url, emitConnectionEvents: true })
   const app = express()
@@ -120,7 +120,7 @@ test("with emitConnectionEvents an Express app does without sessions while Redis
   await server.stop()
 })
 
-test("one that fails while the store closes leaves no save without an answer", async () => {
+test("a script that fails while the store closes leaves no save unanswered", async () => {
   const MERGE = 10
   const server = await startServer()
   const other = new RedisStore({ url: server.url })
@@ -169,7 +169,7 @@ test("a failure of the native half fails pending requests, and the next request 
   const binding = require("../lib/native/load.js").load()
   const Native = binding.RedisStore
   const started = []
-  // What a bug would make it say: one row that is the notice of a crash.
+  // The answer after a bug: one row with the notice of a crash.
   binding.RedisStore = class {
     constructor(settings, wake, ask) {
       this.native = new Native(settings, () => wake(), ask)
@@ -195,7 +195,7 @@ test("a failure of the native half fails pending requests, and the next request 
     const failed = await Promise.allSettled([store.set("sid", data), store.get("sid")])
     for (const { reason } of failed) {
       assert.equal(reason.code, "ERR_REDIS_STORE_CONNECT")
-      assert.match(reason.message, /failed \(src\/engine\/worker\.rs:1:1\) and is started anew/)
+      assert.match(reason.message, /failed \(src\/engine\/worker\.rs:1:1\) and was restarted/)
     }
     assert.equal(await store.set("sid", data), null)
     assert.deepEqual(await store.get("sid"), data)

@@ -22,12 +22,12 @@ const BOUNDED = Boolean(process.env.TIME_BOUNDS)
 /** How long a fault lasts: longer than a deadline, so that requests run into it. */
 const FAULT_MS = LONG ? 5000 : 800
 const commandTimeoutMs = 500
-/** Each has two requests at once. */
+/** Each user has two requests at once. */
 const USERS = 32
 const GRACE_MS = 250
-/** Half of the refusals of one store's open circuit take less, for all that USERS ask at once. */
+/** The limit for half of the refusals by the open circuit of one store, with all requests of USERS at once. */
 const REFUSED_US = 1000
-/** From the end of a fault of one store until every user is served. */
+/** The limit from the end of a fault of one store until every user is served. */
 const RECOVERY_MS = 1000
 
 const [CONNECT, TIMEOUT, AUTH, SERVER] = ["CONNECT", "TIMEOUT", "AUTH", "SERVER"].map(
@@ -53,9 +53,9 @@ after(() => {
 })
 
 /**
- * One fault's account. `codes` are the errors that requests may get, and the first must occur
- * unless `masked` says that all may be retried with success: then the connection must have been
- * lost. `recovers` says whether users are served at the end.
+ * The account of one fault. `codes` are the permitted errors, and the first must occur. With `masked`, all
+ * requests may succeed by a retry, but the connection must have been lost. With `recovers`, users must be
+ * served at the end.
  */
 async function injure(
   name,
@@ -96,7 +96,7 @@ async function injure(
   else if (codes.length > 0) assert.ok(account.codes[codes[0]] > 0, `${codes[0]} occurred`)
   if (!BOUNDED) return
   assert.ok(longest < deadline + GRACE_MS, `a call took ${longest} ms`)
-  // Many stores of one process hear one after the other.
+  // Many stores of one process are notified one after the other.
   if (stores.length > 1) return
   const half = refused.count > 0 ? refused.percentile(50) : 0
   assert.ok(half < REFUSED_US, `half of the refusals took more than ${half} us`)
@@ -105,7 +105,7 @@ async function injure(
 
 describe("faults of a server", () => {
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
-  // What was acknowledged must be there after a kill, so the server writes it down.
+  // Acknowledged writes must survive a kill, so the server persists them.
   const args = ["--dir", folder, "--appendonly", "yes", "--appendfsync", "no"]
   let server
   let admin
@@ -184,10 +184,10 @@ describe("faults of a server", () => {
         await delay(FAULT_MS)
         await command("REPLICAOF", "NO", "ONE")
       },
-      // The connection is given up, and a write that is followed by another is not repeated.
+      // The connection is given up, and a write that precedes another one is not repeated.
       codes: [SERVER, CONNECT],
     },
-    "NOAUTH: a password is set in mid-life": {
+    "NOAUTH: a password is set during operation": {
       inject: async () => {
         await command("CONFIG", "SET", "requirepass", "now there is one")
         await command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -196,7 +196,7 @@ describe("faults of a server", () => {
       },
       codes: [AUTH, CONNECT],
     },
-    "WRONGPASS: the password is changed in mid-life": {
+    "WRONGPASS: the password is changed during operation": {
       options: () => ({ username: "app", password: "the first" }),
       inject: async () => {
         await command("ACL", "SETUSER", "app", "resetpass", ">the second")
@@ -206,7 +206,7 @@ describe("faults of a server", () => {
       },
       codes: [AUTH, CONNECT],
     },
-    "NOPERM: a command is forbidden in mid-life": {
+    "NOPERM: a command is forbidden during operation": {
       options: () => ({ username: "app", password: "the first" }),
       inject: async () => {
         await command("ACL", "SETUSER", "app", "-set")
@@ -269,7 +269,7 @@ describe("faults of a network", () => {
     await server.stop()
   })
 
-  /** Lets `replies` at what the server says for as long as a fault lasts. */
+  /** Applies `replies` to the server's replies during the fault. */
   const garbling = (replies) => async () => {
     proxy.replies = replies
     await delay(FAULT_MS)
@@ -298,7 +298,7 @@ describe("faults of a network", () => {
       },
       codes: [TIMEOUT, CONNECT],
     },
-    "half-open: the server is gone and nothing says so": {
+    "half-open: the server is gone without closing the connection": {
       inject: async () => {
         proxy.halve()
         await delay(FAULT_MS)
@@ -361,7 +361,7 @@ describe("faults of a network", () => {
 })
 
 describe("a server that is not Redis", () => {
-  /** A server that does with every connection what `talk` says. */
+  /** A server that runs `talk` for every connection. */
   async function listen(talk, t) {
     const sockets = new Set()
     const server = createServer((socket) => talk(sockets.add(socket.on("error", () => {})) && socket))
@@ -406,7 +406,7 @@ describe("a server that is not Redis", () => {
     })
   }
 
-  /** A server's certificate of yesteryear, signed by an authority that is trusted. */
+  /** An expired server certificate, signed by a trusted authority. */
   async function expired() {
     const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
     const openssl = (...words) => execFileSync("openssl", words, { cwd: folder, stdio: "pipe" })

@@ -19,7 +19,7 @@ async function underLoad(store) {
   return load
 }
 
-/** Ends the load and holds it to its account. */
+/** Ends the load and checks its account. */
 async function assertAccount({ account, stop }, t) {
   await stop()
   t.diagnostic(JSON.stringify({ ...account, servedAt: undefined }))
@@ -74,7 +74,7 @@ describe("a cluster under load", () => {
     await own.close()
   })
 
-  test("slots migrate, and every request is answered once, in its order", async (t) => {
+  test("slots migrate, and every request is answered once, in order", async (t) => {
     const load = await underLoad(store)
     const [from, to] = cluster.masters
     const [fromId, toId] = await Promise.all([from, to].map(({ port }) => cluster.command(port, "CLUSTER", "MYID")))
@@ -94,13 +94,13 @@ describe("a cluster under load", () => {
     assert.deepEqual(load.account.codes, {})
   })
 
-  test("a slot that has moved is found, and the map is asked for, without a new connection", async () => {
+  test("a moved slot is found, and the map is requested, without a new connection", async () => {
     const own = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), emitConnectionEvents: true })
     const said = []
     for (const event of ["connect", "disconnect"]) own.on(event, () => said.push(event))
     await own.get("a")
     await until("all masters", () => said.length === 1)
-    // New connections are refused, the open ones are not.
+    // New connections are refused, open ones are not.
     const demand = async (password) => {
       for (const { port } of cluster.servers) await cluster.command(port, "CONFIG", "SET", "requirepass", password)
     }
@@ -122,7 +122,7 @@ describe("a cluster under load", () => {
           () => false,
         )
       const isEmpty = async (slot) => (await cluster.command(from.port, "CLUSTER", "COUNTKEYSINSLOT", slot)) === 0
-      // A session id whose slot that one serves, and which has no keys: markers are some.
+      // A session id whose slot that master serves, and which has no keys (not even markers).
       let n = 0
       while (!(await isServed(own.prefix + n)) || !(await isEmpty(await slotOf(n)))) n++
       const sid = String(n)
@@ -167,7 +167,7 @@ describe("a cluster under load", () => {
 })
 
 describe("an idle store of a cluster", () => {
-  test("is connected to at once, and serves requests made after one deadline", async () => {
+  test("connects at once, and serves requests made after one deadline", async () => {
     const cluster = await startCluster()
     const store = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), commandTimeoutMs: 300 })
     let isReady = false
@@ -179,7 +179,7 @@ describe("an idle store of a cluster", () => {
     await cluster.stop()
   })
 
-  test("opens its circuit if it is not there", async () => {
+  test("opens its circuit if the cluster does not run", async () => {
     const store = new RedisStore({ nodes: [{ port: await freePort() }], commandTimeoutMs: 300 })
     await until("the circuit to open", () => store.status === "down")
     await assert.rejects(store.length(), { code: "ERR_REDIS_STORE_CONNECT" })
@@ -187,7 +187,7 @@ describe("an idle store of a cluster", () => {
   })
 })
 
-test("slots that a cluster serves only later are found", async () => {
+test("slots that a cluster serves later are found", async () => {
   const node = await startServer({ args: ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"] })
   const client = await createClient({ url: node.url }).connect()
   const slots = (from, to) => Array.from({ length: to - from }, (_, n) => String(from + n))
@@ -198,7 +198,7 @@ test("slots that a cluster serves only later are found", async () => {
     const results = await Promise.allSettled(sids.map((sid) => store.set(sid, { cookie: {} })))
     return results.filter(({ status }) => status === "fulfilled").length
   }
-  // A new cluster takes writes after two seconds; until then the store looks at it again and again.
+  // A new cluster accepts writes after two seconds; until then the store asks it repeatedly.
   await until("the first half to be served", async () => (await stored()) > 10)
   const half = await stored()
   assert.ok(half > 10 && half < sids.length)

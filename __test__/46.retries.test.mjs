@@ -10,7 +10,7 @@ import { ownPrefix, ownServer } from "./support/servers.mjs"
 
 const COMMANDS = /^(GET|SET|P?EXPIRE|DEL|UNLINK|MGET|SCAN)$/i
 
-/** What the server saw of one store, without what a connection begins with. */
+/** The commands that the server received from one store, without those of the login. */
 let seen = []
 let monitor
 let proxy
@@ -29,7 +29,7 @@ after(() => {
   proxy.stop()
 })
 
-/** The next `times` times that the server replies, the connection is reset instead. */
+/** Resets the connection in place of the next `times` replies. */
 function lose(times) {
   proxy.replies = (data) => {
     if (times-- <= 0) return [data]
@@ -63,7 +63,7 @@ describe("a request with a lost reply", () => {
     test(`${name} is repeated once`, async () => {
       lose(1)
       assert.deepEqual(await act(), result)
-      await until("what the server saw", () => seen.length >= commands.length)
+      await until("the commands", () => seen.length >= commands.length)
       assert.deepEqual(sent(), commands)
       const half = commands.length / 2
       assert.deepEqual(seen.slice(half), seen.slice(0, half))
@@ -71,7 +71,7 @@ describe("a request with a lost reply", () => {
     })
   }
 
-  test("all() repeats the command that was lost, not the ones before", async () => {
+  test("all() repeats the lost command, not the earlier ones", async () => {
     let replies = 0
     proxy.replies = (data) => (++replies === 2 ? [RESET] : [data])
     const [found] = await store.all()
@@ -81,7 +81,7 @@ describe("a request with a lost reply", () => {
   })
 
   test("nothing is repeated twice", async () => {
-    // A connection begins with a reply that must arrive, or the request would wait for the next one.
+    // The first reply of a connection must arrive, otherwise the request would wait for the next connection.
     let replies = 0
     proxy.replies = (data) => (/^\$|PONG/.test(data) && ++replies !== 2 ? [RESET] : [data])
     await assert.rejects(store.get("a"), { code })
@@ -91,7 +91,7 @@ describe("a request with a lost reply", () => {
     await store.close()
   })
 
-  test("a set that a later write of the session follows is not repeated: it might undo that", async () => {
+  test("a set before a later write of the session is not repeated: it might undo that write", async () => {
     lose(1)
     const [first, second, read] = await Promise.allSettled([store.set("a", n(1)), store.set("a", n(2)), store.get("a")])
     assert.equal(first.reason.code, code)
@@ -104,7 +104,7 @@ describe("a request with a lost reply", () => {
     await store.close()
   })
 
-  test("a set that a destroy follows is not repeated either", async () => {
+  test("a set before a destroy is not repeated either", async () => {
     lose(1)
     const [set, destroyed, read] = await Promise.allSettled([store.set("a", n(1)), store.destroy("a"), store.get("a")])
     assert.equal(set.reason.code, code)
@@ -114,7 +114,7 @@ describe("a request with a lost reply", () => {
     await store.close()
   })
 
-  test("a request that ran into its deadline is not repeated", async () => {
+  test("a request that has timed out is not repeated", async () => {
     await store.close()
     store = new RedisStore({ url: proxy.url, prefix, commandTimeoutMs: 300 })
     await store.get("a")

@@ -1,4 +1,4 @@
-// Sessions of every kind. With LONG_FORM ten times as many, other ones in every run.
+// Sessions of every kind. With LONG_FORM ten times as many, and different ones in every run.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { test } from "node:test"
@@ -14,7 +14,7 @@ const runs = (numRuns) => (LONG ? { numRuns: numRuns * 10 } : { numRuns, seed: 4
 
 const server = ownServer()
 
-/** Characters with a special meaning on the way: in globs, RESP, JSON, UTF-8 or C. */
+/** Characters with a special meaning in globs, RESP, JSON, UTF-8 or C. */
 const awkward = fc.constantFrom(..."*?[]^-\\{}:$\r\n\0\"'% ", "é", "ß", "漢", "😀", "\u2028", "\ufeff", "\x7f", "\x80")
 const text = (size) =>
   fc.string({ unit: fc.oneof(awkward, fc.string({ unit: "binary", minLength: 1, maxLength: 1 })), ...size })
@@ -28,7 +28,7 @@ const key = fc.oneof(
 const { value } = fc.letrec((tie) => ({
   leaf: fc.oneof(
     fc.string({ unit: "binary" }),
-    // Half of a pair alone: JSON escapes it.
+    // A lone surrogate: JSON escapes it.
     fc.constantFrom("\ud800", "x\udfffy"),
     fc.double(),
     fc.integer(),
@@ -42,13 +42,13 @@ const { value } = fc.letrec((tie) => ({
   ),
 }))
 
-/** An object with these properties as JSON.parse makes it: `__proto__` is one like any other. */
+/** An object with these properties as JSON.parse creates it: `__proto__` is a property like any other. */
 function ownProperties(entries) {
   const object = {}
   for (const [name, of] of entries) {
     Object.defineProperty(object, name, { value: of, enumerable: true, configurable: true, writable: true })
   }
-  // What a session would say itself about how it is stored.
+  // toJSON would change how a session is stored.
   if (typeof object.toJSON === "function") delete object.toJSON
   return object
 }
@@ -59,7 +59,7 @@ test("get returns the value that was set, under its own key only, and no prototy
     fc.asyncProperty(prefixes, sids, fc.array(value, { minLength: 20, maxLength: 20 }), async (prefix, ids, values) => {
       await client.flushAll()
       const points = [...prefix]
-      // Keys that a prefix with a meaning to globs would match.
+      // Keys that the prefix as a glob pattern would match.
       const others = [
         "",
         "x",

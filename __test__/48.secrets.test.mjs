@@ -1,4 +1,4 @@
-// Canaries in every secret, and every way to fail: none of them may be told to anybody.
+// Canaries in every secret, and every way to fail: no canary may be printed or reported.
 import assert from "node:assert/strict"
 import { test } from "node:test"
 
@@ -16,7 +16,7 @@ const server = ownServer({}, (client) =>
   client.sendCommand(["ACL", "SETUSER", "app", "on", `>${CANARIES.password}`, "~*", "+@all", "-expire", "-pexpire"]),
 )
 
-/** What goes wrong in a process that has nothing but canaries, everything that it says about it. */
+/** The code of a process in which every value is a canary and everything fails. */
 const provoke = ({ urls, canaries }) => `
   import { inspect } from "node:util"
   const urls = ${JSON.stringify(urls)}
@@ -47,16 +47,16 @@ const provoke = ({ urls, canaries }) => `
     store.set(sid, session), store.get(sid), store.touch(sid, session), store.destroy(sid),
     store.all(), store.length(), store.ids(), store.clear(),
   ]
-  // What the server refuses, echoing what it was sent.
+  // Commands that the server refuses, quoting their arguments.
   await using({ ...app, url: urls.server }, each)
   await using({ ...app, url: urls.bare, username: undefined, password: undefined }, each)
   await using({ ...app, url: urls.nobody }, each)
-  // Credentials that are wrong: in options, in a URL, in what a function returns.
+  // Wrong credentials: in options, in a URL, in the result of a function.
   await using({ ...app, url: urls.server, username: "nobody" }, each)
   await using({ url: urls.server.replace("//", "//nobody:" + password + "@") }, each)
   await using({ url: urls.server, credentials: () => ({ username: "nobody", password }) }, each)
   await using({ url: urls.server, credentials: () => { throw new Error("the vault is sealed") } }, each)
-  // Options that are wrong.
+  // Wrong options.
   await using({ url: "redis://app:" + password + "@host:not-a-port" }, each)
   await using({ url: "http://app:" + password + "@host" }, each)
   await using({ ...app, password: [password], url: urls.server }, each)
@@ -77,8 +77,8 @@ const provoke = ({ urls, canaries }) => `
   ])
 `
 
-test("no secret is in an error, an event, a warning, a store or anything else that is printed", async () => {
-  // A server without the commands quotes those that it gets, with what they were about.
+test("no secret is in an error, an event, a warning, a store or other output", async () => {
+  // A server without these commands quotes them with their arguments.
   const gone = ["GET", "SET", "PEXPIRE", "DEL", "MGET", "SCAN", "UNLINK"].flatMap((name) => [
     "--rename-command",
     name,

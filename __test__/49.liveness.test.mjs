@@ -1,4 +1,4 @@
-// No request waits without an end: states of servers and of this process that once were one.
+// No request waits forever: states of servers and of this process in which requests once hung.
 import assert from "node:assert/strict"
 import { createServer as createTcpServer } from "node:net"
 import { createRequire } from "node:module"
@@ -33,7 +33,7 @@ describe("a server that", () => {
     for (const { stop } of fakes) stop()
   })
 
-  test("is loading, and then keeps silent, is left for a new connection", async () => {
+  test("is loading and then does not reply gets a new connection", async () => {
     let silent
     const { url } = await fake((words, connection) => {
       if (words[0] !== "GET") return ERROR
@@ -53,14 +53,14 @@ describe("a server that", () => {
     assert.equal(await store.close(), null)
   })
 
-  test("answers with an array without an end does not keep deadlines from coming", async () => {
+  test("replies with an endless array does not delay deadlines", async () => {
     const { url } = await fake((words) => (words[0] === "GET" ? `*1000000000\r\n${":1\r\n".repeat(5_000_000)}` : ERROR))
     const store = new RedisStore({ url, commandTimeoutMs: 300 })
     await assert.rejects(store.get("sid"), code("TIMEOUT"))
     await store.close()
   })
 
-  test("sends more than it was asked for at login is left before a reply is taken for another one", async () => {
+  test("sends extra bytes at login is disconnected before a reply is taken for another one", async () => {
     let connections = 0
     const { url } = await fake((words, connection) => {
       connections = connection
@@ -74,7 +74,7 @@ describe("a server that", () => {
     await store.close()
   })
 
-  test("sends every key to where it was sent already is asked a few times", async () => {
+  test("redirects every key to itself is asked a few times", async () => {
     let asked = 0
     const here = await fake((words) => {
       if (words[0] === "CLUSTER" && words[1] === "SLOTS") {
@@ -91,7 +91,7 @@ describe("a server that", () => {
     await store.close()
   })
 
-  test("serves half of the slots is asked for its map over the connection that is there", async () => {
+  test("serves half of the slots is asked for its map over the open connection", async () => {
     let connections = 0
     const here = await fake((words, connection) => {
       connections = Math.max(connections, connection)
@@ -107,12 +107,12 @@ describe("a server that", () => {
       assert.equal(error.code, "ERR_REDIS_STORE_CONNECT")
       assert.match(error.message, /serves the slot of this key/)
     }
-    // One to ask for the first map, and one for requests; now and then the configured nodes are asked again.
+    // One connection for the first map, one for requests; sometimes the configured nodes are asked again.
     assert.ok(connections <= 5, `${connections} connections`)
     await store.close()
   })
 
-  test("names 16,384 masters is no cluster", async () => {
+  test("names 16,384 masters is not accepted as a cluster", async () => {
     const slot = (number) =>
       `*3\r\n:${number}\r\n:${number}\r\n*2\r\n${bulk(`127.1.${number >> 8}.${number & 255}`)}:7\r\n`
     const map = `*16384\r\n${Array.from({ length: 16384 }, (_, number) => slot(number)).join("")}`
@@ -122,7 +122,7 @@ describe("a server that", () => {
     await store.close()
   })
 
-  test("has a SCAN without an end does not hang length() and close()", async () => {
+  test("has an endless SCAN does not hang length() and close()", async () => {
     const { url } = await fake((words) => (words[0] === "SCAN" ? `*2\r\n${bulk("7")}*0\r\n` : ERROR))
     const store = new RedisStore({ url, commandTimeoutMs: 300 })
     await assert.rejects(store.length(), code("DECODE"))
@@ -161,7 +161,7 @@ test("a get behind a compare-and-set sees its value, also after SCRIPT FLUSH", a
   await store.close()
 })
 
-test("touches are written again after a server has come back with older data", async () => {
+test("touches are sent again after a server has come back with older data", async () => {
   let away = await startServer()
   const store = new RedisStore({ url: away.url, touchAfter: 3600, ttl: 7200 })
   await store.set("sid", { cookie: {} })
@@ -179,7 +179,7 @@ test("touches are written again after a server has come back with older data", a
   await away.stop()
 })
 
-test("close() ends what is being opened: to a server, to nodes of a cluster, and to sentinels", async () => {
+test("close() ends attempts to connect: to a server, to nodes of a cluster, and to sentinels", async () => {
   const open = new Set()
   const silent = createTcpServer((socket) => {
     open.add(socket.on("error", () => {}))
@@ -209,7 +209,7 @@ describe("over TLS", { skip: await lacksTls() }, () => {
   })
   after(() => certificates.remove())
 
-  test("a reply without an end leaves the event loop its turns", async () => {
+  test("an endless reply does not block the event loop", async () => {
     const sockets = new Set()
     const endless = createServer({ cert: certificates.cert, key: certificates.key }, (socket) => {
       sockets.add(socket.on("error", () => {}))
@@ -234,7 +234,7 @@ describe("over TLS", { skip: await lacksTls() }, () => {
     endless.close()
   })
 
-  test("a new connection resumes the session of the one before", async () => {
+  test("a new connection resumes the TLS session of the former one", async () => {
     const sockets = []
     const reused = []
     const fake = createServer({ cert: certificates.cert, key: certificates.key }, (socket) => {
@@ -273,7 +273,7 @@ describe("over TLS", { skip: await lacksTls() }, () => {
 })
 
 test(
-  "a process without descriptors gets an error that says so, and its store works once there are some",
+  "a process without free descriptors gets an error that names them, and its store works once there are some",
   { skip: process.platform === "win32" },
   async () => {
     const { printed, errors } = await script(
@@ -282,7 +282,7 @@ test(
     try {
       for (;;) open.push(openSync("/dev/null"))
     } catch {}
-    // Enough to load the binding, not to start a thread that polls.
+    // Enough to load the binding, but not to start the I/O thread.
     closeSync(open.pop())
     const store = new RedisStore({ url: "${server.url}", commandTimeoutMs: 300 })
     const error = await store.get("sid").catch((error) => error)
@@ -300,7 +300,7 @@ test(
   },
 )
 
-test("a connection that has ended gives no answers of another one", () => {
+test("an ended connection does not deliver answers of another one", () => {
   const { Pending } = require("../lib/native/pending.js")
   const { takeAnswers } = require("../lib/native/answers.js")
   const { answerHeader, answers } = loadProtocol()

@@ -13,7 +13,7 @@ import { ownPrefix, startServer } from "./support/servers.mjs"
 
 const session = { cookie: { originalMaxAge: null } }
 
-describe("one server behind a name that leads to another one", () => {
+describe("a name that moves to another server", () => {
   let servers
   let clients
   let forwarder
@@ -36,7 +36,7 @@ describe("one server behind a name that leads to another one", () => {
     await until("replication", async () => (await clients[1].exists(`${store.prefix}c`)) === 1)
     await clients[1].sendCommand(["REPLICAOF", "NO", "ONE"])
     await clients[0].sendCommand(["REPLICAOF", "127.0.0.1", String(servers[1].port)])
-    // The connection of the store stays, and refuses writes.
+    // The store's connection stays open, and its server refuses writes.
     const { connections } = forwarder
     forwarder.move(servers[1].port)
     const results = await Promise.all([
@@ -54,8 +54,8 @@ describe("one server behind a name that leads to another one", () => {
     await store.close()
   })
 
-  test("a server that stays a replica is connected to once a second at most, and the error is its own", async () => {
-    // It is the replica now.
+  test("to a server that stays a replica the store connects once a second at most, and the error is the server's", async () => {
+    // This server is now the replica.
     const [{ port }] = servers
     forwarder.move(port)
     const store = new RedisStore({ url: `redis://127.0.0.1:${forwarder.port}`, prefix: ownPrefix() })
@@ -85,13 +85,13 @@ test("MASTERDOWN gives the connection up, and the request is repeated", async ()
   fake.stop()
 })
 
-test("NOAUTH for ever is answered at once, and connected for once a second at most", async () => {
+test("permanent NOAUTH fails requests at once, and causes one connection a second at most", async () => {
   let connections = 0
   const fake = await startFakeServer((_words, connection) => {
     connections = connection
     return "-NOAUTH Authentication required.\r\n"
   })
-  // Credentials that may have been renewed.
+  // Credentials from a function may have been renewed.
   const store = new RedisStore({ url: fake.url, credentials: () => ({}), commandTimeoutMs: 30_000 })
   const since = performance.now()
   for (let n = 0; n < 50; n++) {
@@ -175,7 +175,7 @@ describe("a cluster that resharding and failovers move", () => {
     for (const { port } of cluster.masters) assert.deepEqual(await cluster.command(port, "ACL", "LOG"), [])
   })
 
-  test("endpoints that are unknown are those of the node that was asked", async () => {
+  test("an unknown endpoint means the node that was asked", async () => {
     // "?" in CLUSTER SLOTS, MOVED and ASK.
     for (const { port } of cluster.masters) {
       await cluster.command(port, "CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname")

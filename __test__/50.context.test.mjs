@@ -10,7 +10,7 @@ import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 const server = ownServer()
 const session = { cookie: { originalMaxAge: null } }
 
-/** Runs `code` in a process of its own, with `open` for a store. */
+/** Runs `code` in another process, where `open` creates a store. */
 const opening = (code, url = server.url) =>
   script(`
     const open = (options) => new RedisStore({ url: ${JSON.stringify(url)}, prefix: ${JSON.stringify(ownPrefix())}, ...options })
@@ -60,7 +60,7 @@ test("every callback runs in its caller's AsyncLocalStorage context", async () =
   await Promise.all(stores.map((store) => store.close()))
 })
 
-test("a callback that throws twice, or that throws at an error, is uncaught and harms no other", async () => {
+test("a callback that throws twice, or on an error, is an uncaught exception and affects no other callback", async () => {
   const { exitCode, printed } = await opening(`
     const store = open()
     const cookie = { originalMaxAge: null }
@@ -123,7 +123,7 @@ test("a pending request is answered before the process ends", async () => {
   await frozen.stop()
 })
 
-test("connect-redis 3 to 6's class ignores an error without a callback, as they did", async () => {
+test("the class of connect-redis 3 to 6 ignores an error without a callback, as they did", async () => {
   const ended = await opening(
     `
     import factory from ${JSON.stringify(new URL("../index.js", import.meta.url).href)}
@@ -148,7 +148,7 @@ test("process.exit() with requests pending ends quietly", async () => {
   assert.deepEqual(ended, { exitCode: 3, signal: null, printed: "", errors: "" })
 })
 
-test("an unreferenced store is collected, and its connection closed", async () => {
+test("an unreferenced store is garbage collected, and its connection closed", async () => {
   const own = await startServer()
   const { printed, errors } = await opening(
     `
@@ -176,7 +176,7 @@ test("an unreferenced store is collected, and its connection closed", async () =
   await own.stop()
 })
 
-test("a garbage collection loses no request whose store only its callers refer to", async () => {
+test("a garbage collection loses no request whose store is referenced only by its callers", async () => {
   const own = await startServer()
   const { printed, errors } = await opening(
     `

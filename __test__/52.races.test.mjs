@@ -27,14 +27,14 @@ async function load(store, sid = "a") {
 
 const withoutCookie = ({ cookie: _cookie, ...session }) => session
 
-/** The conflicts that `store` tells of. */
+/** The conflicts that `store` emits. */
 function conflictsOf(store) {
   const told = []
   store.on("conflict", (conflict) => told.push(conflict))
   return told
 }
 
-/** An app whose requests wait, with their sessions loaded, until the test lets them go on. */
+/** An app whose requests wait with loaded sessions until the test releases them. */
 async function startApp(store, t) {
   let waiting = []
   const app = express()
@@ -53,7 +53,7 @@ async function startApp(store, t) {
   t.after(close)
   return {
     url,
-    /** Waits until so many requests wait, and returns what lets them go on. */
+    /** Waits until `count` requests wait, and returns the function that releases them. */
     arrived: async (count) => {
       await until(`${count} requests`, () => waiting.length === count)
       const release = waiting
@@ -63,7 +63,10 @@ async function startApp(store, t) {
   }
 }
 
-/** Rounds in which a session is destroyed while another request works on it; returns how many came back. */
+/**
+ * Rounds in which a session is destroyed while another request works on it. Returns the number of sessions that
+ * came back.
+ */
 async function slowRequestAndLogout(store, t) {
   const app = await startApp(store, t)
   let revived = 0
@@ -80,7 +83,7 @@ async function slowRequestAndLogout(store, t) {
   return revived
 }
 
-/** Rounds in which `count` requests at once add a key each; returns the fewest keys that survived. */
+/** Rounds in which `count` parallel requests add a key each. Returns the smallest number of keys that survived. */
 async function parallelRequests(store, t, { rounds, count }) {
   const app = await startApp(store, t)
   let fewest = count
@@ -106,7 +109,7 @@ describe(`over HTTP, ${ROUNDS} rounds`, () => {
     await store.close()
   })
 
-  test("connect-redis 10 brings back nearly all", async (t) => {
+  test("with connect-redis 10 nearly all sessions come back", async (t) => {
     const store = new original.RedisStore({ client: server.client, prefix: ownPrefix() })
     const revived = await slowRequestAndLogout(store, t)
     assert.ok(revived > 0.9 * ROUNDS, `${revived} of ${ROUNDS}`)
@@ -119,7 +122,7 @@ describe(`over HTTP, ${ROUNDS} rounds`, () => {
     await store.close()
   })
 
-  test("without it the last one wins, as in connect-redis 10", async (t) => {
+  test("without merge the last one wins, as in connect-redis 10", async (t) => {
     const ours = open()
     assert.equal(await parallelRequests(ours, t, { rounds: 5, count: 4 }), 1)
     await ours.close()
@@ -129,7 +132,7 @@ describe(`over HTTP, ${ROUNDS} rounds`, () => {
 })
 
 describe("a destroyed session stays destroyed", () => {
-  test("a session that was loaded is written only if it is still there", async () => {
+  test("a loaded session is written only if it still exists", async () => {
     const store = open()
     const told = conflictsOf(store)
     await store.set("a", { cookie: cookie() })
@@ -143,7 +146,7 @@ describe("a destroyed session stays destroyed", () => {
     await store.close()
   })
 
-  test("so is one that was saved before", async () => {
+  test("a saved session is written again only if it still exists", async () => {
     const store = open()
     const req = { sessionID: "new", sessionStore: store }
     const fresh = new session.Session(req)
@@ -157,7 +160,7 @@ describe("a destroyed session stays destroyed", () => {
     await store.close()
   })
 
-  test("one that expired or was evicted while the request ran is written, as connect-redis does", async () => {
+  test("a session that expired or was evicted while the request ran is written, as by connect-redis", async () => {
     for (const onConflict of ["overwrite", "merge", "error"]) {
       const store = open({ onConflict })
       const told = conflictsOf(store)
@@ -175,7 +178,7 @@ describe("a destroyed session stays destroyed", () => {
     }
   })
 
-  test("an object that the store never loaded is always written, and so is a loaded one under another id", async () => {
+  test("an object that the store never loaded is always written, and so is a loaded session under another id", async () => {
     const store = open()
     const plain = { cookie: cookie() }
     for (const sid of ["a", "b"]) {
@@ -189,26 +192,26 @@ describe("a destroyed session stays destroyed", () => {
     await store.close()
   })
 
-  test("onDestroyed save after a conflict keeps to the deadline of the save", async () => {
+  test("onDestroyed: save after a conflict ends by the deadline of the save", async () => {
     const proxy = await startProxy(server.port)
     const store = open({ url: proxy.url, onConflict: "merge", onDestroyed: "save", commandTimeoutMs: 300 })
     await store.set("a", { cookie: cookie() })
     const loaded = await load(store)
     await server.client.del(`${store.prefix}a`)
-    // The first answer comes, the one to the command that follows does not.
+    // The first reply arrives, the reply to the next command does not.
     proxy.replies = (data) => {
       proxy.replies = () => []
       return [data]
     }
     await assert.rejects(store.set("a", loaded), {
       code: "ERR_REDIS_STORE_TIMEOUT",
-      message: /could not be settled within 300 ms/,
+      message: /could not be resolved within 300 ms/,
     })
     await store.close()
     proxy.stop()
   })
 
-  test("onDestroyed: save writes it, as connect-redis does", async () => {
+  test("onDestroyed: save writes it, as by connect-redis", async () => {
     for (const onConflict of ["overwrite", "merge", "error"]) {
       const store = open({ onDestroyed: "save", onConflict })
       await store.set("a", { cookie: cookie() })
@@ -221,8 +224,11 @@ describe("a destroyed session stays destroyed", () => {
   })
 })
 
-describe("of two requests that change one session", () => {
-  /** Both load it, then both save it; returns the result of the second save and the stored session. */
+describe("two requests that change one session", () => {
+  /**
+   * Both requests load the session, then both save it. Returns the result of the second save and the stored
+   * session.
+   */
   async function race(store, first, second, stored = {}) {
     await store.set("a", { cookie: cookie(), ...stored })
     const one = await load(store)
@@ -249,7 +255,7 @@ describe("of two requests that change one session", () => {
     await until("the event", () => told.length === 1)
     assert.deepEqual(told[0], { kind: "merged", sidHash: told[0].sidHash, paths: ["both.list"] })
 
-    // What was merged in is not in this request's session, and saving that again does not remove it.
+    // The merged changes are not in this request's session, and saving it again does not remove them.
     other.more = 3
     await store.set("a", other)
     const later = withoutCookie(await store.get("a"))
@@ -272,7 +278,7 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
-  test("a function decides, also asynchronously, and gets the loaded session and both changed ones", async () => {
+  test("a function decides, also asynchronously, and receives the loaded session and both changed ones", async () => {
     const seen = []
     const onConflict = async (base, mine, theirs) => {
       seen.push([base.n, mine.n, theirs.n])
@@ -311,7 +317,7 @@ describe("of two requests that change one session", () => {
     }
   })
 
-  test("a destroyed one stays destroyed whatever is to be done on a conflict", async () => {
+  test("a destroyed session stays destroyed with every onConflict", async () => {
     for (const onConflict of ["merge", "error", (_base, mine) => mine]) {
       const store = open({ onConflict })
       await store.set("a", { cookie: cookie() })
@@ -343,7 +349,7 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
-  test("two saves of one session that do not wait for each other are no conflict", async () => {
+  test("two saves of one session that do not wait for each other do not conflict", async () => {
     for (const onConflict of ["merge", "error", (_base, mine) => mine]) {
       const store = open({ onConflict })
       const told = conflictsOf(store)
@@ -375,7 +381,7 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
-  test("close waits for a conflict that is being settled, and takes no request more", async () => {
+  test("close waits for a conflict that is being resolved, and accepts no more requests", async () => {
     let decide
     const onConflict = (_base, mine) => new Promise((resolve) => (decide = () => resolve({ ...mine, decided: true })))
     const store = open({ onConflict })
@@ -406,7 +412,7 @@ describe("of two requests that change one session", () => {
     await Promise.all(stores.map((store) => store.close()))
   })
 
-  test("a server that has forgotten the script is sent it again", async () => {
+  test("the script is sent again to a server that has forgotten it", async () => {
     const store = open({ onConflict: "merge" })
     await store.set("a", { cookie: cookie() })
     const loaded = await load(store)
@@ -417,7 +423,7 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
-  test("a text that is no JSON object is a conflict that cannot be merged, and stays as it is", async () => {
+  test("a text that is not a JSON object cannot be merged, and stays as it is", async () => {
     const store = open({ onConflict: "merge" })
     await store.set("a", { cookie: cookie() })
     const loaded = await load(store)
@@ -427,7 +433,7 @@ describe("of two requests that change one session", () => {
     await store.close()
   })
 
-  test("merge with a serializer that writes no JSON is an error of the option at the first set", async () => {
+  test("merge with a serializer that does not write JSON is an option error at the first set", async () => {
     const serializer = { stringify: (value) => `x${JSON.stringify(value)}`, parse: (text) => JSON.parse(text.slice(1)) }
     const store = open({ onConflict: "merge", serializer })
     await assert.rejects(store.set("a", { cookie: cookie() }), {

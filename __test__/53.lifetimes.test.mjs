@@ -19,7 +19,7 @@ const cookie = (ms = HOUR) => ({ originalMaxAge: ms, expires: new Date(Date.now(
 const ttlOf = (store, sid) => server.client.pTTL(store.prefix + sid)
 const textOf = (store, sid) => server.client.get(store.prefix + sid)
 
-/** How often the server ran `command` while `run` did. */
+/** How often the server executed `command` during `run`. */
 async function count(command, run) {
   const calls = async () => {
     const info = await server.client.info("commandstats")
@@ -36,14 +36,14 @@ async function load(store, sid) {
 }
 
 describe("touchAfter", () => {
-  test("a session that was refreshed lately is not refreshed again", async () => {
+  test("a recently refreshed session is not refreshed again", async () => {
     const store = open({ touchAfter: 600 })
     await store.set("a", { cookie: cookie() })
     const touches = async () => {
       for (let n = 0; n < 10; n++) await store.touch("a", { cookie: cookie() })
     }
     assert.equal(await count("pexpire", touches), 0)
-    // By more than touchAfter later, and by less: both are sent.
+    // One extends the life by more than touchAfter, the other shortens it: both are sent.
     for (const ms of [HOUR + 11 * MINUTE, HOUR / 2]) {
       assert.equal(await count("pexpire", () => store.touch("a", { cookie: cookie(ms) })), 1)
       const ttl = await ttlOf(store, "a")
@@ -53,7 +53,7 @@ describe("touchAfter", () => {
     await store.close()
   })
 
-  test("a touch that refreshed counts as a set does; a touch of a missing session does not", async () => {
+  test("a touch counts as a refresh like a set; a touch of a missing session does not", async () => {
     const store = open({ touchAfter: 600 })
     const touch = () => store.touch("a", { cookie: cookie() })
     assert.equal(await count("pexpire", touch), 1)
@@ -64,7 +64,7 @@ describe("touchAfter", () => {
     await store.close()
   })
 
-  test("a session that is destroyed behind its touch, in one batch, is forgotten", async () => {
+  test("a session that is destroyed after its touch, in one batch, is forgotten", async () => {
     const store = open({ touchAfter: 600 })
     const touch = () => store.touch("a", { cookie: cookie() })
     await server.client.set(`${store.prefix}a`, JSON.stringify({ cookie: cookie() }))
@@ -73,7 +73,7 @@ describe("touchAfter", () => {
     await store.close()
   })
 
-  test("a get says whether another process has refreshed the session", async () => {
+  test("a get finds out whether another process has refreshed the session", async () => {
     const theirs = open({ touchAfter: 600 })
     const { prefix } = theirs
     await theirs.set("a", { cookie: cookie() })
@@ -81,7 +81,7 @@ describe("touchAfter", () => {
       [undefined, 0],
       [HOUR - 11 * MINUTE, 1],
       [HOUR - 5 * MINUTE, 0],
-      // It lives longer than it is to: the touch shortens that.
+      // It lives longer than wanted: the touch shortens its life.
       [2 * HOUR, 1],
       [-1, 1],
     ]) {
@@ -104,7 +104,7 @@ describe("touchAfter", () => {
     await theirs.close()
   })
 
-  test("a get without touchAfter asks for no expiry", async () => {
+  test("a get without touchAfter sends no PTTL", async () => {
     const store = open()
     await store.set("a", { cookie: cookie() })
     assert.equal(await count("pttl", () => store.get("a")), 0)
@@ -132,7 +132,7 @@ describe("touchAfter", () => {
     assert.ok(touches > 0 && touches < 2 * windows, `${touches} touches in ${windows} windows`)
   })
 
-  test("one that is not less than ttl is refused", () => {
+  test("a value that is not less than ttl is refused", () => {
     for (const options of [
       { touchAfter: 86400 },
       { ttl: 60, touchAfter: 61 },
@@ -162,7 +162,7 @@ describe("freshExpires", () => {
     }
   })
 
-  test("one without an expiry stays without, a miss is a miss, and an error comes once", async () => {
+  test("a session without an expiry keeps none, a miss is a miss, and an error is reported once", async () => {
     const store = open({ freshExpires: true })
     await store.set("a", { cookie: { originalMaxAge: null, expires: null } })
     assert.equal((await store.get("a")).cookie.expires, null)
@@ -180,7 +180,7 @@ describe("freshExpires", () => {
     await store.close()
   })
 
-  test("express-session takes it for its own", async () => {
+  test("express-session uses it as its own", async () => {
     const store = open({ freshExpires: true })
     await store.set("a", { cookie: cookie(10 * MINUTE) })
     await store.touch("a", { cookie: cookie() })
@@ -191,7 +191,7 @@ describe("freshExpires", () => {
 })
 
 describe("maxLifetime", () => {
-  /** As if the session had been created so long ago. */
+  /** Moves the creation time of the session `ms` into the past. */
   async function age(store, sid, ms) {
     const text = await textOf(store, sid)
     const aged = text.replace(/"~created":\d+/, `"~created":${Date.now() - ms}`)
@@ -199,7 +199,7 @@ describe("maxLifetime", () => {
     await server.client.set(store.prefix + sid, aged, { expiration: "KEEPTTL" })
   }
 
-  test("a session lives no longer than that, however often it is saved or touched", async () => {
+  test("a session lives no longer than maxLifetime, however often it is saved or touched", async () => {
     const store = open({ maxLifetime: 30 * 60 })
     const bounded = async (ms) => {
       const ttl = await ttlOf(store, "a")
@@ -221,7 +221,7 @@ describe("maxLifetime", () => {
     await store.close()
   })
 
-  test("the application does not see when it was created, not even in all()", async () => {
+  test("the creation time is hidden from the application, also in all()", async () => {
     const store = open({ maxLifetime: 60 })
     await store.set("a", { cookie: cookie(), n: 1 })
     assert.match(await textOf(store, "a"), /^\{"~created":\d+,/)
@@ -242,7 +242,7 @@ describe("maxLifetime", () => {
     await store.close()
   })
 
-  test("a session of connect-redis counts from the first request that it makes here", async () => {
+  test("a session of connect-redis counts from its first request to this store", async () => {
     const store = open({ maxLifetime: 600 })
     const theirs = new original.RedisStore({ client: server.client, prefix: store.prefix })
     await theirs.set("a", { cookie: cookie(), n: 1 })
@@ -250,7 +250,7 @@ describe("maxLifetime", () => {
     await store.touch("a", loaded)
     assert.match(await textOf(store, "a"), /^\{"~created":\d+,/)
     assert.ok((await ttlOf(store, "a")) <= 10 * MINUTE)
-    // Not again: it would begin anew with every touch.
+    // Only once, otherwise each touch would restart it.
     const text = await textOf(store, "a")
     await store.touch("a", loaded)
     await store.touch("a", await load(store, "a"))
@@ -269,7 +269,7 @@ describe("maxLifetime", () => {
     await store.close()
   })
 
-  test("wrong ones are refused", async () => {
+  test("wrong values are refused", async () => {
     for (const maxLifetime of [0, -1, Number.NaN, "soon"]) {
       assert.throws(() => open({ maxLifetime }), { code: "ERR_REDIS_STORE_OPTIONS", message: /"maxLifetime"/ })
     }
@@ -303,7 +303,7 @@ test("connect-redis and a store with every option on work on the same sessions",
   }
   assert.equal((await ours.get("a")).log.length, 21)
   assert.deepEqual(await ours.ids(), ["a"])
-  // At once, on different keys: what connect-redis writes over is what ours has merged, and never more.
+  // In parallel, on different keys: connect-redis overwrites only what our store has merged.
   const [mine, other] = [await load(ours, "a"), await theirLoad()]
   other.theirs = 1
   mine.ours = 1

@@ -1,5 +1,5 @@
-// Eight requests on one session, interleaved at random, against a model that is simple enough to be
-// right. The seed is fixed: the same runs every time.
+// Eight requests on one session, interleaved at random, compared with a simple model. The seed is fixed, so
+// every run is the same.
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 
@@ -24,7 +24,7 @@ function random(seed) {
 
 const cookie = () => ({ originalMaxAge: null, expires: null })
 
-/** Runs `run(sid, pick)` for every seed, some at once. */
+/** Runs `run(sid, pick)` for every seed, some in parallel. */
 async function allRuns(run) {
   for (let first = 0; first < RUNS; first += AT_ONCE) {
     await Promise.all(Array.from({ length: AT_ONCE }, (_, n) => run(`s${first + n}`, random(SEED + first + n))))
@@ -43,13 +43,13 @@ const keysOf = (session) =>
 
 describe(`${RUNS} random runs of ${CLIENTS} requests on a session`, () => {
   for (const onConflict of ["merge", "overwrite"]) {
-    test(`${onConflict}: what is stored is what the model says, step by step`, async () => {
+    test(`${onConflict}: the stored session equals the model's after every step`, async () => {
       const prefix = ownPrefix()
       const stores = [0, 1].map(() => new RedisStore({ url: server.url, prefix, onConflict }))
       await allRuns(async (sid, pick) => {
-        /** The keys that are stored; undefined when the session is gone. */
+        /** The stored keys; undefined if the session does not exist. */
         let stored = new Set()
-        /** The step in which it was last destroyed, by which a session that was loaded before is not saved. */
+        /** The step of the last destroy: a session that was loaded before it is not saved. */
         let destroyed = -1
         const clients = Array.from({ length: CLIENTS }, () => ({ session: null, base: undefined, loaded: 0 }))
         await stores[0].set(sid, { cookie: cookie() })
@@ -71,7 +71,7 @@ describe(`${RUNS} random runs of ${CLIENTS} requests on a session`, () => {
           } else if (action < 17) {
             await stores[clients.indexOf(client) % 2].set(sid, session)
             const mine = new Set(keysOf(session))
-            // Expired and evicted ones are written again.
+            // Expired and evicted sessions are written again.
             if (stored === undefined && destroyed < client.loaded) {
               stored = mine
               client.base = mine
@@ -102,7 +102,7 @@ describe(`${RUNS} random runs of ${CLIENTS} requests on a session`, () => {
     })
   }
 
-  test("merge: at once, every acknowledged key is there, or the session was destroyed and stays so", async () => {
+  test("merge: with parallel requests every acknowledged key is stored, or the session was destroyed and stays destroyed", async () => {
     const store = new RedisStore({
       url: server.url,
       prefix: ownPrefix(),

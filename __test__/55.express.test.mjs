@@ -16,7 +16,7 @@ const server = ownServer()
 const closers = []
 after(() => Promise.all(closers.map((close) => close())))
 
-/** An app with sign-in on a free port, and a browser's worth of cookies. */
+/** An app with sign-in on a free port, and a client with its cookies. */
 async function app(express, { store = new RedisStore({ url: server.url, prefix: ownPrefix() }), ...options } = {}) {
   const web = express()
   web.use(session({ store, secret: "test", resave: false, saveUninitialized: false, ...options }))
@@ -50,7 +50,7 @@ async function app(express, { store = new RedisStore({ url: server.url, prefix: 
 for (const name of ["express", "express-4"]) {
   const express = require(name)
   neighbour(`express ${require(`${name}/package.json`).version}`, (test) => {
-    test("counts visits, signs in with a new id, signs out for good", async () => {
+    test("counts visits, signs in with a new id, stays signed out", async () => {
       const { go, store } = await app(express)
       assert.equal((await go("/visit")).visits, 1)
       assert.equal((await go("/visit")).visits, 2)
@@ -106,7 +106,7 @@ for (const name of ["express", "express-4"]) {
       assert.equal(await store.length(), 0)
     })
 
-    test("a Redis that is not there is an error of the request, with its code", async () => {
+    test("without Redis the request fails with the error's code", async () => {
       const store = new RedisStore({ url: "redis://127.0.0.1:1", commandTimeoutMs: 100 })
       const { go } = await app(express, { store })
       assert.deepEqual((({ status, code }) => ({ status, code }))(await go("/sign-in")), {
@@ -144,7 +144,7 @@ test("100 parallel requests of 20 users are each answered with their own session
   assert.ok(answers.every(({ user }) => user === "ada"))
 })
 
-test("a Redis that dies under the app fails requests, and serves them again when it is back", async () => {
+test("requests fail while Redis is down, and succeed when it is back", async () => {
   const first = await startServer()
   const store = new RedisStore({ url: first.url, commandTimeoutMs: 200 })
   const { go } = await app(require("express"), { store })

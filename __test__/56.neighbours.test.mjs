@@ -1,4 +1,4 @@
-// Small apps of what people use beside a session store, as they would write them.
+// Small apps with the packages that are used beside a session store.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { after } from "node:test"
@@ -85,7 +85,7 @@ neighbour(`${version("express-session")}'s options`, (test) => {
     return visit(app)
   }
 
-  test("genid: the key is the prefix and the id, whatever is in it", async () => {
+  test("genid: the key is the prefix and the id, whatever its characters", async () => {
     const store = open()
     const ids = ["user/1*[a]?", "Zoë 🦀", "a:b c"]
     const used = []
@@ -197,7 +197,7 @@ neighbour("class extends RedisStore", (test) => {
     assert.deepEqual([tenant, wrapped.user], ["north", "ada"])
   })
 
-  test("a method of its own uses those of the store", async () => {
+  test("a method of the subclass uses those of the store", async () => {
     const store = new Wrapped({ url: server.url, prefix: ownPrefix() })
     closers.push(() => store.close())
     const browsers = [await app(store), await app(store), await app(store)]

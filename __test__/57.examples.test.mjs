@@ -1,4 +1,4 @@
-// The apps of examples/, by HTTP: what each docs page about a framework shows.
+// The apps of examples/ by HTTP, which the docs pages about frameworks quote.
 import assert from "node:assert/strict"
 import { existsSync } from "node:fs"
 import { createRequire } from "node:module"
@@ -20,7 +20,7 @@ const server = ownServer()
 const JSON_SIGN_IN = (name) => ["/sign-in", { method: "POST", json: { name } }]
 const POST = { method: "POST" }
 
-/** The tests of the example `name`. `define` is given `test`, whose body is given `start`. */
+/** The tests of the example `name`. `define` receives `test`, whose body receives `start`. */
 function example(name, title, define, { prefix } = {}) {
   neighbour(`examples/${name}: ${title}`, (test) => {
     let laidOut
@@ -46,7 +46,7 @@ function example(name, title, define, { prefix } = {}) {
     })
     define((title, body) => test(title, () => body({ start, store, folder: laidOut.folder })))
 
-    test("SIGTERM ends it: the listener and the store are closed", async () => {
+    test("SIGTERM closes the listener and the store", async () => {
       const app = await start()
       await browser(app.url).go("/")
       assert.equal(await app.stop(), 0)
@@ -54,9 +54,9 @@ function example(name, title, define, { prefix } = {}) {
   })
 }
 
-/** What every example does that answers JSON: counts visits, takes a new id at sign-in, and signs out for good. */
+/** The tests of every example that answers JSON: counts visits, takes a new id at sign-in, and stays signed out. */
 function signsInAndOut(test, { signIn, keeps, withoutRedis = signIn("ada") }) {
-  test("counts visits, signs in with a new id, signs out for good", async ({ start, store }) => {
+  test("counts visits, signs in with a new id, stays signed out", async ({ start, store }) => {
     const { url } = await start()
     const { go, cookies } = browser(url)
     assert.equal((await go("/")).visits, 1)
@@ -109,7 +109,7 @@ example("express", version("express"), (test) => {
     }
   }
 
-  test("counts visits, signs in with a new id, signs out for good", async ({ start, store }) => {
+  test("counts visits, signs in with a new id, stays signed out", async ({ start, store }) => {
     const { url } = await start()
     const go = visitor(url)
     assert.match((await go("/")).text, /<b>1<\/b> time\./)
@@ -235,7 +235,7 @@ example("socket.io", `${version("socket.io")}, ${version("express")}`, (test) =>
   }
 
   for (const transport of ["websocket", "polling"]) {
-    test(`by ${transport}: needs the sign-in, saves, ends with the session`, async ({ start }) => {
+    test(`by ${transport}: requires the sign-in, saves, and disconnects with the session`, async ({ start }) => {
       const one = browser((await start()).url)
       const refused = await connect(one, transport)
       assert.equal(refused.outcome, "sign in first")
@@ -258,7 +258,7 @@ example("socket.io", `${version("socket.io")}, ${version("express")}`, (test) =>
     })
   }
 
-  test("the page signs in, and its script is the one of the server", async ({ start }) => {
+  test("the page signs in, and its client script comes from the server", async ({ start }) => {
     const { url } = await start()
     const page = await (await fetch(url)).text()
     assert.match(page, /<form id="sign-in">/)

@@ -31,7 +31,7 @@ function open(options) {
   return store
 }
 
-/** A client that can only be delegated to: nothing shows that it is one of ours. */
+/** A client of an unknown kind, to which the store delegates. */
 async function stranger(url = server.url) {
   const client = await createClient({ url })
     .on("error", () => {})
@@ -49,7 +49,7 @@ describe("stats", () => {
     delegated: async () => open({ client: await stranger() }),
   }
   for (const [kind, make] of Object.entries(KINDS)) {
-    test(`count what a ${kind} store has done, exactly`, async () => {
+    test(`count the commands of a ${kind} store exactly`, async () => {
       const store = await make()
       assert.equal(store.native, kind === "native")
       await store.set("a", session)
@@ -65,14 +65,14 @@ describe("stats", () => {
       await store.ping()
       const { commands, latency, pending } = store.stats()
       assert.deepEqual(commands, {
-        // Markers: clear() writes one; of a delegate they are commands of their own.
+        // Markers: clear() writes one. A store that delegates sends them as separate commands.
         set: { ok: kind === "native" ? 3 : 6 },
         get: { ok: 2 },
         pexpire: { ok: 1 },
         mget: { ok: 1 },
         scan: { ok: 3 },
         ping: { ok: 1 },
-        // The native clear removes by UNLINK, which not every client has.
+        // The native clear uses UNLINK, which not every client has.
         ...(kind === "native" ? { del: { ok: 1 }, unlink: { ok: 1 } } : { del: { ok: 2 } }),
       })
       assert.equal(sum(latency.counts), kind === "native" ? 13 : 16)
@@ -82,7 +82,7 @@ describe("stats", () => {
     })
   }
 
-  test("are there before anything, and after the end", async () => {
+  test("are available before the first request and after close()", async () => {
     const store = open()
     assert.deepEqual(store.stats().commands, {})
     await store.get("a")
@@ -115,7 +115,7 @@ describe("stats", () => {
     assert.equal(store.stats().pending, 0)
   })
 
-  test("count deadlines that pass, once, with their latency", async () => {
+  test("count each missed deadline once, with its latency", async () => {
     const proxy = await startProxy(server.port)
     const store = open({ url: proxy.url, commandTimeoutMs: 120 })
     await store.get("a")
@@ -157,13 +157,13 @@ describe("stats", () => {
     assert.deepEqual(bytes.stats().commands, { get: { ERR_REDIS_STORE_QUEUE_FULL: 1 } })
   })
 
-  test("of freshExpires count its PTTL", async () => {
+  test("count the PTTL of freshExpires", async () => {
     const store = open({ freshExpires: true })
     await store.get("a")
     assert.deepEqual(store.stats().commands, { get: { ok: 1 }, pttl: { ok: 1 } })
   })
 
-  test("count touches that touchAfter spares apart", async () => {
+  test("count touches that touchAfter skips separately", async () => {
     const store = open({ touchAfter: 60 })
     await store.set("a", session)
     for (let times = 0; times < 3; times++) await store.touch("a", session)
@@ -183,7 +183,7 @@ describe("stats", () => {
     proxy.stop()
   })
 
-  test("of requests that compare and merge count their commands", async () => {
+  test("count the commands of saves that compare and merge", async () => {
     const store = open({ onConflict: "merge" })
     const other = open({ prefix: store.prefix })
     await store.set("a", { ...session, n: 1 })
@@ -192,7 +192,7 @@ describe("stats", () => {
     loaded.l = 1
     await store.set("a", loaded)
     assert.deepEqual(store.stats().commands, { set: { ok: 1 }, get: { ok: 1 }, evalsha: { ok: 2 } })
-    // A server that has forgotten the script is given it along with the next one.
+    // A server that has forgotten the script receives it with the next save.
     await server.client.sendCommand(["SCRIPT", "FLUSH"])
     await store.set("b", session)
     await store.set("b", store.createSession({ sessionID: "b" }, await store.get("b")))
@@ -208,7 +208,7 @@ describe("ping", () => {
     }
   })
 
-  test("of a Redis that keeps silent fails: in time, then at once", async () => {
+  test("fails if Redis does not reply: by the deadline, then at once", async () => {
     const frozen = await startServer()
     const store = open({ url: frozen.url, commandTimeoutMs: 150 })
     await store.ping()
@@ -222,7 +222,7 @@ describe("ping", () => {
     await frozen.stop()
   })
 
-  test("of a client that does not answer fails in time, and one without ping() is asked for a key", async () => {
+  test("fails by the deadline if the client does not answer, and reads a key if the client has no ping()", async () => {
     const silent = { ...(await stranger()), ping: () => new Promise(() => {}) }
     await assert.rejects(open({ client: silent, commandTimeoutMs: 50 }).ping(), { code: TIMEOUT })
     assert.equal(await open({ client: { ...silent, ping: undefined } }).ping(), "PONG")
@@ -230,14 +230,14 @@ describe("ping", () => {
     await assert.rejects(open({ client: mute, commandTimeoutMs: 50 }).ping(), { code: TIMEOUT })
   })
 
-  test("of a closed store fails", async () => {
+  test("fails if the store is closed", async () => {
     for (const store of [open(), open({ client: await stranger() })]) {
       await store.close()
       await assert.rejects(store.ping(), { code: "ERR_REDIS_STORE_CLOSED" })
     }
   })
 
-  test("asks every master of a cluster", async () => {
+  test("reaches every master of a cluster", async () => {
     const cluster = await startCluster({ replicas: 0 })
     const store = open({ url: undefined, nodes: cluster.nodes, commandTimeoutMs: 500 })
     assert.equal(await store.ping(), "PONG")
@@ -254,7 +254,7 @@ describe("ping", () => {
 describe("the tracing channel", () => {
   const commands = tracingChannel("connect-redis-native:command")
 
-  /** Runs `act` and returns what the channel says meanwhile. */
+  /** Runs `act` and returns the messages of the channel meanwhile. */
   async function listening(act, more) {
     const events = []
     const tell = (name) => (message) => {
@@ -272,7 +272,7 @@ describe("the tracing channel", () => {
     return events
   }
 
-  test("tells of a command before and after it, with one message", async () => {
+  test("publishes one message before and after each command", async () => {
     const store = open()
     await store.ping()
     const events = await listening(() => Promise.all([store.set("a", session), store.get("b")]))
@@ -288,7 +288,7 @@ describe("the tracing channel", () => {
     }
   })
 
-  test("tells of each command of a save that needs several, and of a question about all keys once", async () => {
+  test("publishes each command of a save with several, and an operation on all keys once", async () => {
     const store = open({ freshExpires: true })
     await store.set("a", session)
     const events = await listening(async () => {
@@ -300,7 +300,7 @@ describe("the tracing channel", () => {
     assert.deepEqual(begun, ["get", "pttl", "scan", "mget", "scan"])
   })
 
-  test("tells of errors, with no cause, before the callback", async () => {
+  test("publishes errors without their cause, before the callback", async () => {
     const full = await startServer({ args: ["--maxmemory", "1"] })
     for (const store of [open({ url: full.url }), open({ client: await stranger(full.url) })]) {
       const order = []
@@ -363,7 +363,7 @@ describe("the tracing channel", () => {
   })
 })
 
-test("the connection channel tells of every event of a store, and of its status", async () => {
+test("the connection channel publishes every event of a store, and its status", async () => {
   const messages = []
   const listener = (message) => messages.push(message)
   const connections = channel("connect-redis-native:connection")
@@ -417,10 +417,10 @@ test("no secret reaches listeners, debug output, metrics and stats", async () =>
     tracingChannel("connect-redis-native:command").subscribe(Object.fromEntries(names.map((name) => [name, tell])))
     channel("connect-redis-native:connection").subscribe(tell)
     const session = { cookie: {}, value }
-    // redis 3 looks for its own name in there, finds it in ours, and prints every command.
+    // redis 3 searches NODE_DEBUG for its own name, finds it in ours, and prints every command.
     delete process.env.NODE_DEBUG
     const client = require("redis-3").createClient("${bare.url}")
-    // Nothing shows what it is: its commands are called, and their errors have arguments.
+    // A client of an unknown kind: the store calls its commands, whose errors contain arguments.
     const bound = ["get", "set", "pexpire", "del", "mget", "scan", "ping"].map((name) => [name, client[name].bind(client)])
     const options = [
       { url: "${server.url}" },
@@ -450,7 +450,7 @@ test("no secret reaches listeners, debug output, metrics and stats", async () =>
   await bare.stop()
 })
 
-test("the OpenTelemetry example makes client spans, children of the active span, with the conventional attributes", async () => {
+test("the OpenTelemetry example creates client spans, children of the active span, with the conventional attributes", async () => {
   const exporter = new InMemorySpanExporter()
   const manager = new AsyncLocalStorageContextManager().enable()
   context.setGlobalContextManager(manager)
@@ -499,7 +499,7 @@ test("the OpenTelemetry example makes client spans, children of the active span,
   await full.stop()
 })
 
-test("the Prometheus example makes the text format, with whole families and cumulative buckets", async () => {
+test("the Prometheus example writes the text format, with whole families and cumulative buckets", async () => {
   const store = open()
   await store.set("a", session)
   await Promise.all([store.get("a"), store.get("b")])

@@ -1,4 +1,4 @@
-// Servers whose SET compares by itself: Valkey since 8.1, Redis since 8.4.
+// Servers with SET IFEQ: Valkey since 8.1, Redis since 8.4.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -21,7 +21,7 @@ async function load(store) {
   return store.createSession({ sessionID: "a", sessionStore: store }, await store.get("a"))
 }
 
-/** Saves a session that was loaded, after `meanwhile`, and returns the commands that this took. */
+/** Loads a session, runs `meanwhile`, saves the session, and returns the commands of the save. */
 async function save(store, change, meanwhile = () => {}) {
   await store.set("a", { cookie: cookie(), n: 0 })
   const session = await load(store)
@@ -49,26 +49,26 @@ describe("Valkey", { skip }, () => {
   test("another writer's value comes with the reply, and is merged", async () => {
     const store = open()
     const others = (key) => server.client.set(key, JSON.stringify({ cookie: cookie(), n: 0, m: 1 }))
-    // The one that found it, and the one that wrote the merged session.
+    // The SET that found the other value, and the SET of the merged session.
     assert.deepEqual(await save(store, { n: 1 }, others), { set: 2 })
     const { n, m } = await store.get("a")
     assert.deepEqual({ n, m }, { n: 1, m: 1 })
     await store.close()
   })
 
-  test("a session that was destroyed stays so, one that was evicted is saved", async () => {
+  test("a destroyed session stays destroyed, an evicted one is saved", async () => {
     const store = open()
     await save(store, { n: 1 }, () => store.destroy("a"))
     assert.equal(await store.get("a"), null)
     await store.close()
-    // Under a prefix of its own: a load within a millisecond of a marker counts as before it.
+    // With another prefix, because a load within a millisecond of a marker counts as earlier.
     const other = open()
     await save(other, { n: 1 }, (key) => server.client.del(key))
     assert.equal((await other.get("a")).n, 1)
     await other.close()
   })
 
-  test("a save of a deleted session leaves the write behind it alone", async () => {
+  test("a save of a deleted session does not affect the next write", async () => {
     for (const onConflict of ["merge", "error"]) {
       const store = open({ onConflict })
       const told = []
@@ -85,11 +85,11 @@ describe("Valkey", { skip }, () => {
     }
   })
 
-  test("a save with a lost reply is no conflict", async () => {
+  test("a save with a lost reply does not conflict", async () => {
     const proxy = await startProxy(server.port)
     const store = open({ url: proxy.url, onConflict: "error" })
     await save(store, { n: 1 }, (key) => {
-      // The SET arrives, its answer does not.
+      // The SET arrives, its reply does not.
       const sets = server.client.get(key)
       proxy.replies = () => {
         proxy.replies = undefined
@@ -104,7 +104,7 @@ describe("Valkey", { skip }, () => {
     proxy.stop()
   })
 
-  test("races, lifetimes, markers and the model hold there as well", async () => {
+  test("the tests of races, lifetimes, markers and the model pass as well", async () => {
     const files = ["52.races", "53.lifetimes", "54.model", "64.markers"].map((name) => `${name}.test.mjs`)
     const env = { ...process.env, CONNECT_REDIS_NATIVE_SERVER: valkey.binary }
     delete env.NODE_TEST_CONTEXT
@@ -121,7 +121,7 @@ describe("Valkey", { skip }, () => {
 test("a server that wrongly reports such a version gets the script", async (t) => {
   await own.client.set("probe", "a")
   const knows = await own.client.sendCommand(["SET", "probe", "b", "IFEQ", "a"]).catch(() => "no")
-  if (knows === "OK") return t.skip("this server is one of them")
+  if (knows === "OK") return t.skip("this server has SET IFEQ")
   const proxy = await startProxy(own.port)
   const lie = (data) => data.toString("latin1").replaceAll(/(redis|valkey)_version:\d/g, "$1_version:9")
   proxy.replies = (data) => [Buffer.from(lie(data), "latin1")]

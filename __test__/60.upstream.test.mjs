@@ -1,4 +1,4 @@
-// connect-redis's own test files, unchanged as its packages carry them, with this package in its place.
+// The test files of connect-redis, unchanged from its packages, with this package in its place.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -17,7 +17,7 @@ const modules = join(root, "node_modules")
 /** UPSTREAM_SUBJECT=original runs the files against the connect-redis they belong to. */
 const original = process.env.UPSTREAM_SUBJECT === "original"
 
-/** `names` are the clients as the test file calls them, and as our development packages do. */
+/** `names` maps the names of clients in the test file to those of our development packages. */
 const RELEASES = [
   {
     release: "connect-redis-4",
@@ -40,7 +40,7 @@ const RELEASES = [
   { release: "connect-redis", file: "index_test.ts", names: { redis: "redis" } },
 ]
 
-/** How a test file is run, and how many assertions or tests of it must at least have passed. */
+/** How a test file is run, and the minimum number of its assertions or tests that must pass. */
 const RUNNERS = {
   js: { command: (file) => [file], passed: /^# pass\s+(\d+)/m, least: 20 },
   ts: {
@@ -67,7 +67,7 @@ for (const { release, file, names } of RELEASES) {
   })
 }
 
-/** The test file, and beside it what it expects to find: the package, a server, the clients. */
+/** Writes the test file and its dependencies: the package, a server, the clients. */
 function layOut(folder, { release, file, names, port }) {
   const home = dirname(join(folder, file))
   mkdirSync(home, { recursive: true })

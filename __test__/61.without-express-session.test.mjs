@@ -17,7 +17,7 @@ const server = ownServer()
 const closers = []
 let folder
 
-/** What the application's own modules find. */
+/** Resolves modules as the application does. */
 const load = (name) => createRequire(join(folder, "app.js"))(name)
 
 before(() => {
@@ -33,7 +33,7 @@ after(async () => {
 })
 
 neighbour("a folder without express-session", (test) => {
-  test("express-session is not there, and the store is an EventEmitter", async () => {
+  test("express-session is absent, and the store is an EventEmitter", async () => {
     assert.throws(() => load("express-session"), { code: "MODULE_NOT_FOUND" })
     const { RedisStore } = load("connect-redis-native")
     assert.ok(RedisStore.prototype instanceof load("node:events"))
@@ -50,7 +50,7 @@ neighbour("a folder without express-session", (test) => {
     assert.deepEqual([(await store.all())[0].visits, store.native], [1, true])
   })
 
-  test("a copy of what was loaded does not bring back what was destroyed, and saves what was evicted", async () => {
+  test("a copy of a loaded session is not saved after a destroy, and is saved after an eviction", async () => {
     const { RedisStore } = load("connect-redis-native")
     const store = new RedisStore({ url: server.url, prefix: ownPrefix() })
     closers.push(() => store.close())
@@ -76,11 +76,11 @@ neighbour("a folder without express-session", (test) => {
     assert.throws(() => session({ store, secret: "test", resave: false, saveUninitialized: false }), {
       name: "TypeError",
       code: "ERR_REDIS_STORE_OPTIONS",
-      message: /express-session that it could not find.*install both in one node_modules/,
+      message: /cannot find the express-session that uses this store.*install both in the same node_modules/,
     })
   })
 
-  test("an express-session that is broken is not taken for one that is missing", () => {
+  test("a broken express-session is not taken for a missing one", () => {
     const broken = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
     closers.push(() => rmSync(broken, { recursive: true, force: true }))
     const modules = join(broken, "node_modules")

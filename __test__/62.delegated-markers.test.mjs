@@ -12,7 +12,7 @@ const server = ownServer()
 const HOUR = 3_600_000
 const cookie = () => ({ originalMaxAge: HOUR, expires: new Date(Date.now() + HOUR).toISOString() })
 
-/** A session that `store` has loaded and that is then removed by `remove`; whether its save is there. */
+/** Whether a session exists that `store` loaded, `remove` removed, and `store` then saved. */
 async function survives(store, sid, remove) {
   await store.set(sid, { cookie: cookie() })
   const loaded = store.createSession({ sessionID: sid, sessionStore: store }, await store.get(sid))
@@ -22,7 +22,7 @@ async function survives(store, sid, remove) {
   return (await store.get(sid)) !== null
 }
 
-/** Mocks answer for no server. */
+/** Mocks do not use the server. */
 const IS_OF_A_SERVER = ({ pttl }) => pttl === undefined
 
 describe("without the native binary", () => {
@@ -45,7 +45,7 @@ describe("without the native binary", () => {
         assert.ok(left > 50_000 && left <= 60_000, `${left}`)
         const evicted = await survives(store, "c", (sid) => server.client.del(prefix + sid))
         assert.equal(evicted, true)
-        // As another process would.
+        // As another process would do.
         const marked = async (sid) => {
           await server.client.set(markerOf(prefix, prefix + sid), "", { expiration: { type: "PX", value: 60_000 } })
           await server.client.del(prefix + sid)

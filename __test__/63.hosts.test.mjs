@@ -1,4 +1,4 @@
-// A logout stays a logout, and what expired is written, under every host that asks a store for sessions.
+// A logout is final, and expired sessions are written, with every framework that uses a store.
 import assert from "node:assert/strict"
 import { fork } from "node:child_process"
 import { createRequire } from "node:module"
@@ -29,7 +29,7 @@ after(async () => {
   for (const close of closers.toReversed()) await close()
 })
 
-/** Requests that wait, with their sessions loaded, until the test lets them go on. */
+/** Holds requests with loaded sessions until the test releases them. */
 class Gate {
   #waiting = []
 
@@ -45,7 +45,7 @@ class Gate {
   }
 }
 
-/** What every app does: `session` is that of its host. */
+/** The routes of every app. `session` is that of its framework. */
 const ROUTES = {
   "/sign-in": async ({ session }) => {
     session.user = "ada"
@@ -160,7 +160,7 @@ const HOSTS = {
     const app = createServer(async (req, res) => {
       const id = /sid=([^;]*)/.exec(req.headers.cookie ?? "")?.[1] ?? `s${next++}`
       const loaded = (await store.get(id)) ?? {}
-      // As most code does.
+      // As most applications do.
       const copy = { ...loaded }
       let ended = false
       const end = async () => {
@@ -232,7 +232,7 @@ for (const [name, start] of Object.entries(HOSTS)) {
       return { store, gate, open: () => browser(url) }
     }
 
-    test(`${ROUNDS} rounds of a slow request and a logout: none comes back`, async () => {
+    test(`${ROUNDS} rounds of a slow request and a logout: no session comes back`, async () => {
       const own = await app()
       let revived = 0
       for (let round = 0; round < ROUNDS; round++) {
@@ -257,7 +257,7 @@ for (const [name, start] of Object.entries(HOSTS)) {
       ["evicted", ({ key }) => server.client.del(key), true],
       ["flushed", () => server.client.flushAll(), true],
     ]) {
-      test(`in mid-request ${how}: the save is ${survives ? "there" : "dropped"}`, async () => {
+      test(`during a request ${how}: the save is ${survives ? "written" : "dropped"}`, async () => {
         const own = await app()
         for (let round = 0; round < (how === "destroyed by another process" ? ROUNDS : 5); round++) {
           const user = own.open()
@@ -276,7 +276,7 @@ for (const [name, start] of Object.entries(HOSTS)) {
       })
     }
 
-    test("merge of 16 parallel writers keeps all that they add", async () => {
+    test("merge of 16 parallel writers keeps all their additions", async () => {
       const { store, gate, open } = await app({ onConflict: "merge" })
       for (let round = 0; round < 5; round++) {
         const user = open()

@@ -1,4 +1,4 @@
-// Destroyed, expired and evicted are three different things to a save that finds its session gone.
+// Saves of sessions that no longer exist: destroyed, expired and evicted sessions differ.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { describe, test } from "node:test"
@@ -23,7 +23,7 @@ async function load(store, sid = "a") {
   return data && store.createSession({ sessionID: sid, sessionStore: store }, data)
 }
 
-/** A session that `store` has loaded and that is then removed by `remove`; whether its save is there. */
+/** Whether a session exists that `store` loaded, `remove` removed, and `store` then saved. */
 async function survives(store, remove, sid = "a") {
   await store.set(sid, { cookie: cookie() })
   const loaded = await load(store, sid)
@@ -34,7 +34,7 @@ async function survives(store, remove, sid = "a") {
 }
 
 describe("a marker", () => {
-  test("is written by destroy, is empty, lives a minute, and is no session", async () => {
+  test("is written by destroy, is empty, lives a minute, and is not a session", async () => {
     const store = open()
     await store.set("a", { cookie: cookie() })
     await store.destroy("a")
@@ -76,14 +76,14 @@ describe("a marker", () => {
       await store.set("a", { cookie: cookie() })
       await store.destroy("a")
       const marker = markerOf(store.prefix, `${store.prefix}a`)
-      await until("a marker that is older", async () => (await server.client.pTTL(marker)) < MARKER_LIFE_MS - 100)
+      await until("an older marker", async () => (await server.client.pTTL(marker)) < MARKER_LIFE_MS - 100)
       assert.equal(await survives(store, () => server.client.del(`${store.prefix}a`)), true)
       assert.equal(await survives(store, () => store.destroy("a")), false)
       await store.close()
     }
   })
 
-  test("of a load that is older than it lives cannot be known: the save is dropped", async () => {
+  test("may have expired if the load is older than a marker's lifetime: the save is dropped", async () => {
     const { Gone } = require("../lib/races/gone.js")
     const { now } = require("../lib/timers.js")
     const ends = []
@@ -97,7 +97,7 @@ describe("a marker", () => {
   })
 
   for (const [name, originalMaxAge, stored] of [
-    ["is written by a save whose cookie the application has ended: maxAge is 0", 0, false],
+    ["is written by a save whose cookie the application has expired: maxAge is 0", 0, false],
     ["is not written by a save whose cookie has expired during the request", HOUR, true],
   ]) {
     test(name, async () => {
@@ -124,7 +124,7 @@ test("a structured clone of a tagged session is stored without its tag", async (
 })
 
 describe("onDestroyed", () => {
-  test("skip drops the save, error fails it, save writes it; both that drop it tell of it", async () => {
+  test("skip drops the save, error fails it, save writes it; skip and error emit conflict", async () => {
     for (const [onDestroyed, code, stored, events] of [
       [undefined, undefined, false, 1],
       ["skip", undefined, false, 1],
@@ -153,7 +153,7 @@ describe("onDestroyed", () => {
 })
 
 describe("clear", () => {
-  test("drops the saves of all that were loaded, be they there or not", async () => {
+  test("drops the saves of all loaded sessions, whether they still exist or not", async () => {
     for (const onConflict of ["overwrite", "merge"]) {
       const store = open({ onConflict })
       assert.equal(await survives(store, () => store.clear()), false)
@@ -166,7 +166,7 @@ describe("clear", () => {
     }
   })
 
-  test("of another process, while 500 sessions are in use", async () => {
+  test("by another process, while 500 sessions are in use", async () => {
     const store = open()
     const other = open({ prefix: store.prefix })
     const ids = Array.from({ length: 500 }, (_, n) => `s${n}`)
@@ -204,7 +204,7 @@ describe("servers that refuse", () => {
     await store.close()
   })
 
-  test("no key of the prefix: no other permission is needed", async () => {
+  test("all keys outside the prefix: no other permission is needed", async () => {
     const prefix = ownPrefix()
     const store = open({ prefix, ...(await acl("resetkeys", `~${prefix}*`)) })
     assert.equal(await survives(store, () => store.destroy("a")), false)
@@ -212,7 +212,7 @@ describe("servers that refuse", () => {
     await store.close()
   })
 
-  test("writes, as memory is full: destroy destroys", async () => {
+  test("writes because memory is full: destroy works", async () => {
     const store = open()
     await store.set("a", { cookie: cookie() })
     await server.client.configSet("maxmemory", "1")
@@ -226,7 +226,7 @@ describe("servers that refuse", () => {
     await store.close()
   })
 
-  test("scripts that they have forgotten are sent again", async () => {
+  test("unknown scripts: they are sent again", async () => {
     const store = open()
     assert.equal(await survives(store, () => store.destroy("a")), false)
     await server.client.scriptFlush()
@@ -274,7 +274,7 @@ describe("connect-redis 10 on the same Redis", () => {
     assert.equal((await ours.get("a")).by, "theirs")
     await theirs.destroy("a")
     assert.equal(await ours.get("a"), null)
-    // What connect-redis destroys leaves no marker.
+    // A destroy by connect-redis leaves no marker.
     assert.equal(await survives(ours, () => theirs.destroy("b"), "b"), true)
     await theirs.clear()
     assert.equal(await theirs.length(), 0)

@@ -1,4 +1,4 @@
-// The sessions of a user: what the index holds follows what is stored.
+// The sessions of a user: the index follows the stored sessions.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { describe, test } from "node:test"
@@ -26,7 +26,7 @@ const handles = async (store, user) => (await store.sessionsOf(user)).map(({ han
 const handlesOf = (...sids) => sids.map(handleOf).toSorted()
 
 describe("sessionsOf", () => {
-  test("lists what sessions were signed in from where, and no more of them", async () => {
+  test("lists the user's sessions with their info, and no others", async () => {
     const store = open({ sessionInfo: (session, req) => ({ ip: session.ip, agent: req?.agent }) })
     const before = Date.now()
     await store.set("a", { cookie: cookie(), user: "ada", ip: "10.0.0.1", secret: "hunter2" })
@@ -51,7 +51,7 @@ describe("sessionsOf", () => {
     await store.close()
   })
 
-  test("answers promises and callbacks, with options or without", async () => {
+  test("returns promises and calls callbacks, with options or without", async () => {
     const store = open()
     await signIn(store, "a", "ada")
     const listed = await store.sessionsOf("ada")
@@ -91,7 +91,7 @@ describe("sessionsOf", () => {
     await Promise.all([store.close(), plain.close()])
   })
 
-  test("tells when a session was last seen, though touches do not write", async () => {
+  test("reports when a session was last seen, although touches do not write", async () => {
     const store = open()
     await signIn(store, "a", "ada", 100_000)
     const commands = () => store.stats().commands
@@ -105,7 +105,7 @@ describe("sessionsOf", () => {
     await store.close()
   })
 
-  test("of a session without an end says that it has none", async () => {
+  test("reports null as the expiry of a session that never expires", async () => {
     const store = open({ disableTTL: true })
     await signIn(store, "a", "ada")
     const [{ expires, lastSeen }] = await store.sessionsOf("ada")
@@ -125,14 +125,14 @@ describe("destroyUser and destroyHandle", () => {
     await signIn(store, "d", "bob")
     assert.equal(await store.destroyUser("ada", { except: "b" }), 2)
     assert.deepEqual((await store.ids()).toSorted(), ["b", "d"])
-    // That of another user keeps none.
+    // The session of another user keeps none.
     assert.equal(await store.destroyUser("ada", { except: "d" }), 1)
     assert.deepEqual(await store.ids(), ["d"])
     assert.deepEqual(await handles(store, "bob"), handlesOf("d"))
     await store.close()
   })
 
-  test("a handle ends one session of its user, and is no session id", async () => {
+  test("a handle ends one session of its user, and is not a session id", async () => {
     const store = open()
     await signIn(store, "a", "ada")
     await signIn(store, "b", "bob")
@@ -148,7 +148,7 @@ describe("destroyUser and destroyHandle", () => {
     await store.close()
   })
 
-  test("what is ended stays so, though a request is still at work on it", async () => {
+  test("an ended session stays ended although a request still works on it", async () => {
     for (const end of [(store) => store.destroyUser("ada"), (store) => store.destroyHandle("ada", handleOf("a"))]) {
       for (const onConflict of ["overwrite", "merge"]) {
         const store = open({ onConflict })
@@ -181,9 +181,9 @@ describe("the index follows the session", () => {
     const other = open({ prefix: store.prefix, userPrefix: `u-${store.prefix}` })
     for (const end of [
       (sid) => store.destroy(sid),
-      // An end that this process does not see.
+      // Removed without this process.
       async (sid) => {
-        await until("an entry that is older", async () => (await entries(server.client, `u-${store.prefix}`, 20)) > 0)
+        await until("an older entry", async () => (await entries(server.client, `u-${store.prefix}`, 20)) > 0)
         await other.destroy(sid)
       },
       (sid) => store.set(sid, { cookie: cookie(-1), user: "ada" }),
@@ -202,7 +202,7 @@ describe("the index follows the session", () => {
   test("clear", async () => {
     const store = open()
     for (let n = 0; n < 20; n++) await signIn(store, `s${n}`, `user${n % 7}`)
-    await until("entries that are older", async () => (await entries(server.client, `u-${store.prefix}`, 20)) === 7)
+    await until("older entries", async () => (await entries(server.client, `u-${store.prefix}`, 20)) === 7)
     await store.clear()
     assert.deepEqual(await keysOf(store), [])
     await store.close()
@@ -235,7 +235,7 @@ describe("the index follows the session", () => {
     }
   })
 
-  test("plain sets of objects that were never loaded, by a process that knows nothing of it", async () => {
+  test("plain sets of objects that were never loaded, by another process", async () => {
     const store = open()
     const other = open({ prefix: store.prefix, userPrefix: `u-${store.prefix}` })
     await signIn(store, "a", "ada")
@@ -251,7 +251,7 @@ describe("the index follows the session", () => {
     await Promise.all([store.close(), other.close()])
   })
 
-  test("sessions of before the option enter it when they are next saved", async () => {
+  test("sessions from before the option get an entry at their next save", async () => {
     const plain = new RedisStore({ url: server.url, prefix: ownPrefix() })
     const store = open({ prefix: plain.prefix, userPrefix: `u-${plain.prefix}` })
     await signIn(plain, "a", "ada")
@@ -261,7 +261,7 @@ describe("the index follows the session", () => {
     await Promise.all([plain.close(), store.close()])
   })
 
-  test("every save ends with an entry, whatever the options", async () => {
+  test("every save leaves an entry, with all options", async () => {
     for (const options of [
       {},
       { onDestroyed: "save" },
@@ -310,7 +310,7 @@ describe("the index follows the session", () => {
 })
 
 describe("evicted, flushed, lost", () => {
-  test("what is listed exists, and stale entries go", async () => {
+  test("listed sessions exist, and stale entries are dropped", async () => {
     const store = open()
     for (const sid of ["a", "b", "c"]) await signIn(store, sid, "ada")
     await server.client.del(`${store.prefix}a`)
@@ -326,12 +326,12 @@ describe("evicted, flushed, lost", () => {
     await store.close()
   })
 
-  test("an entry without a session counts as a sign-in that may be under way, for two deadlines", async () => {
+  test("for two deadlines an entry without a session counts as a sign-in in progress", async () => {
     const store = open({ commandTimeoutMs: 200 })
     await signIn(store, "a", "ada")
     const index = await indexOf(store)
     const entry = await server.client.hGet(index, handleOf("a"))
-    // As in a cluster, by a process that was killed before it wrote the session.
+    // As left in a cluster by a process that was killed before it wrote the session.
     await server.client.hSet(index, handleOf("a"), entry.replace(/^(\d+:\d+:\d*):a:/, "$1:p:"))
     await server.client.del(`${store.prefix}a`)
     assert.deepEqual(await handles(store, "ada"), [])
@@ -343,7 +343,7 @@ describe("evicted, flushed, lost", () => {
     await store.close()
   })
 
-  test("one that dies with its client between the two leaves nothing that is listed", async () => {
+  test("a client that dies between the two steps leaves nothing that is listed", async () => {
     const store = open({ commandTimeoutMs: 200 })
     await signIn(store, "a", "ada")
     await signIn(store, "b", "ada")
@@ -355,7 +355,7 @@ describe("evicted, flushed, lost", () => {
 })
 
 describe("expiry", () => {
-  test("touches move it when a tenth of the life is used up", async () => {
+  test("touches update it after a tenth of the session's life", async () => {
     const store = open()
     await signIn(store, "a", "ada", 1000)
     const [, expiry] = (await keysOf(store)).toSorted()
@@ -387,15 +387,15 @@ describe("expiry", () => {
     await store.close()
   })
 
-  test("sessions that expire are dropped by the next sign-in, and by nobody at the end", async () => {
+  test("the next sign-in drops expired sessions, and Redis expires the last ones", async () => {
     const store = open()
     for (let n = 0; n < 50; n++) await signIn(store, `s${n}`, "ada", 100)
     await until("no session", async () => (await store.length()) === 0)
-    await until("an index that is over", async () => (await keysOf(store)).length === 0)
+    await until("an expired index", async () => (await keysOf(store)).length === 0)
     await signIn(store, "a", "ada", 400)
     for (let n = 0; n < 50; n++) await signIn(store, `s${n}`, "ada", 50)
-    await until("sessions that are over", async () => (await store.length()) === 1)
-    await until("entries that are dropped", async () => {
+    await until("expired sessions", async () => (await store.length()) === 1)
+    await until("dropped entries", async () => {
       await signIn(store, "a", "ada", 400)
       const index = await indexOf(store)
       return (await server.client.hLen(index)) === 1
@@ -406,7 +406,7 @@ describe("expiry", () => {
 
   const LONG = process.env.LONG_FORM !== undefined
   const [SESSIONS, USERS] = LONG ? [100_000, 1000] : [2000, 100]
-  test(`${SESSIONS} sessions of ${USERS} users expire without a look at them`, async () => {
+  test(`${SESSIONS} sessions of ${USERS} users expire without being read`, async () => {
     const store = open({ commandTimeoutMs: 20_000, maxPending: 1_000_000 })
     const end = Date.now() + (LONG ? 30_000 : 3000)
     const sign = (n) => signIn(store, `s${n}`, `user${n % USERS}`, end - Date.now())
@@ -420,7 +420,7 @@ describe("expiry", () => {
 })
 
 describe("names", () => {
-  test("a user of any characters, a kilobyte long, is found and is in no key", async () => {
+  test("a user id of any characters, a kilobyte long, is found, and no key contains it", async () => {
     const store = open()
     const users = ["x".repeat(1024), "*?[a]\\", "{a}{b}", "a b\r\n", "Zoë🦀", "\ud800", "\0", "__proto__", " ", "0"]
     for (const [n, user] of users.entries()) await signIn(store, `s${n}`, user)
@@ -438,7 +438,7 @@ describe("names", () => {
     await store.close()
   })
 
-  test("indexes below the prefix are no sessions, and are not below it by default", async () => {
+  test("indexes below the prefix are not sessions, and by default they are outside of it", async () => {
     for (const [prefix, userPrefix] of [
       ["n1:", "n1:users:"],
       ["n2:", "n2:"],
@@ -454,7 +454,7 @@ describe("names", () => {
       const keys = await server.client.keys("*")
       assert.equal(keys.filter((key) => key.startsWith(userPrefix ?? `users:${prefix}`)).length >= 2, true)
       if (prefix === "n3:") assert.equal(keys.filter((key) => key.startsWith(prefix)).length, 2)
-      await until("entries that are older", async () => (await entries(server.client, userPrefix ?? "users:", 20)) > 0)
+      await until("older entries", async () => (await entries(server.client, userPrefix ?? "users:", 20)) > 0)
       await store.clear()
       assert.deepEqual(
         (await server.client.keys("*")).filter((key) => !isMarker(prefix, key)),
@@ -475,7 +475,7 @@ describe("names", () => {
 })
 
 describe("functions of the application", () => {
-  test("that throw or return something else fail the save, by their names", async () => {
+  test("that throw or return a wrong value fail the save with an error that names them", async () => {
     const failure = new Error("mine")
     const refused = async (options, expected, session = { cookie: cookie(), user: "ada" }) => {
       const store = open(options)
@@ -502,7 +502,7 @@ describe("functions of the application", () => {
     await refused({ sessionInfo: () => ({ n: 1n }) }, TypeError)
   })
 
-  test("that name no user leave the session out", async () => {
+  test("that return no user leave the session out", async () => {
     for (const user of [undefined, null, "", false]) {
       const store = open({ userOf: () => user })
       await signIn(store, "a", "ada")
@@ -513,7 +513,7 @@ describe("functions of the application", () => {
   })
 })
 
-test("the scripts of stores that delegate are those of the binding", () => {
+test("the scripts of stores that delegate equal those of the binding", () => {
   const plain = (text) => text.replaceAll(/\s+/g, " ").trim()
   assert.deepEqual(Object.values(SCRIPTS).map(plain), loadProtocol().userScripts.map(plain))
 })

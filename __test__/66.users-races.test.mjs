@@ -39,8 +39,8 @@ function start(options) {
 }
 
 /**
- * Rounds of three sign-ins and one `destroyUser` at once, over two processes. `alive(sid)` asks Redis. Afterwards each
- * session that is alive is listed, and none is after another revoke.
+ * Rounds of three sign-ins and one `destroyUser` in parallel, over two processes. `alive(sid)` asks Redis.
+ * After each round all live sessions are listed; after another revoke none is alive.
  */
 async function race(options, rounds, alive) {
   const store = new RedisStore({ ...options, userOf })
@@ -69,7 +69,7 @@ async function race(options, rounds, alive) {
     }
     await Promise.all(Array.from({ length: Math.min(AT_ONCE, rounds - at) }, (_, n) => round(at + n)))
   }
-  // Both happen, or nothing was raced.
+  // Both must happen, otherwise nothing raced.
   assert.ok(counts.alive > 0 && counts.ended > 0, JSON.stringify(counts))
   await Promise.all(others.map(({ ask }) => ask("close")))
   await store.close()
@@ -114,7 +114,7 @@ test("sign-ins with the same id, again and again, race with revokes", async () =
   await Promise.all([store.close(), other.close()])
 })
 
-test("requests at work on sessions, which change their users, race with revokes", async () => {
+test("requests that change the users of sessions race with revokes", async () => {
   const options = { url: server.url, prefix: ownPrefix(), commandTimeoutMs: 20_000 }
   const [store, other] = [1, 2].map(() => new RedisStore({ ...options, userOf }))
   for (let n = 0; n < (LONG ? 2000 : 200); n++) {
@@ -137,7 +137,7 @@ test("requests at work on sessions, which change their users, race with revokes"
 describe("maxSessionsPerUser", () => {
   const open = (options) => new RedisStore({ url: server.url, commandTimeoutMs: 20_000, userOf, ...options })
 
-  test("ends the oldest: it is there when set answers", async () => {
+  test("ends the oldest; the new session exists when set answers", async () => {
     const store = open({ prefix: ownPrefix(), maxSessionsPerUser: 2 })
     const sids = ["a", "b", "c", "d"]
     for (const [n, sid] of sids.entries()) {
@@ -145,7 +145,7 @@ describe("maxSessionsPerUser", () => {
       assert.deepEqual((await store.ids()).toSorted(), sids.slice(Math.max(0, n - 1), n + 1))
     }
     await signIn(store, "other", "bob")
-    // One that is there already is none more.
+    // An existing session does not count again.
     await signIn(store, "c", "ada")
     await store.set("d", await load(store, "d"))
     assert.equal(await store.length(), 3)
@@ -156,7 +156,7 @@ describe("maxSessionsPerUser", () => {
     await store.close()
   })
 
-  test("counts sessions that are there, not entries", async () => {
+  test("counts existing sessions, not entries", async () => {
     for (const maxSessionsPerUser of [2, { max: 2, onLimit: "reject" }]) {
       const store = open({ prefix: ownPrefix(), maxSessionsPerUser })
       await signIn(store, "a", "ada")
@@ -168,9 +168,9 @@ describe("maxSessionsPerUser", () => {
     }
   })
 
-  test("rejects, and what is there stays", async () => {
+  test("rejects, and existing sessions stay", async () => {
     const store = open({ prefix: ownPrefix(), maxSessionsPerUser: { max: 2, onLimit: "reject" } })
-    const refused = { code: "ERR_REDIS_STORE_SESSION_LIMIT", message: /its user has 2 sessions already/ }
+    const refused = { code: "ERR_REDIS_STORE_SESSION_LIMIT", message: /its user already has 2 sessions/ }
     await signIn(store, "a", "ada")
     await signIn(store, "b", "ada")
     await assert.rejects(signIn(store, "c", "ada"), refused)
@@ -206,7 +206,7 @@ describe("maxSessionsPerUser", () => {
 })
 
 describe("kill -9", () => {
-  test("of a process that signs in: what it leaves is listed, or is not there", async () => {
+  test("of a process that signs in: its sessions are listed, or do not exist", async () => {
     const options = { url: server.url, prefix: ownPrefix(), commandTimeoutMs: 500 }
     const store = new RedisStore({ ...options, userOf })
     for (let n = 0; n < (LONG ? 50 : 5); n++) {

@@ -92,7 +92,7 @@ describe("a cluster", () => {
     await store.close()
   })
 
-  test("limits hold while many sign in at once", async () => {
+  test("limits hold during parallel sign-ins", async () => {
     for (const maxSessionsPerUser of [2, { max: 2, onLimit: "reject" }]) {
       const options = { nodes: cluster.nodes, prefix: ownPrefix(), userOf, commandTimeoutMs, maxSessionsPerUser }
       const [one, other] = [1, 2].map(() => new RedisStore(options))
@@ -106,12 +106,12 @@ describe("a cluster", () => {
     }
   })
 
-  test("failovers of every server: what is listed exists, and saves enter it again", async () => {
+  test("failovers of every server: listed sessions exist, and saves write the entries again", async () => {
     const store = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), userOf })
     const sids = Array.from({ length: 20 }, (_, n) => `s${n}`)
     for (const sid of sids) await signIn(store, sid, "ada")
     for (const { port } of cluster.replicas) await cluster.command(port, "CLUSTER", "FAILOVER", "TAKEOVER")
-    // A former master accepts writes, which are lost, until it learns that another one has its slots.
+    // A former master accepts writes until it learns that another one has its slots, and they are lost.
     await until("the former masters to be replicas", async () => {
       const roles = await Promise.all(cluster.masters.map(({ port }) => cluster.command(port, "ROLE")))
       return roles.every(([role]) => role === "slave")
@@ -129,7 +129,7 @@ describe("a cluster", () => {
 })
 
 describe("sentinels", () => {
-  test("a master that dies: sessions that a replica has are listed, and the next save enters the others", async () => {
+  test("a master that dies: sessions on the replica are listed, and the next save lists the others", async () => {
     const set = await startSentinels()
     const options = { sentinel: { name: set.name, nodes: set.nodes }, prefix: ownPrefix(), userOf }
     const store = new RedisStore(options)

@@ -15,10 +15,10 @@ const require = createRequire(import.meta.url)
 const server = ownServer()
 const commandTimeoutMs = 20_000
 
-/** Of these, one has no scripts, and the others answer for no server. */
+/** The others have no scripts, or do not use the server. */
 const IS_OF_A_SERVER = ({ pttl }) => pttl === undefined
 
-/** A client that is not known may give keys a namespace in the commands that it knows. */
+/** Unknown clients do not get scripts, because they may put keys into a namespace. */
 const RUNS_SCRIPTS = ({ name }) => !/^an unknown client|^a Proxy/.test(name)
 
 describe("without the native binary", () => {

@@ -1,4 +1,4 @@
-// Every code block of the READMEs and of docs/ does what it says.
+// Every code block of the READMEs and of docs/ runs and has the documented effect.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import {
@@ -41,7 +41,7 @@ const DOCUMENTS = FILES.map((name) => ({ name, found: blocks(join(root, name)) }
 
 const server = ownServer({}, (client) => client.sendCommand("ACL SETUSER user on >password ~* &* +@all".split(" ")))
 
-/** Whose places the documents name, and where they are here. Each is started if a block names it. */
+/** The servers that the documents name, and their addresses here. Each is started if a block names it. */
 const PLACES = [
   { names: /localhost:6379/, start: async () => ({ "localhost:6379": `127.0.0.1:${server.port}` }) },
   {
@@ -110,13 +110,13 @@ function nodesAt(port, nodes) {
   return Object.fromEntries(places.flat())
 }
 
-/** Where the clients of the documents would look for a Redis that has its usual place. */
+/** The default addresses that clients in the documents use. */
 const USUAL = [
   [/\bcreateClient\(\)/g, "createClient({ url: process.env.REDIS_URL })"],
   [/\bnew Redis\(\)/g, "new Redis(process.env.REDIS_URL)"],
 ]
 
-/** What the names in the diffs of docs/migrating.md meant at the time. */
+/** The packages that the diffs of docs/migrating.md refer to. */
 const RELEASES = {
   "From 9 and 10": { "connect-redis": "connect-redis", redis: "redis" },
   "From 8": { "connect-redis": "connect-redis-8", ioredis: "ioredis-5" },
@@ -125,7 +125,7 @@ const RELEASES = {
   "From 3": { "connect-redis": "connect-redis-3" },
 }
 
-/** Where files are that the READMEs of examples import. */
+/** The files that the READMEs of examples import. */
 const EXAMPLES = Object.fromEntries(
   ["opentelemetry/trace-redis-store.mjs", "prometheus/metrics.mjs"].map((file) => [
     `"./${basename(file)}"`,
@@ -154,7 +154,7 @@ const APPS = readdirSync(join(root, "examples"), { recursive: true })
   .filter((name) => /\.(mjs|cjs|mts|ts)$/.test(name) && !/node_modules|dist/.test(name))
   .map((name) => readFileSync(join(root, "examples", name), "utf8"))
 
-/** Whether `code` stands in one of those apps as it is. */
+/** Whether one of those apps contains `code` verbatim. */
 const isExcerpt = (code) => APPS.some((text) => `\n${text}\n`.includes(`\n${code}\n`))
 const isProgram = (code) => /^import .* from "express"|= require\("express"\)/m.test(code) && /\.listen\(/.test(code)
 
@@ -163,7 +163,7 @@ const LANGUAGES = {
   async js({ code, heading }) {
     if (isExcerpt(code) && !isProgram(code)) return
     const outcome = await runs(code, RELEASES[heading])
-    assert.ok(outcome.stores + (outcome.again ?? 0) + outcome.said > 0, "nothing came of it that could be looked at")
+    assert.ok(outcome.stores + (outcome.again ?? 0) + outcome.said > 0, "the block has no effect that can be checked")
     if (/\bapp\.use\(session\(/.test(code)) assert.deepEqual([outcome.visits, outcome.again], [1, 2])
   },
 
@@ -183,7 +183,7 @@ const LANGUAGES = {
     await runs(outputText, {})
   },
 
-  /** Before and after do the same, and a session of before is known after. */
+  /** Both sides do the same, and a session of the old side is read by the new one. */
   async diff({ code, heading }) {
     const names = RELEASES[heading] ?? RELEASES["From 9 and 10"]
     const { before, after } = sides(code)
@@ -193,7 +193,7 @@ const LANGUAGES = {
     assert.deepEqual([own.visits, own.again], [3, 4])
   },
 
-  /** Commands about this project exist; what installs packages is the matter of the install tests. */
+  /** Commands of this project exist; the install tests run those that install packages. */
   sh({ code }, folder) {
     for (const line of code.split("\n").filter(Boolean)) {
       const words = line.replace(/#.*/, "").trim().split(/\s+/)
@@ -209,14 +209,14 @@ const LANGUAGES = {
     }
   },
 
-  /** Commands of Redis, which it takes. */
+  /** Redis accepts its commands. */
   async redis({ code }) {
     for (const line of code.split("\n").filter(Boolean)) {
       assert.equal(String(await server.client.sendCommand(line.split(" "))), "OK", line)
     }
   },
 
-  /** Instructions of Docker; their npm commands are checked. */
+  /** Dockerfiles: their npm commands are checked. */
   dockerfile({ code }) {
     const steps = code.replaceAll("\\\n", " ").split("\n").filter(Boolean)
     assert.match(steps[0], /^FROM node:(2\d)(-\w+)?( AS \w+)?$/)
@@ -228,7 +228,7 @@ const LANGUAGES = {
   },
 }
 
-/** What is not run here, and why. */
+/** Languages that are not run here, and the reason. */
 const NOT_RUN = { dockerfile: "no Docker here to build it" }
 
 function isKnownPackage(name) {
@@ -247,7 +247,7 @@ for (const { name, found } of DOCUMENTS) {
       const { language, line } = block
       const title = `line ${line}: ${language || "no language"}`
       test(title, async (t) => {
-        assert.ok(LANGUAGES[language], `nothing is known of a block of language "${language}"`)
+        assert.ok(LANGUAGES[language], `blocks of language "${language}" have no test`)
         if (/(redis|cluster)\.example\.com/.test(block.code) && noTls) return t.skip(noTls)
         await server.client.flushAll()
         await LANGUAGES[language](block, dirname(join(root, name)))
@@ -257,7 +257,7 @@ for (const { name, found } of DOCUMENTS) {
   })
 }
 
-/** Runs `code` in a folder of its own, where `names` are the packages that its imports mean. */
+/** Runs `code` in an empty folder; `names` maps its imports to packages. */
 async function runs(code, names = {}, env = {}) {
   const text = await placed(code)
   const folder = layOut(text, names)
@@ -284,7 +284,7 @@ async function runs(code, names = {}, env = {}) {
   }
 }
 
-/** `code` with the places of here, and with a name for the stores that have none. */
+/** `code` with the addresses of the test servers, and with a name for unnamed stores. */
 async function placed(code) {
   let text = code
   for (const { names, start } of PLACES) {
@@ -322,7 +322,7 @@ function run(args, cwd, env = {}) {
       NODE_ENV: "test",
       PORT: "0",
       REDIS_URL: server.url,
-      // The authority that a hosted service's certificate would have in the system.
+      // Stands for the authority of a hosted service's certificate, which the system would have.
       ...(existsSync(join(cwd, "ca.pem")) && { NODE_EXTRA_CA_CERTS: join(cwd, "ca.pem") }),
       ...env,
     },
@@ -355,7 +355,7 @@ test("an app that stops as deployment.md describes ends by itself", async () => 
   }
 })
 
-describe("docs say all there is", () => {
+describe("docs are complete", () => {
   const headings = (name) =>
     [...readFileSync(join(root, "docs", name), "utf8").matchAll(/^## `(\w+)`$/gm)].map(([, heading]) => heading)
   const section = (name, heading) => {

@@ -1,4 +1,4 @@
-// The prose linter: what it reports, and that the documents are free of it.
+// The prose linter reports its patterns, and no document has any.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { test } from "node:test"

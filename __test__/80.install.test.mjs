@@ -1,4 +1,4 @@
-// What is published, installed into empty projects by every package manager.
+// The packages to publish, installed into empty projects by every package manager.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -56,7 +56,7 @@ function row(name, body) {
   })
 }
 
-/** An app that visits itself twice and prints what it answered. */
+/** An app that requests its own page twice and prints the answers. */
 const app = (imports) => `${imports}
 const store = new RedisStore({ url: process.env.REDIS_URL, prefix: "app" + process.pid + ":" })
 const app = express()
@@ -82,7 +82,7 @@ const { RedisStore } = require("${NAME}")`)
 const esm = app(`import express from "express"
 import session from "express-session"
 import { RedisStore } from "${NAME}"`)
-/** Not a word of it is ours. */
+/** An unchanged app of connect-redis. */
 const unchanged = `import express from "express"
 import session from "express-session"
 import { createClient } from "redis"
@@ -166,7 +166,7 @@ describe("the tarballs", () => {
     }
   })
 
-  test("please publint and are-the-types-wrong", async () => {
+  test("pass publint and are-the-types-wrong", async () => {
     await tool(base, "publint/src/cli.js", release.main, "--strict")
     await tool(base, "@arethetypeswrong/cli/dist/index.js", release.main)
   })
@@ -215,11 +215,11 @@ test("npm run try: the quick start from an empty folder, a session survives a re
   assert.ok(printed.endsWith(`${said.join("\n")}\n`), printed)
 })
 
-/** Runs a command that starts an app, and visits the address that it prints twice with the same cookies. */
+/** Runs a command that starts an app, and requests the printed address twice with the same cookies. */
 async function visitTwice(folder, ...[command, ...args]) {
   const child = spawn(command, args, {
     cwd: folder,
-    // npm starts the app in a process of its own: both are in one group.
+    // npm starts the app in a child process: both are in one process group.
     detached: true,
     env: { ...process.env, REDIS_URL: server.url, PORT: "0", NODE_OPTIONS: "" },
     stdio: ["ignore", "pipe", "inherit"],
@@ -255,7 +255,7 @@ describe("the quick starts of README and getting-started.md, pasted into an empt
   before(async () => {
     if (skip) return
     folder = project()
-    // The commands of getting-started.md, but the package is the tarballs.
+    // The commands of getting-started.md, with the tarballs instead of the package's name.
     await npm(folder, "install", release.main, release.platforms[here.target], "express", "express-session")
     const types = ["typescript@5", "@types/express", "@types/express-session", "@types/node"]
     await npm(folder, "install", "--save-dev", ...types)
@@ -276,7 +276,7 @@ describe("the quick starts of README and getting-started.md, pasted into an empt
     }
   }
 
-  test("are one in ES modules, CommonJS and TypeScript on each page", () => {
+  test("exist once in ES modules, CommonJS and TypeScript on each page", () => {
     for (const page of PAGES) {
       assert.deepEqual(blocks(join(root, page)).filter(isWhole).map(kindOf), ["mjs", "cjs", "mts"], page)
     }
@@ -387,7 +387,7 @@ describe("bundled into one file", () => {
     folder = project(APPS)
     await npm(folder, "install", NAME, ...NEEDED)
   })
-  /** Where a bundle is deployed: it and, if it is external, the addon. */
+  /** A folder with the bundle and, if it is external, the addon. */
   function deployed({ external }) {
     const place = emptyFolder()
     if (external) cpSync(join(folder, "node_modules", addon), join(place, "node_modules", addon), { recursive: true })
@@ -440,7 +440,7 @@ describe("bundled into one file", () => {
     })
     const { errors, warnings } = stats.toJson({ all: false, errors: true, warnings: true })
     assert.deepEqual(errors, [])
-    // Those of Express's own dynamic require are not ours.
+    // Warnings about Express's dynamic require are ignored.
     assert.deepEqual(
       warnings.filter(({ moduleName }) => moduleName?.includes(NAME)),
       [],

@@ -26,7 +26,7 @@ const node = (version) => ({
   test: ["--test", "--test-concurrency=1", TEST],
   run: [],
 })
-/** npm packages with nothing in them but the runtime. */
+/** npm packages that contain only a runtime. */
 const RUNTIMES = [
   node("20.20.2"),
   node("22.23.3"),
@@ -50,13 +50,13 @@ const RUNTIMES = [
   },
 ]
 
-/** Under node_modules, so that git and formatters leave it alone; 250 MB to load, once. */
+/** Under node_modules, so that git and formatters ignore it; 250 MB to download, once. */
 const cache = join(root, "node_modules", ".cache", "runtimes")
 const skip = target === "linux-x64-gnu" ? await install() : `the packages of runtimes used here are for linux-x64-gnu`
 const server = ownServer()
 const table = []
 
-/** A reason to skip, if they cannot be installed. */
+/** The reason to skip, if they cannot be installed. */
 async function install() {
   if (registryOfThisMachine() === undefined) return "nothing can be installed: the npm registry does not answer"
   const dependencies = Object.fromEntries(RUNTIMES.map(({ packageName, spec }) => [packageName, spec]))
@@ -133,7 +133,7 @@ describe("runtimes", { skip }, () => {
         rows.map(({ name }) => name),
         ["url", ...CLIENTS.map(({ name }) => name)],
       )
-      // A runtime that registers no tests has not passed them.
+      // A runtime that registers no tests must not count as passed.
       assert.ok(rows.every(({ tests, passed }) => tests >= 18 && tests === rows[0].tests && passed === tests))
     })
 

@@ -1,4 +1,4 @@
-// What the release workflow runs: packing, notes, publishing.
+// The scripts of the release workflow: packing, notes, publishing.
 import assert from "node:assert/strict"
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
@@ -30,7 +30,7 @@ test("the loader knows the package of every target, and so does the release work
   for (const triple of manifest.napi.targets) assert.ok(workflow.includes(`target: ${triple},`), triple)
 })
 
-test("only a tag publishes, after the versions were checked and every system was tried", () => {
+test("only a tag publishes, after a check of the versions and a test on every system", () => {
   const workflow = readFileSync(join(root, ".github/workflows/release.yml"), "utf8")
   const job = (name) => new RegExp(`^  ${name}:\\n((?:    .*\\n|\\n)+)`, "m").exec(workflow)[1]
   assert.match(job("build"), /^    needs: check$/m)
@@ -41,7 +41,7 @@ test("only a tag publishes, after the versions were checked and every system was
   for (const name of ["check", "build", "pack", "smoke"]) assert.doesNotMatch(job(name), /publish/)
 })
 
-test("a release with a missing binary is refused, by its name", async () => {
+test("a release with a missing binary is refused with its name", async () => {
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   try {
     await assert.rejects(pack({ to: folder, binaries: folder, all: true, quiet: true }), {
@@ -105,7 +105,7 @@ describe("a release of eight binaries", () => {
     })
   }
 
-  test("names where the package comes from", () => {
+  test("names the origin of the package", () => {
     const { bugs, homepage, repository, author } = JSON.parse(readPacked(main, "package.json"))
     assert.match(bugs.url, /^https:/)
     assert.match(homepage, /^https:/)
@@ -166,7 +166,7 @@ describe("release notes", () => {
   test("are the version's section of the changelog", () => {
     assert.equal(releaseNotes(changelog, "1.1.0"), "- New.")
     assert.equal(releaseNotes(changelog, "1.0.0"), "- First.")
-    assert.throws(() => releaseNotes(changelog, "1.0"), /says nothing under "## 1\.0"/)
+    assert.throws(() => releaseNotes(changelog, "1.0"), /has no text under "## 1\.0"/)
     assert.equal(checkedNotes(release), "- New.")
   })
 
@@ -175,7 +175,7 @@ describe("release notes", () => {
     const old = { ...release, cargoToml: cargoToml.replace("1.1.0", "1.0.0") }
     assert.throws(() => checkedNotes(old), /Cargo\.toml must have package\.json's version 1\.1\.0, got 1\.0\.0/)
     const unreleased = { ...release, changelog: "# Changelog\n\n## Unreleased\n\n- Soon.\n" }
-    assert.throws(() => checkedNotes(unreleased), /says nothing under "## 1\.1\.0"/)
+    assert.throws(() => checkedNotes(unreleased), /has no text under "## 1\.1\.0"/)
   })
 
   test("are those of the unreleased section in a rehearsal", () => {
@@ -193,7 +193,7 @@ test("npm does not install a prerelease by default", () => {
   assert.deepEqual(["1.0.0", "1.0.0-rc.1"].map(distTag), ["latest", "next"])
 })
 
-test("a release on GitHub is made once, and mended by a second run", () => {
+test("a release on GitHub is created once, and updated by a second run", () => {
   const made = ghRelease({ tag: "v1.0.0", notes: "New.", exists: false })
   assert.deepEqual(made, ["release", "create", "v1.0.0", "--title", "v1.0.0", "--notes", "New.", "--verify-tag"])
   const again = ghRelease({ tag: "v1.0.0-rc.1", notes: "New.", exists: true })

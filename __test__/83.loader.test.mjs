@@ -1,4 +1,4 @@
-// What is said when no native binary loads, by installations that went wrong.
+// The error when no native binary loads, for several kinds of broken installations.
 import assert from "node:assert/strict"
 import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -24,7 +24,7 @@ import {
   yarnProject,
 } from "./support/projects.mjs"
 
-describe("when no binary loads, the error says", () => {
+describe("when no binary loads, the error states", () => {
   const tell = `const { RedisStore } = require("${NAME}")
 try {
   new RedisStore({ url: process.env.REDIS_URL }).close()
@@ -49,7 +49,7 @@ try {
     assert.match(message, /^- from source, with Rust 1\.88 or newer: npx connect-redis-native build$/m)
     return message
   }
-  /** What the message tells users of `manager` to run. */
+  /** The command of the message for users of `manager`. */
   const advice = (message, manager) => new RegExp(`^- ${manager}: (.*?)(?:, or set .*)?$`, "m").exec(message)[1]
   const loads = async (folder, ...run) => {
     const { stdout, stderr } = await go(
@@ -59,7 +59,7 @@ try {
     assert.equal(stdout, "loaded\n", stderr)
   }
 
-  test("that the package is missing, and npm's command brings it", { skip }, async () => {
+  test("that the package is missing, and npm's command installs it", { skip }, async () => {
     const folder = project({ "tell.cjs": tell })
     await npm(folder, "install", `--os=${os}`, `--cpu=${cpu}`, NAME, "express-session@1")
     const message = await said(folder)
@@ -70,7 +70,7 @@ try {
     await loads(folder)
   })
 
-  test("pnpm's command, which brings it", { skip }, async () => {
+  test("pnpm's command, which installs it", { skip }, async () => {
     const folder = project({ "tell.cjs": tell })
     await pnpm(folder, "add", `--os=${os}`, `--cpu=${cpu}`, NAME, "express-session@1")
     const [, ...args] = advice(await said(folder), "pnpm").split(" ")
@@ -78,7 +78,7 @@ try {
     await loads(folder)
   })
 
-  test("yarn's command, which brings it", { skip }, async () => {
+  test("yarn's command, which installs it", { skip }, async () => {
     const folder = yarnProject("node-modules", { "tell.cjs": tell })
     await yarn(folder, "config", "set", "--json", "supportedArchitectures", JSON.stringify({ os: [os], cpu: [cpu] }))
     await yarn(folder, "add", NAME, "express-session@1")
@@ -100,7 +100,7 @@ try {
       whole = readFileSync(binary)
     })
 
-    /** Changes the installed package, and back. */
+    /** Changes the installed package, and restores it. */
     async function damaged(path, content, check) {
       const before = readFileSync(path)
       writeFileSync(path, content)
@@ -142,12 +142,12 @@ try {
       const old = JSON.stringify({ ...readJson(path), version: "0.0.9" })
       await damaged(path, old, (message) => {
         assert.match(message, DAMAGED)
-        assert.equal(dlopenError(message), `is of version 0.0.9, needed is ${manifest.version}`)
+        assert.equal(dlopenError(message), `has version 0.0.9, but version ${manifest.version} is needed`)
       })
     })
 
     test(
-      "which glibc is needed and which is there",
+      "the glibc that is needed and the one of the system",
       { skip: here.libc !== "glibc" && "this system has none" },
       async () => {
         const versions = whole.toString("latin1").match(/GLIBC_2\.\d\d(?=\0)/g)
@@ -161,7 +161,7 @@ try {
       },
     )
 
-    test("the error of a broken binary that was built beside it", async () => {
+    test("the error of a broken binary that was built in the package", async () => {
       const path = join(folder, "node_modules", NAME, file)
       writeFileSync(path, "no binary")
       const { code, stdout } = await go(folder, process.execPath, ["tell.cjs"])
@@ -175,7 +175,7 @@ try {
       rmSync(path)
     })
 
-    test("the same in the one warning of stores that do without", async () => {
+    test("the same in the warning of stores that delegate", async () => {
       const code = `
         const { RedisStore } = require("${NAME}")
         const client = require("redis").createClient({ url: process.env.REDIS_URL })
@@ -188,15 +188,15 @@ try {
       const { stdout, stderr } = await go(folder, process.execPath, ["-e", code])
       assert.equal(stdout, 'false {"cookie":{}}\n')
       assert.match(stderr, /\[CONNECT_REDIS_NATIVE_FALLBACK\] Warning: The native binary of .*could not be loaded/)
-      assert.match(stderr, /Until then, stores use the commands of the client they are given\./)
+      assert.match(stderr, /Until then, stores call the commands of their client\./)
     })
 
     test(
       "how to build it from source, which works",
-      { skip: output("cargo", ["--version"]) === undefined && "there is no cargo here" },
+      { skip: output("cargo", ["--version"]) === undefined && "cargo is not installed" },
       async () => {
         await said(folder)
-        // With what npm test has compiled already.
+        // Reuses the output of npm test's compilation.
         const triple = manifest.napi.targets[targets(manifest).indexOf(here.target)]
         const env = { CARGO_TARGET_DIR: join(root, "target"), CARGO_BUILD_TARGET: triple }
         const { code, stderr } = await go(folder, "npx", [NAME, "build"], env)

@@ -1,4 +1,4 @@
-// What is published for other systems: binaries are read, and one is built and run here.
+// The binaries for other systems: their files are checked, and one is built and run here.
 import assert from "node:assert/strict"
 import { readdirSync } from "node:fs"
 import { createRequire } from "node:module"
@@ -17,7 +17,7 @@ const here = system()
 const BUILD_MS = 15 * 60_000
 const SMOKE_CHECKS = 13
 const own = join(root, `connect-redis-native.${here.target}.node`)
-/** The same addon for several systems, in a package that is here anyway. */
+/** An addon for several systems, from a package that is installed anyway. */
 const foreign = join(root, "node_modules", "pnpm", "dist")
 
 /** The path of pnpm's addon for `name`. */
@@ -28,7 +28,7 @@ function foreignBinary(name) {
   )
 }
 
-/** The reason why `act` cannot be done here, or false. */
+/** The reason why `act` is not possible here, or false. */
 async function missing(act) {
   try {
     await act()

@@ -8,7 +8,7 @@ import { openBrowser } from "../testing/browser.mjs"
 const browser = await openBrowser()
 after(() => browser?.close())
 
-describe("the demo", { skip: browser === undefined && "there is no Chromium here" }, () => {
+describe("the demo", { skip: browser === undefined && "Chromium is not installed" }, () => {
   let demo
   let page
   const errors = []
@@ -25,7 +25,7 @@ describe("the demo", { skip: browser === undefined && "there is no Chromium here
 
   const outcome = (scene, app) => page.locator(`[data-scene="${scene}"] [data-app="${app}"]`)
 
-  /** Presses the button of a scene, and reads what both columns say. */
+  /** Clicks the button of a scene, and returns the outcomes of both columns. */
   async function play(scene) {
     await page.locator(`[data-scene="${scene}"] button`).click()
     const read = async (app) => {
@@ -45,7 +45,7 @@ describe("the demo", { skip: browser === undefined && "there is no Chromium here
     }
   })
 
-  test("load: both apps read and touch sessions, and show it meanwhile", async () => {
+  test("load: both apps read and touch sessions, and show live figures", async () => {
     const playing = play("load")
     for (const app of ["connect-redis", "native"]) {
       await page.waitForFunction((name) => {

@@ -10,7 +10,7 @@ const browser = await openBrowser()
 after(() => browser?.close())
 const server = ownServer()
 
-describe("examples/devices", { skip: browser === undefined && "there is no Chromium here" }, () => {
+describe("examples/devices", { skip: browser === undefined && "Chromium is not installed" }, () => {
   let laidOut
   let app
   let profiles = []
@@ -30,7 +30,7 @@ describe("examples/devices", { skip: browser === undefined && "there is no Chrom
   })
   after(() => laidOut.remove())
 
-  /** A page of a new profile, which is signed in. */
+  /** A signed-in page in a new browser profile. */
   async function signedIn(name, userAgent) {
     const context = await browser.newContext({ userAgent })
     profiles.push(context)
@@ -54,7 +54,7 @@ describe("examples/devices", { skip: browser === undefined && "there is no Chrom
     return page.getByRole("listitem").allTextContents()
   }
 
-  test("shows the devices of a user, and which is this one", async () => {
+  test("shows the devices of a user, and marks the current one", async () => {
     const [laptop, phone] = [await signedIn("ada", "Laptop/1.0"), await signedIn("ada", "Phone/2.0 <b>")]
     await signedIn("bob", "Tablet/3.0")
     const seen = await devices(laptop)
@@ -85,7 +85,7 @@ describe("examples/devices", { skip: browser === undefined && "there is no Chrom
     assert.equal(await titleOf(other), "Your devices")
   })
 
-  test("sign out of one device, of another one and of this one", async () => {
+  test("signs out another device, then this one", async () => {
     const [laptop, phone] = [await signedIn("ada", "Laptop/1.0"), await signedIn("ada", "Phone/2.0")]
     await laptop.goto(app.url)
     await laptop.getByRole("listitem").filter({ hasText: "Phone/2.0" }).getByRole("button").click()
@@ -96,7 +96,7 @@ describe("examples/devices", { skip: browser === undefined && "there is no Chrom
     assert.equal((await server.client.keys("users:*")).length, 0)
   })
 
-  test("a wrong password signs nobody in, and no page cuts anything off", async () => {
+  test("a wrong password is rejected, and no page cuts off text", async () => {
     const context = await browser.newContext({ viewport: { width: 360, height: 700 } })
     profiles.push(context)
     const page = await context.newPage()

@@ -11,7 +11,7 @@ const COLOURS = { [OURS]: "#b7410e", memory: "#9a9a9a" }
 const OTHERS = ["#5b7db1", "#8fb0d9"]
 
 const { date, machine, node, redis, rounds, seconds, stores, workloads } = JSON.parse(readFileSync(RESULTS, "utf8"))
-// MemoryStore is no peer: its bars would be all there is to see.
+// MemoryStore uses no network: its bars would dwarf the others.
 const shown = stores.filter(({ name }) => name !== BASELINE && name !== "memory")
 const colourOf = (name, at) => COLOURS[name] ?? OTHERS[at % OTHERS.length]
 const largest = Math.max(...workloads.flatMap(({ stores: all }) => shown.map(({ name }) => ratioOf(all, name) ?? 0)))

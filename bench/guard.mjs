@@ -1,6 +1,5 @@
-// `npm run bench:guard`: what it costs that a session is written only over what was loaded, as a
-// ratio to the same store with `onDestroyed: "save"`, which writes as connect-redis does. A second such store
-// shows what of a ratio is noise.
+// `npm run bench:guard`: the cost of writing a session only over the loaded text, as a ratio to the same store
+// with `onDestroyed: "save"`, which writes as connect-redis does. A second such store shows the noise.
 import { parseArgs } from "node:util"
 
 import { RedisStore } from "../index.mjs"
@@ -35,10 +34,10 @@ async function open(name, options) {
   const store = new RedisStore({ url, prefix: `${name}:`, ...options })
   const sessions = new Sessions(300)
   sessions.expireIn(HOUR_MS)
-  // In turn: two writes of one session at once would be a conflict, which is not measured here.
+  // In sequence: two parallel writes of one session would conflict, which is not measured here.
   let next = 0
   sessions.pick = () => next++ % sessions.ids.length
-  // As requests have them: loaded, so that they are saved over what was loaded.
+  // Loaded, as in requests, so that they are saved over the loaded text.
   await Promise.all(sessions.ids.map((id, at) => store.set(id, sessions.values[at])))
   sessions.values = await Promise.all(
     sessions.ids.map(async (id) => store.createSession({ sessionID: id, sessionStore: store }, await store.get(id))),

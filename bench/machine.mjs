@@ -4,7 +4,7 @@ import * as redis from "redis"
 
 import { makeRedisClient } from "./stores.mjs"
 
-// `redisInfo` is what Redis answers to INFO server.
+// `redisInfo` is the reply to INFO server.
 export function describeMachine(redisInfo) {
   const cpus = os.cpus()
   return {

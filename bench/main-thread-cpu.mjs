@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs"
 
 const SCHEDSTAT = `/proc/self/task/${process.pid}/schedstat`
 
-// Only the main thread's: a native store that moved its work to other threads should show it, and what the main
-// thread spends is what the rest of the application cannot have.
+// Only the main thread's CPU time: the rest of the application cannot use it, and a store that moves work to
+// other threads should show that.
 export const mainThreadCpu = choose()
 
 function choose() {
@@ -14,7 +14,7 @@ function choose() {
     return { source: "main thread", read: () => Number(readFileSync(SCHEDSTAT, "utf8").split(" ", 1)[0]) / 1000 }
   }
   return {
-    source: "WHOLE PROCESS (this platform does not tell the main thread's)",
+    source: "WHOLE PROCESS (this platform does not report the main thread)",
     read: () => microseconds(process.cpuUsage()),
   }
 }

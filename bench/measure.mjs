@@ -2,14 +2,14 @@ import { createHistogram } from "node:perf_hooks"
 
 import { mainThreadCpu } from "./main-thread-cpu.mjs"
 
-/** Of latencies, in nanoseconds. */
+/** Latencies in nanoseconds. */
 const histogram = createHistogram({ figures: 3 })
-/** A record costs 0.1 us, which the fastest store would feel. A prime: batches have sizes of powers of two. */
+/** A record costs 0.1 us, too much for the fastest store. A prime, because batches have sizes of powers of two. */
 const RECORD_EVERY = 7
 const NS_PER_MS = 1e6
 
-// Each returns a function that starts one operation and calls `done(error)` when its callback came. The closures
-// are made once for each chain, so that the loop itself allocates nothing.
+// Each returns a function that starts one operation and calls `done(error)` after its callback. The closures
+// are created once for each chain, so that the loop itself does not allocate.
 const OPS = {
   get(store, sessions, done) {
     let index
@@ -35,7 +35,7 @@ const OPS = {
       store.touch(sessions.ids[index], sessions.values[index], touched)
     }
   },
-  // What express-session does for a request that changes nothing: a session is made of what was read.
+  // The work of express-session for a request that changes nothing: it creates a session from the stored data.
   "load-touch"(store, sessions, done, written) {
     let index
     const touched = (error) => done(error)
@@ -66,8 +66,8 @@ const OPS = {
   },
 }
 
-// `concurrency` chains, each starting its next operation when the last one called back: first to warm up, then,
-// without a pause, to measure. Operations still in flight at the end are waited for and not counted.
+// `concurrency` chains, each starting its next operation after the callback of the last one: first to warm up,
+// then, without a pause, to measure. Operations still in flight at the end are waited for and not counted.
 export function measure(store, sessions, { op, concurrency, warmUpMs, measureMs }) {
   return new Promise((resolve, reject) => {
     const written = new Set()

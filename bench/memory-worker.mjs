@@ -1,5 +1,5 @@
-// The processes of bench/memory.mjs. They load nothing but what they measure: what is loaded before takes its
-// share of the memory before.
+// The processes of bench/memory.mjs. They load only what they measure, because other modules would change the
+// memory before.
 import { existsSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 
@@ -33,12 +33,12 @@ function residentMib() {
   return process.memoryUsage.rss() / MIB
 }
 
-/** Without the pages of files, which the processes of a machine share; undefined where Linux does not tell. */
+/** Without the pages of files, which processes share; undefined where Linux does not report it. */
 function privateMib() {
   return existsSync(STATUS) ? Number(/RssAnon:\s+(\d+)/.exec(readFileSync(STATUS, "utf8"))[1]) / 1024 : undefined
 }
 
-/** Beside what an app with express-session has anyway. */
+/** In addition to the memory of an app with express-session. */
 async function idle({ name, url, stores }) {
   session({ secret: "benchmark", resave: false, saveUninitialized: false })
   const bare = residentMib()
@@ -64,7 +64,7 @@ async function connected(open) {
   return opened
 }
 
-/** Each request is one of a session that no other request has, as its last reply left it. */
+/** Each request uses a session that no other request uses, in the state of its last reply. */
 async function load({ url, atOnce, warmUp, requests, samples: points }) {
   const { RedisStore } = require("../index.js")
   const store = new RedisStore({ url, prefix: "memory:" })
@@ -90,7 +90,7 @@ async function load({ url, atOnce, warmUp, requests, samples: points }) {
     async destroy(index, sid) {
       await call(store, "destroy", sid)
       there[index] = false
-      // A session that was loaded before would not be written again.
+      // A loaded session would not be written after a destroy.
       sessions.values[index] = JSON.parse(JSON.stringify(sessions.values[index]))
     },
   }

@@ -1,5 +1,5 @@
-// `npm run bench:memory`: resident memory, each figure from new processes: what a connected, idle store adds,
-// and whether it grows over two million requests.
+// `npm run bench:memory`: resident memory that a connected, idle store adds, and its growth over two million
+// requests. Each figure comes from new processes.
 import { fork } from "node:child_process"
 import { once } from "node:events"
 import { parseArgs } from "node:util"
@@ -13,9 +13,12 @@ const IDLE_GOAL_MIB = 3
 const AT_ONCE = 64
 const WARM_UP = 400_000
 const SAMPLES = 40
-/** Four bytes for each request of the second half: a leak of anything that a request needs is larger. */
+/** Four bytes for each request of the second half: any leak of a request's data is larger. */
 const GROWTH_MAX_MIB = 4
-/** Samples that are averaged at either end of the second half, as one alone has the noise of a collection. */
+/**
+ * Samples that are averaged at either end of the second half, because one sample has the noise of a garbage
+ * collection.
+ */
 const ENDS = 5
 
 const { values } = parseArgs({

@@ -28,7 +28,7 @@ async function main() {
   const inspector = makeRedisClient(redis, server.urls, server.ca)
   const workers = rows.map((row) => new WorkerProcess(row))
   const killWorkers = () => workers.forEach((worker) => worker.kill())
-  // What is asked of a killed worker fails, and from there on everything ends as after any failure.
+  // A request to a killed worker fails, and the run ends as after any failure.
   process.once("SIGINT", killWorkers)
   process.once("SIGTERM", killWorkers)
 
@@ -98,7 +98,7 @@ async function measureAll({ measured, workloads, options, inspector }) {
     for (let round = 0; round < options.rounds; round++) {
       for (const worker of rotated(measured, round)) {
         progress.step(`${workload.name}, round ${round + 1} of ${options.rounds}, ${worker.row.name}`)
-        // Never the same expiry twice, so that a TTL left by an earlier measurement cannot pass for this one's.
+        // A different expiry each time, so that a TTL of an earlier measurement is not taken for this one.
         const expiryMs = (24 + ++measurements) * HOUR_MS
         ofWorkload[worker.row.name].push(await measureOnce(worker, { workload, options, expiryMs, inspector }))
       }
@@ -118,7 +118,7 @@ async function measureOnce(worker, { workload, options, expiryMs, inspector }) {
   return figures
 }
 
-// What a store answers to a touch says nothing about whether it happened; the TTL in Redis does.
+// The reply to a touch does not show whether it was executed; the TTL in Redis does.
 async function checkExpiry(inspector, row, workload, ids, expected) {
   const ttls = await Promise.all(ids.map((id) => inspector.ttl(prefixOf(row) + id)))
   const wrong = ttls.find((ttl) => Math.abs(ttl - expected) > TTL_SLACK_S)
@@ -131,7 +131,7 @@ function prefixOf({ name }) {
   return `bench:${name}:`
 }
 
-// Stores take turns: none is always first in a round, nor always after the same neighbour's garbage.
+// Stores take turns: no store is always first in a round, or always after the same neighbour's garbage.
 function rotated(list, by) {
   const start = by % list.length
   return [...list.slice(start), ...list.slice(0, start)]

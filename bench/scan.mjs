@@ -19,7 +19,7 @@ const BYTES = 300
 if (process.argv[2] === "serve") serve(process.argv[3], process.argv[4])
 else await main()
 
-/** Answers each operation that it is asked for, one after the other. */
+/** Runs the requested operations one after the other. */
 function serve(name, url) {
   const opening = findStore(name).load()([url], PREFIX)
   process.on("message", async (operation) => {
@@ -28,7 +28,7 @@ function serve(name, url) {
       await close()
       return process.disconnect()
     }
-    // Connected, and its code loaded.
+    // Connects, and loads its code.
     await new Promise((resolve) => store.get("none", resolve))
     const delay = monitorEventLoopDelay({ resolution: 1 })
     delay.enable()

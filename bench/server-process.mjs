@@ -1,8 +1,8 @@
 import { fork } from "node:child_process"
 import { once } from "node:events"
 
-// The parent's end of bench/server.mjs. Resolves to `{urls, ca, stop}`: a url for each master, and over
-// TLS the certificate of who signed the server's.
+// The parent's end of bench/server.mjs. Resolves to `{urls, ca, stop}`: a url for each master, and over TLS the
+// certificate of the authority.
 export async function startServerProcess({ cluster, tls }) {
   const child = fork(new URL("./server.mjs", import.meta.url), [cluster ? "cluster" : tls ? "tls" : "plain"])
   const ended = once(child, "exit")

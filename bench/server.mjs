@@ -1,4 +1,4 @@
-// Redis, under a process of its own: it is stopped even when the benchmark was killed and could not do it.
+// Redis under a separate process, which stops it even if the benchmark was killed.
 import { makeCertificates, startCluster } from "../testing/topologies.mjs"
 import { freePort, startServer } from "../testing/redis-server.mjs"
 
@@ -9,7 +9,7 @@ process.on("disconnect", async () => {
   await (await server).stop()
   process.exit()
 })
-// Ctrl-C reaches every process of the terminal; what to do about it is the parent's to say.
+// Ctrl-C reaches every process of the terminal; the parent handles it.
 process.on("SIGINT", () => {})
 
 const { url, ca, masters = [{ url }] } = await server
@@ -22,7 +22,7 @@ async function startTls() {
     const { stop } = await startServer({ args: args(port) })
     return { url: `rediss://127.0.0.1:${port}`, ca, stop }
   } finally {
-    // Redis has read them.
+    // Redis has read the files.
     remove()
   }
 }

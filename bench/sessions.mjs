@@ -5,7 +5,7 @@ import session from "express-session"
 const COUNT = 1000
 const SEED_MS = 3_600_000
 
-// The sessions of one size that a worker knows: their ids, and what Redis must hold for each.
+// The sessions of one size of a worker: their ids, and the expected value of each in Redis.
 export class Sessions {
   constructor(bytes) {
     this.bytes = bytes
@@ -25,20 +25,20 @@ export class Sessions {
     return (x >>> 0) % COUNT
   }
 
-  // What later writes send as the expiry, so that a write can be recognised by the TTL it left.
+  // The expiry of later writes, which identifies a write by its TTL.
   expireIn(ms) {
     const cookie = new session.Cookie({ maxAge: ms })
     for (const value of this.values) value.cookie = cookie
   }
 
-  // A set writes a value Redis does not have yet, so that a lost or reordered set shows when it is read back.
+  // A set writes a new value, so that a lost or reordered set shows when it is read back.
   renew(index) {
     const value = this.values[index]
     value.revision++
     return value
   }
 
-  // Returns what is wrong with a reply, or undefined. Cheap: it runs inside the measured loop.
+  // Returns the fault of a reply, or undefined. Cheap, because it runs inside the measured loop.
   fault(index, got) {
     const want = this.values[index]
     if (
@@ -61,7 +61,7 @@ function describe(got, want) {
   )
 }
 
-// Made from the index, as every worker has to know the same ids, but with the look of express-session's.
+// Derived from the index, so that every worker has the same ids, in the form of express-session's.
 function sessionId(bytes, index) {
   return createHash("sha256").update(`${bytes}/${index}`).digest("base64url").slice(0, 32)
 }
@@ -70,7 +70,7 @@ function sessionsOf(bytes) {
   const cookie = new session.Cookie({ maxAge: SEED_MS })
   const room = bytes - JSON.stringify(sessionOf(0, bytes, cookie, [], "")).length
   const items = itemsOf(room)
-  // Shared by all sessions of the size: a thousand copies of 32 kB would measure the garbage collector.
+  // Shared by all sessions of the size, because a thousand copies of 32 kB would measure the garbage collector.
   const used = JSON.stringify(sessionOf(0, bytes, cookie, items, "")).length
   const note = "n".repeat(Math.max(0, bytes - used))
   return Array.from({ length: COUNT }, (_, index) => sessionOf(index, bytes, cookie, items, note))

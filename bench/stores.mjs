@@ -6,7 +6,7 @@ const require = createRequire(import.meta.url)
 export const BASELINE = "baseline"
 export const OURS = "native"
 
-// `load` only loads modules, so that a store that is not installed can be told from one that does not work.
+// `load` only loads modules, to distinguish a store that is not installed from one that does not work.
 // It returns `open(urls, prefix, ca)`, which resolves to `{store, close}`.
 export const STORES = [
   {
@@ -65,7 +65,7 @@ export function findStore(name) {
   return STORES.find((store) => store.name === name)
 }
 
-// A store that measures its own client would be measuring the baseline under our name.
+// A store that delegates would measure the baseline under our name.
 function refuseDelegation(store) {
   if (store.native === false) {
     throw new Error("store.native is false: the client was delegated to, not adopted; nothing native to measure")
@@ -113,7 +113,7 @@ function openOverIoredis(RedisStore, { Redis }, options) {
   }
 }
 
-// A client that reconnects in the middle would spoil the figures in silence.
+// A reconnect would distort the figures unnoticed.
 function failOnError(client) {
   client.on("error", (error) => {
     throw error

@@ -1,5 +1,5 @@
-// `npm run bench:users`: what the sessions of users cost, as a ratio to the same store without `userOf`. A second such
-// store shows what of a ratio is noise.
+// `npm run bench:users`: the cost of the sessions of users, as a ratio to the same store without `userOf`. A
+// second such store shows the noise.
 import { parseArgs } from "node:util"
 
 import { RedisStore } from "../index.mjs"
@@ -27,11 +27,11 @@ const SESSIONS_PER_USER = 3
 const server = await startServerProcess({})
 const [url] = server.urls
 
-/** Sessions as requests have them: loaded, so that they are touched, or saved again. */
+/** Loaded sessions, as in requests, to touch or save again. */
 async function loaded(store) {
   const sessions = new Sessions(300)
   sessions.expireIn(HOUR_MS)
-  // In turn: two writes of one session at once would be a conflict, which is not measured here.
+  // In sequence: two parallel writes of one session would conflict, which is not measured here.
   let next = 0
   sessions.pick = () => next++ % sessions.ids.length
   await Promise.all(sessions.ids.map((id, at) => store.set(id, sessions.values[at])))

@@ -17,7 +17,7 @@ export class WorkerProcess {
     this.#child.on("exit", () => this.#settle?.({ error: this.#ending() }))
   }
 
-  // Resolves to the answer. `expectedMs` is how long the question takes when all is well.
+  // Resolves to the answer. `expectedMs` is the expected duration.
   async ask(kind, question = {}, expectedMs = 0) {
     if (this.#hasEnded()) throw new Error(`${this.row.name}: ${this.#ending()}`)
     const reply = await new Promise((resolve) => {
@@ -34,7 +34,7 @@ export class WorkerProcess {
     return reply
   }
 
-  // Resolves once the process is gone, to a warning when it had to be killed.
+  // Resolves after the process has ended, to a warning if it had to be killed.
   async close() {
     if (this.#hasEnded()) return undefined
     try {

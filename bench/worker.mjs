@@ -1,4 +1,4 @@
-// One store in a process of its own. The parent asks one thing at a time; every question gets one answer.
+// One store in a separate process. The parent sends one request at a time, and each gets one answer.
 import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 
@@ -48,7 +48,7 @@ function describeBinary() {
   const path = Object.keys(require.cache).find((name) => name.endsWith(".node"))
   if (path === undefined) return undefined
   const file = readFileSync(path)
-  // What strip leaves out, in the words of ELF.
+  // `strip` removes this ELF section.
   return { bytes: file.length, stripped: !file.includes("\0.symtab\0") }
 }
 
@@ -83,14 +83,14 @@ async function answer({ kind, ...question }) {
   } catch (error) {
     reply = { error: error.stack ?? String(error) }
   }
-  // After the last answer nothing of ours may keep the process alive; if a store does, the parent says so.
+  // After the last answer only a store can keep the process alive; then the parent reports it.
   process.send(reply, () => kind === "close" && process.disconnect())
 }
 
 process.on("message", answer)
-// A parent that was killed cannot stop us. Once closed, ending is left to the event loop.
+// A killed parent cannot stop this process. After close, the event loop ends it.
 process.on("disconnect", () => {
   if (!closed) process.exit(1)
 })
-// Ctrl-C reaches every process of the terminal; what to do about it is the parent's to say.
+// Ctrl-C reaches every process of the terminal; the parent handles it.
 process.on("SIGINT", () => {})

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npx connect-redis-native build`: the native binary from the sources in this package, for this system.
+// `npx connect-redis-native build`: builds the native binary for this system from the sources in this package.
 "use strict"
 
 const { spawnSync } = require("node:child_process")
@@ -10,14 +10,14 @@ const { join } = require("node:path")
 const { system } = require("../lib/native/load.js")
 
 const root = join(__dirname, "..")
-/** cargo tells of every file that it makes. */
+/** cargo prints a message for every file that it builds. */
 const MESSAGES_MAX_BYTES = 2 ** 26
 
 function build() {
   const { libc, platform, target } = system()
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const { CARGO_TARGET_DIR = folder } = process.env
-  // The flags of `npm run build`: without symbols, and a clone's target folder can be used again. On musl
+  // The flags of `npm run build`: without symbols, and with a clone's target folder reused. On musl
   // Rust links the C library in by default, but Node has it already.
   const flags = [
     process.env.RUSTFLAGS,
@@ -35,7 +35,7 @@ function build() {
       stdio: ["ignore", "pipe", "inherit"],
     })
     if (error?.code === "ENOENT")
-      throw new Error("There is no cargo here; install Rust 1.88 or newer as rustup.rs says.")
+      throw new Error("cargo was not found; install Rust 1.88 or newer from https://rustup.rs.")
     if (error) throw error
     if (status !== 0) throw new Error(`cargo failed with exit code ${status}.`)
     const file = join(root, `connect-redis-native.${target}.node`)
@@ -46,7 +46,7 @@ function build() {
   }
 }
 
-/** Where it lies depends on cargo's configuration: only cargo knows. */
+/** cargo's messages name the library: its folder depends on cargo's configuration. */
 function libraryOf(messages) {
   const artifacts = messages
     .split("\n")

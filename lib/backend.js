@@ -10,7 +10,7 @@ const { readSettings } = require("./options/settings.js")
 
 let warned = false
 
-/** What answers a store of these options: a connection of its own or, where the client keeps its settings to itself, the client. */
+/** The backend of a store with these options: a native connection, or the client if its settings cannot be read. */
 function openBackend(options, listener) {
   const { client, connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes, touchAfter } = options
   const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
@@ -25,7 +25,7 @@ function openBackend(options, listener) {
   if (settings === undefined) return delegate(options, dialect, limits, listener, why)
   const openNative = (listens) => new NativeBackend(client, settings, limits, listens)
   const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
-  // These options need more than the client's commands.
+  // With these options the client cannot stand in for the native connection.
   const isAlone =
     limits.swaps || (options.freshExpires && !hasPttl(client)) || (limits.indexes && !runsScripts(client, dialect))
   try {
@@ -40,7 +40,7 @@ function openBackend(options, listener) {
 function delegate(options, dialect, limits, listener, why) {
   const name = needsSwaps(options)
   if (name !== undefined) {
-    const reason = why ?? "The settings of this client cannot be read, and so its own commands are used."
+    const reason = why ?? "The settings of this client cannot be read, so the store calls its commands."
     throw optionError(`Option "${name}" needs a native connection. ${reason} Pass {url}, or leave the option out.`)
   }
   if (options.freshExpires && !hasPttl(options.client)) {
@@ -48,28 +48,28 @@ function delegate(options, dialect, limits, listener, why) {
   }
   if (options.userOf !== undefined && !runsScripts(options.client, dialect)) {
     throw optionError(
-      'Option "userOf" needs scripts, which are run by clients of a known package with the methods eval() and pttl() only; leave it out, or pass {url}.',
+      'Option "userOf" needs a client of a known package with the methods eval() and pttl(), to run scripts; leave it out, or pass {url}.',
     )
   }
   return new Delegate(options.client, dialect, limits, listener)
 }
 
-/** Whether the sessions of users can be entered by the client's commands. */
+/** Whether the client's commands can write the indexes of users. */
 function runsScripts(client, dialect) {
   return dialect.script !== undefined && hasPttl(client)
 }
 
-/** The option that compares the stored session with the loaded one, if one is set. */
+/** The option that needs to compare the stored session with the loaded one, if one is set. */
 function needsSwaps({ onConflict, maxLifetime }) {
   if (onConflict !== "overwrite") return "onConflict"
   return maxLifetime === undefined ? undefined : "maxLifetime"
 }
 
-/** Once a process: speed and deadlines are lost, sessions are not. */
+/** Emitted once per process: the store loses its speed and its retries, but no sessions. */
 function warnOfFallback(error) {
   if (warned) return
   warned = true
-  process.emitWarning(`${error.message} Until then, stores use the commands of the client they are given.`, {
+  process.emitWarning(`${error.message} Until then, stores call the commands of their client.`, {
     code: "CONNECT_REDIS_NATIVE_FALLBACK",
   })
 }

@@ -5,12 +5,12 @@ const { currentRound } = require("./round.js")
 const { nextTick } = require("./timers.js")
 
 /**
- * Calls `start(done)` with the callback or, if there is none, with that of the promise it returns. With
- * `quiet` an unhandled rejection does not end the process: connect-redis 3 to 6 returned none. With a callback
- * the promise resolves to undefined once that was called, whatever the outcome.
+ * Calls `start(done)`. `done` calls the callback or, without one, settles the returned promise. With `quiet` an
+ * unhandled rejection does not end the process, because connect-redis 3 to 6 returned no promise. With a
+ * callback the promise resolves to undefined after the callback was called, whatever the outcome.
  */
 function bridge(callback, quiet, start) {
-  // As connect-redis: `condition && callback` may be false.
+  // As in connect-redis, a callback may be false: `condition && callback`.
   if (!callback) {
     const promise = promised(start)
     if (quiet) promise.catch(() => {})
@@ -48,8 +48,8 @@ function promised(start) {
 }
 
 /**
- * Calls a callback, as connect-redis does: one that throws on success is called once more, with its own
- * error. Applications handle their own errors there.
+ * Calls a callback. As in connect-redis, a callback that throws on success is called once more with its own
+ * error: applications handle their own errors there.
  */
 function callBack(callback, error, value) {
   if (error !== null) return callback(error, null)

@@ -8,8 +8,8 @@ const { createRedisStore } = require("./redis-store.js")
 const legacyStores = new WeakMap()
 
 /**
- * express-session's Store. Who uses @fastify/session has no express-session, and it asks of a store
- * to be an EventEmitter.
+ * express-session's Store. An app with @fastify/session has no express-session; there a store must be an
+ * EventEmitter.
  */
 function findStore() {
   try {
@@ -22,15 +22,15 @@ function findStore() {
 }
 
 class PlainStore extends EventEmitter {
-  /** express-session sets it on its store, and then calls methods that only its own Store has. */
+  /** express-session sets this property on its store, then calls methods that only its own Store has. */
   set generate(_generate) {
     throw optionError(
-      "connect-redis-native is used by an express-session that it could not find itself, from where it is installed; install both in one node_modules.",
+      "connect-redis-native cannot find the express-session that uses this store; install both in the same node_modules.",
     )
   }
 }
 
-/** The module itself: connect-redis 3 to 6 were this function of express-session. */
+/** The export of the module: as in connect-redis 3 to 6, a function that receives express-session. */
 function connectRedis(expressSession) {
   const Store = expressSession?.Store
   if (typeof Store !== "function") {
@@ -44,7 +44,7 @@ function connectRedis(expressSession) {
   return legacyStores.get(Store)
 }
 
-/** The class; a call without `new` is an error with the way out. */
+/** The class. A call without `new` throws an error that names the remedy. */
 function callable(RedisStore) {
   const proxy = new Proxy(RedisStore, { apply: (_target, _self, [argument]) => connectRedis(argument) })
   Object.defineProperty(RedisStore.prototype, "constructor", {

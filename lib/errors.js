@@ -2,7 +2,7 @@
 
 const { createHash } = require("node:crypto")
 
-/** What every request fails with: `code` is one of `ERR_REDIS_STORE_*`. */
+/** The error of a failed request: `code` is one of `ERR_REDIS_STORE_*`. */
 class RedisStoreError extends Error {
   constructor(code, message, cause) {
     super(message, cause === undefined ? undefined : { cause })
@@ -30,14 +30,14 @@ function encodeError(message, cause) {
   return new RedisStoreError("ERR_REDIS_STORE_ENCODE", message, cause)
 }
 
-/** The option or argument `what` threw, or gave, something. Of no value: it may be anything. */
+/** The error for a value that the function `what` threw. The message of a falsy value shows it. */
 function thrownError(what, thrown) {
-  // A falsy error would count as no error.
+  // Callers would take a falsy error for success.
   return thrown || argumentError(`${what} threw ${String(thrown)}; throw an Error.`)
 }
 
 function closedError() {
-  return new RedisStoreError("ERR_REDIS_STORE_CLOSED", "The store is closed; make a new RedisStore to go on.")
+  return new RedisStoreError("ERR_REDIS_STORE_CLOSED", "The store is closed; create a new RedisStore.")
 }
 
 function timeoutError(what, ms) {
@@ -47,7 +47,7 @@ function timeoutError(what, ms) {
 function fullError(pending, option) {
   return new RedisStoreError(
     "ERR_REDIS_STORE_QUEUE_FULL",
-    `${pending} are pending already (option "${option}"); Redis is slower than they come.`,
+    `${pending} are pending already (option "${option}"); requests arrive faster than Redis answers.`,
   )
 }
 
@@ -55,13 +55,13 @@ function callbackError(got) {
   return optionError(`The callback must be a function, got ${kindOf(got)}.`)
 }
 
-/** A wrong value that can hold no secret, as a message may show it. */
+/** A wrong value in the form that a message may show. Only for values that are not secret. */
 function shown(value) {
   if (typeof value !== "string" || /:\/\/|@/.test(value)) return kindOf(value)
   return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)
 }
 
-/** What a wrong value is, without the value of a text. */
+/** The kind of a wrong value, without the contents of a text. */
 function kindOf(value) {
   if (Array.isArray(value)) return "an array"
   switch (typeof value) {
@@ -76,12 +76,12 @@ function kindOf(value) {
   }
 }
 
-/** A session id as a message may show it: enough to find it again, useless to steal it. */
+/** A session id in the form that a message may show: a short hash, which cannot be used as an id. */
 function sidHash(sid) {
   return createHash("sha256").update(String(sid)).digest("hex").slice(0, 8)
 }
 
-/** A SyntaxError of JSON.parse quotes the text, which is a session: it stays out. */
+/** A SyntaxError of JSON.parse quotes the text, which is a session, so it is not the cause. */
 function decodeError(sid, error) {
   return new RedisStoreError(
     "ERR_REDIS_STORE_DECODE",

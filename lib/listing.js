@@ -7,13 +7,13 @@ const { ask } = require("./request.js")
 const { parse } = require("./sessions.js")
 const { nextTurn, now } = require("./timers.js")
 
-/** Sessions of the first page of all(), and the most of any. */
+/** The number of sessions in the first page of all(), and the maximum of a page. */
 const PAGE_FIRST = 16
 const PAGE_MAX = 500
-/** What a page is to amount to at most, in characters, going by the one before. */
+/** The target size of a page in characters, estimated from the page before. */
 const PAGE_UNITS = 8 * 2 ** 20
 
-/** Asks about all keys of the store. Indexes of users that start with its prefix are none of them. */
+/** Runs an operation on all keys of the store, except indexes of users that start with its prefix. */
 function about(store, { backend, users }, operation) {
   const userPrefix = users?.userPrefix ?? ""
   const others = userPrefix.startsWith(store.prefix) ? `+${userPrefix.slice(store.prefix.length)}` : ""
@@ -23,7 +23,7 @@ function about(store, { backend, users }, operation) {
 async function clear(store, inside) {
   const startedAt = now()
   const count = await about(store, inside, OPERATIONS.clear)
-  // What is left of an index is dropped when it is next read, and with its last session's life.
+  // Leftover entries are dropped when the index is next read; the index itself expires with its last entry.
   await inside.users?.clear(startedAt).catch(() => {})
   return count
 }
@@ -32,7 +32,7 @@ function length(store, inside) {
   return about(store, inside, OPERATIONS.length)
 }
 
-/** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
+/** The ids of all sessions, page by page, so that the event loop can do other work in between. */
 async function ids(store, inside) {
   const found = []
   for (const page of await about(store, inside, OPERATIONS.ids)) {
@@ -42,7 +42,7 @@ async function ids(store, inside) {
   return found
 }
 
-/** Every session, in pages that let other work of the event loop through and are bounded in bytes. */
+/** Every session, in pages of limited size, so that the event loop can do other work in between. */
 async function all(store, inside) {
   const { backend } = inside
   // close() waits for all pages.
@@ -69,7 +69,7 @@ async function pages(store, inside) {
     }
     at += some.length
     const stored = [...texts.entries()].filter(([, text]) => text !== null && text !== "")
-    // At once: a parser that is async may take its time.
+    // In parallel: an async parser may take long.
     const page = await Promise.all(
       stored.map(([n, text]) => parsed(store, inside, { sid: some[n], text, sentAt }, corrupt)),
     )
@@ -82,7 +82,7 @@ async function pages(store, inside) {
   return sessions
 }
 
-/** The texts of these sessions; undefined if they are too large for one reply and more than one. */
+/** The texts of these sessions; undefined if there are several and they are too large for one reply. */
 async function textsOf(store, { backend }, some) {
   const keys = some.map((sid) => store.prefix + sid)
   try {
@@ -96,7 +96,10 @@ async function textsOf(store, { backend }, some) {
   }
 }
 
-/** One session of all(), with its id unless it has its own `id`; null for a corrupt value, which `corrupt` gets. */
+/**
+ * One session of all(), with its session id unless it has an `id` of its own. Null for a corrupt value, whose
+ * error is added to `corrupt`.
+ */
 async function parsed(store, { guard, commandTimeoutMs }, { sid, text, sentAt }, corrupt) {
   const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
   try {
@@ -113,7 +116,7 @@ async function parsed(store, { guard, commandTimeoutMs }, { sid, text, sentAt },
   }
 }
 
-/** One warning, however many there are. */
+/** One warning for all corrupt sessions. */
 function warnOfCorrupt(errors) {
   if (errors.length === 0) return
   const [{ message }] = errors

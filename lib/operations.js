@@ -1,9 +1,8 @@
 "use strict"
 
 /**
- * What a store asks of its backend. An object for each and not its name, so that a request needs no look-up: once
- * the binding is loaded, each has the number that the native half knows it by, and the command that it is or
- * begins with.
+ * The operations of a backend. Each is an object instead of a name, so that a request needs no look-up: once
+ * the binding is loaded, it has its number on the boundary and the name of its (first) command.
  */
 class Operation {
   number = -1

@@ -15,13 +15,13 @@ const { nextTick, now, setImmediate } = require("./timers.js")
 const { destroyHandle, destroyUser, sessionsOf } = require("./users/sessions.js")
 const { Users } = require("./users/users.js")
 
-/** What is behind a store: a symbol and no private member, so that a Proxy around a store works. */
+/** The internals of a store. A symbol instead of a private member, so that a Proxy around a store works. */
 const INSIDE = Symbol("inside")
 
 /** Callbacks get null only, as with connect-redis 7 and later. */
 const RESULTS = { miss: null, written: () => null, touched: () => null, cleared: () => null }
 
-/** What connect-redis 3 to 6 gave. */
+/** The results of connect-redis 3 to 6. */
 const LEGACY_RESULTS = {
   miss: undefined,
   written: (reply) => (reply === true ? "OK" : reply),
@@ -30,11 +30,11 @@ const LEGACY_RESULTS = {
 }
 
 /**
- * Makes the class RedisStore over the Store of one express-session. `legacy` gives callbacks what
- * connect-redis 3 to 6 gave them: 'OK', numbers of keys, undefined for a miss.
+ * Creates the class RedisStore, which extends the Store of one express-session. With `legacy`, callbacks
+ * receive the results of connect-redis 3 to 6: 'OK', numbers of keys, undefined for a miss.
  */
 function createRedisStore(Store, { legacy }) {
-  /** Only express-session's Store makes a session of the data. */
+  /** Only express-session's Store has createSession(). */
   const isHostUnknown = typeof Store.prototype.createSession !== "function"
   const results = legacy ? LEGACY_RESULTS : RESULTS
   const untouched = legacy ? undefined : null
@@ -68,7 +68,7 @@ function createRedisStore(Store, { legacy }) {
       )
       const { freshExpires, maxSessionBytes, commandTimeoutMs } = read
       if (read.userOf !== undefined) users = new Users(this, backend, read, guard)
-      // To be written, so that a Proxy may show another value.
+      // Writable, so that a Proxy may show another value.
       Object.defineProperty(this, INSIDE, {
         value: { backend, guard, users, freshExpires, maxSessionBytes, commandTimeoutMs },
         configurable: true,
@@ -91,7 +91,7 @@ function createRedisStore(Store, { legacy }) {
         const request = begin(this, sid, receiveSession, done)
         if (request === undefined) return
         const { backend, freshExpires } = this[INSIDE]
-        // A parse that is async has the rest of the time.
+        // An async parse has the rest of the deadline.
         if (this.serializer !== JSON) request.startedAt = now()
         if (freshExpires) getFresh(backend, request)
         else backend.send(OPERATIONS.get, request.key, "", 0, request)
@@ -259,14 +259,14 @@ function createRedisStore(Store, { legacy }) {
     request.finish(error, error === null ? "PONG" : null)
   }
 
-  /** Destroys the session of `request`, by `send`. */
+  /** Destroys the session of `request` by calling `send`. */
   function remove(store, request, send = () => store[INSIDE].backend.destroy(request.key, store.prefix, request)) {
     const { users } = store[INSIDE]
     if (users === undefined) send()
     else users.destroy(request, send)
   }
 
-  /** A request about one session; undefined, and failed, if the id cannot be one. */
+  /** A request about one session. If the id is not valid, the call fails and the result is undefined. */
   function begin(store, sid, receive, done) {
     let key
     try {
@@ -277,7 +277,7 @@ function createRedisStore(Store, { legacy }) {
     return new Request(receive, done, store, sid, key)
   }
 
-  /** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */
+  /** The lifetime of a stored session in milliseconds, or FOR_EVER. */
   function lifetimeMs(store, key, session) {
     const ttl = store.disableTTL ? FOR_EVER : Math.max(ttlMs(store, session), 0)
     return store[INSIDE].guard.bound(ttl, key, session)
@@ -293,7 +293,7 @@ function createRedisStore(Store, { legacy }) {
   return RedisStore
 }
 
-/** A call that ends with an error of application code or ours. */
+/** Ends a call with an error of the application's code or of ours. */
 function fail(done, error) {
   new Request(undefined, done).fail(thrownError("Code of the application", error))
 }

@@ -10,13 +10,13 @@ const { nextTick } = require("./timers.js")
 const MANUAL = { requireManualDestroy: true }
 
 /**
- * One command of a call of a store's method. An AsyncResource, so that the callback runs in its
- * caller's AsyncLocalStorage context: `AsyncResource.bind` would do the same at a hundred times the price.
+ * One command of a call of a store's method. An AsyncResource, so that the callback runs in its caller's
+ * AsyncLocalStorage context; `AsyncResource.bind` would cost a hundred times as much.
  */
 class Request extends AsyncResource {
   /**
-   * `receive(request, error, reply)` gets an error or null, and the reply. `callback` is the caller's, which
-   * `finish` calls; a step of a call has none.
+   * `receive(request, error, reply)` gets an error or null, and the reply. `finish` calls `callback`, the
+   * caller's; a step of a call has none.
    */
   constructor(receive, callback, store, sid, key) {
     super("RedisStoreRequest", MANUAL)
@@ -27,18 +27,18 @@ class Request extends AsyncResource {
     this.sid = sid
     this.key = key
     this.bytes = 0
-    /** The backend that counts it while it waits. */
+    /** The backend that counts the request while it waits. */
     this.owner = undefined
-    /** By the clock of timers.js, where another command may follow. */
+    /** By the clock of timers.js. Set if another command may follow. */
     this.startedAt = 0
-    /** By the same clock, no later than it was sent. */
+    /** By the same clock, at or before the time when it was sent. */
     this.sentAt = 0
-    /** It follows another one of the same call: asked even while the store is closing. */
+    /** It follows another command of the same call: it is sent even while the store is closing. */
     this.follows = false
     /** The name of its command, and the message about it if a channel has subscribers. */
     this.command = undefined
     this.trace = undefined
-    /** What it asks, for a store that may ask elsewhere; or a function that asks it. */
+    /** The operation, for a store that may send it to another backend; or a function that sends it. */
     this.operation = undefined
     this.operands = undefined
     this.value = undefined
@@ -50,27 +50,30 @@ class Request extends AsyncResource {
     this.reply = null
   }
 
-  /** It is about to be asked as `command`, unless that is refused. */
+  /** The request is about to be sent as `command`, unless it is refused. */
   begin(command) {
     this.command = command
     if (this.trace === undefined && isTraced()) this.trace = begun(command)
   }
 
-  /** Passes the result on, in the request's context. Called once; a callback that throws twice is uncaught. */
+  /**
+   * Delivers the result in the request's async context. Called once; a callback that throws twice is an
+   * uncaught exception.
+   */
   settle(error, reply) {
     if (this.callback === undefined) this.emitDestroy()
     else endRound(this.round)
     this.error = error
     this.reply = reply
     try {
-      // Without arguments, as those would become an array for every request.
+      // Without arguments, which would allocate an array for every request.
       this.runInAsyncScope(this.trace === undefined ? receive : receiveTraced, this)
     } catch (thrown) {
       this.runInAsyncScope(nextTick, null, rethrow, thrown)
     }
   }
 
-  /** The call has come to its end. */
+  /** Ends the call. */
   finish(error, value) {
     this.emitDestroy()
     endRound(this.round)
@@ -78,12 +81,12 @@ class Request extends AsyncResource {
     callBack(this.callback, error, value)
   }
 
-  /** It is never asked. Not at once: no callback is called before its method has returned. */
+  /** Fails a request that is not sent. Asynchronous, so that no callback is called before its method has returned. */
   fail(error) {
     nextTick(finish, this, error)
   }
 
-  /** A further command of the same call; `receive(error, reply)` gets its reply. */
+  /** Another command of the same call; `receive(error, reply)` gets its reply. */
   follow(receive) {
     const next = this.runInAsyncScope(step, null, receive)
     next.follows = true
@@ -116,7 +119,7 @@ function step(receive) {
   return new Request((_request, error, reply) => receive(error, reply))
 }
 
-/** A promise of the reply to the request that `send` is given. */
+/** A promise of the reply to the request that is passed to `send`. */
 function ask(send) {
   return promised((done) => send(step(done)))
 }

@@ -1,8 +1,9 @@
 "use strict"
 
 /**
- * Calls that are under way together: those since the last round, until the first of them is answered. Methods that
- * are given a callback return the promise of their round: one for each call costs a tenth of the throughput.
+ * Calls that are pending together: all since the last round, until the first of them is answered. Methods with
+ * a callback return the promise of their round, because a promise for each call costs a tenth of the
+ * throughput.
  */
 class Round {
   #left = 0
@@ -20,7 +21,7 @@ class Round {
     return this
   }
 
-  /** The callback of one of its calls is called next. */
+  /** The callback of one call of the round is about to be called. */
   leave() {
     if (--this.#left === 0) this.#resolve?.()
   }
@@ -33,7 +34,7 @@ function currentRound() {
   return current
 }
 
-/** A call of `round` is answered. What application code asks from now on must not wait for it. */
+/** A call of `round` is answered. Later calls start a new round, so that they do not wait for this one. */
 function endRound(round) {
   if (round === current) current = undefined
 }

@@ -6,7 +6,7 @@ const { nextTick, now, withDeadline } = require("./timers.js")
 
 const MAX_SID_BYTES = 4096
 
-/** The key of a session id. Throws if it cannot be one. */
+/** The key of a session id. Throws if the id is not valid. */
 function keyOf(store, sid) {
   // As connect-redis: everything that a template string accepts, except values that cannot be an id.
   const text = typeof sid === "string" ? sid : textOf(sid)
@@ -21,7 +21,7 @@ function textOf(sid) {
   throw argumentError(`A session id must be a string, got ${sid === null ? "null" : `a ${typeof sid}`}.`)
 }
 
-/** The text of a session, of at most so many bytes. */
+/** The text of a session, at most `maxBytes` long. */
 function serialize(store, session, maxBytes) {
   let value
   try {
@@ -29,16 +29,16 @@ function serialize(store, session, maxBytes) {
     const leavesTagOut = serializer === JSON && !hasClonedTag(session)
     value = leavesTagOut ? serializer.stringify(session) : untagged(session, (it) => serializer.stringify(it))
   } catch (error) {
-    throw encodeError("The session could not be serialized; the one stored before is untouched.", error)
+    throw encodeError("The session could not be serialized; the stored session is unchanged.", error)
   }
   if (typeof value !== "string" || value === "") {
     throw encodeError(
-      `The serializer must make a text of the session, got ${value === "" ? "an empty one" : kindOf(value)}.`,
+      `The serializer must return a string that is not empty, got ${value === "" ? "an empty one" : kindOf(value)}.`,
     )
   }
   if (value.length * 3 > maxBytes && Buffer.byteLength(value) > maxBytes) {
     throw encodeError(
-      `A serialized session must be at most ${maxBytes} bytes (option "maxSessionBytes"), got ${Buffer.byteLength(value)}; the one stored before is untouched.`,
+      `A serialized session must be at most ${maxBytes} bytes (option "maxSessionBytes"), got ${Buffer.byteLength(value)}; the stored session is unchanged.`,
     )
   }
   if (!value.isWellFormed()) {
@@ -50,8 +50,8 @@ function serialize(store, session, maxBytes) {
 }
 
 /**
- * Calls `done(request, error, session)` once with the session that `text` holds, stored under the key of `request`;
- * with null if it has outlived its lifetime. A parser that is async has what is left of the time.
+ * Calls `done(request, error, session)` once with the session in `text`, stored under the key of `request`;
+ * with null if its maximum lifetime is over. An async parser has the rest of the deadline.
  */
 function parse(request, text, guard, commandTimeoutMs, done) {
   const { store, sid } = request
@@ -72,7 +72,7 @@ function parse(request, text, guard, commandTimeoutMs, done) {
       else done(request, error, null)
     })
   })
-  // A promise, as the application's may settle more than once.
+  // A promise of our own, because the application's thenable may settle more than once.
   new Promise((resolve, reject) => then.call(session, resolve, reject)).then(
     (value) => nextTick(settle, null, value),
     (error) => nextTick(settle, decodeError(sid, error), null),
@@ -89,13 +89,13 @@ function deliver(request, text, session, guard, done) {
     return done(request, decodeError(sid, error), null)
   }
   if (lives) return done(request, null, session)
-  // It has outlived its lifetime, which may have been shortened since it was written. Whether it is
-  // removed or not, it will not be got any more.
+  // The maximum lifetime is over; the option may have been lowered since the session was written. An error is
+  // ignored: `get` no longer returns the session in any case.
   store.destroy(sid, () => {})
   done(request, null, null)
 }
 
-/** `[error, session]` of a session whose key lives so much longer: its cookie says so. */
+/** `[error, session]` of a session whose key expires in `livesMs`, with its cookie set to that time. */
 function refreshed(sid, session, livesMs) {
   try {
     const { cookie } = session ?? {}

@@ -1,8 +1,8 @@
 "use strict"
 
 /**
- * Timers and clocks as they are when the package is loaded: fake timers, which tests install later, would
- * stop every deadline. Not Date: expiry follows the application's clock, fake or not.
+ * Timers and clocks from the time when the package is loaded: fake timers, which tests install later, would
+ * stop every deadline. Date is not among them: expiry follows the application's clock, fake or not.
  */
 const { performance } = require("node:perf_hooks")
 const { clearImmediate, clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } = require("node:timers")
@@ -12,7 +12,7 @@ const now = performance.now.bind(performance)
 
 /**
  * Returns `settle(error, value)`. Only its first call counts: it calls `done(error, value)`. After `ms`
- * milliseconds that is called with the error that `late()` makes.
+ * milliseconds it is called with the error that `late()` creates.
  */
 function withDeadline(ms, late, done) {
   let timer = setTimeout(() => settle(late(), null), Math.max(ms, 0))
@@ -25,7 +25,7 @@ function withDeadline(ms, late, done) {
   return settle
 }
 
-/** The same for a promise: of its value, or of the error that `late()` makes. */
+/** The same for a promise: resolves to its value, or rejects with the error that `late()` creates. */
 function inTime(promise, ms, late) {
   return new Promise((resolve, reject) => {
     const settle = withDeadline(ms, late, (error, value) => (error === null ? resolve(value) : reject(error)))

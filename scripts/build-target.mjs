@@ -1,6 +1,6 @@
-// node scripts/build-target.mjs TARGET: the binary of one target, as it is published, in target/binaries/RUST-TARGET/.
-// Linux is always cross-compiled, by zig. On another system than its own, Windows is built for windows-gnu, to be tested
-// and not to be published, and macOS only type-checked.
+// node scripts/build-target.mjs TARGET: builds the binary of one target for a release, in
+// target/binaries/RUST-TARGET/. Linux is always cross-compiled by zig. On other systems, Windows is built for
+// windows-gnu (for tests only, not published), and macOS is only type-checked.
 import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join } from "node:path"
@@ -15,12 +15,12 @@ const require = createRequire(import.meta.url)
 const { name: NAME } = require("../package.json")
 const { GLIBC_FLOOR } = require("../lib/native/load.js")
 
-/** `triple` is the Rust target, and `zig` the target for zig where that links. */
+/** `triple` is the Rust target, and `zig` the target for zig if it links. */
 function recipe({ triple, platform, arch, libc }) {
   if (libc === "glibc") return { triple, zig: `${triple}.${GLIBC_FLOOR}`, flags: "" }
   if (libc === "musl") return { triple, zig: triple, flags: "-C target-feature=-crt-static" }
   const native = platform === process.platform
-  // Windows itself has no VCRUNTIME140.dll.
+  // Plain Windows has no VCRUNTIME140.dll.
   if (platform === "win32" && native) return { triple, flags: "-C target-feature=+crt-static" }
   if (native) return { triple, flags: "" }
   if (platform === "darwin") return { triple, zig: triple, flags: "-D warnings", checkOnly: true }
@@ -34,8 +34,8 @@ const compiled = process.env.CARGO_TARGET_DIR ?? join(root, "target")
 export const folderOf = (target) => join(compiled, "binaries", recipe(target).triple)
 
 /**
- * Builds and checks. Resolves to `{ triple, folder, facts }`: the Rust target, the folder with the binary, and what
- * check-binary.mjs says of it; the last two are undefined where the code was only checked.
+ * Builds and checks. Resolves to `{ triple, folder, facts }`: the Rust target, the folder with the binary, and
+ * the result of check-binary.mjs; the last two are undefined if the code was only type-checked.
  */
 export async function buildTarget(target) {
   const { triple, zig: zigTarget, flags, checkOnly } = recipe(target)
@@ -59,7 +59,7 @@ export async function buildTarget(target) {
   return { triple, folder, facts: await checkBinary(file, target) }
 }
 
-/** By rustup; else Debian's sources of it are compiled, by Debian's compiler. */
+/** Provides the standard library: by rustup, otherwise by compiling Debian's sources with Debian's compiler. */
 async function standardLibrary(triple) {
   if (output("rustup", ["target", "add", triple], { cwd: root }) !== undefined)
     return { env: { ...process.env }, args: [] }

@@ -1,5 +1,5 @@
-// node scripts/check-binary.mjs TARGET FILE: whether the binary is for that target and needs nothing but what every
-// system of it has: glibc 2.17 or musl, the DLLs of Windows, the libraries of macOS.
+// node scripts/check-binary.mjs TARGET FILE: checks that the binary is for that target and needs only libraries
+// that every such system has: glibc 2.17 or musl, the DLLs of Windows, the libraries of macOS.
 import { createRequire } from "node:module"
 import { join } from "node:path"
 
@@ -33,7 +33,7 @@ export async function readBinary(file) {
   return JSON.parse(printed)
 }
 
-/** The newest glibc that a binary asks for, for example "2.34"; undefined if it asks for none. */
+/** The newest glibc version that a binary needs, for example "2.34"; undefined if it needs none. */
 export async function neededGlibc(file) {
   return newestGlibc(await readBinary(file))
 }
@@ -43,7 +43,7 @@ function newestGlibc(facts) {
   return versions.filter(Boolean).sort(inOrder).at(-1)
 }
 
-/** Throws an Error with everything that is wrong; else resolves to the needs in a few words. */
+/** Throws an Error that lists all faults; otherwise resolves to a summary of the needs. */
 export async function checkBinary(file, { name, platform, arch, libc }) {
   const facts = await readBinary(file)
   const format = FORMATS[platform]
@@ -55,7 +55,7 @@ export async function checkBinary(file, { name, platform, arch, libc }) {
   refuse(!facts.exports.some((symbol) => /^_?napi_register_module_v1$/.test(symbol)), "it exports no Node module")
   const foreign = facts.libraries.filter((library) => !LIBRARIES[libc ?? platform].test(library))
   refuse(foreign.length > 0, `it needs ${foreign.join(", ")}`)
-  if (format === "ELF") refuse(facts.paths.length > 0, "it searches libraries by a path of its own")
+  if (format === "ELF") refuse(facts.paths.length > 0, "it has its own library search path")
   if (libc === "glibc") {
     const glibc = newestGlibc(facts)
     needs.push(`glibc ${glibc}`)
@@ -65,7 +65,7 @@ export async function checkBinary(file, { name, platform, arch, libc }) {
     const macos = facts.macos.join(".")
     needs.push(`macOS ${macos}`)
     refuse(inOrder(macos, MACOS_FLOOR[arch]) > 0, `it needs macOS ${macos}`)
-    // Without a signature, if only of the linker, macOS ends a process that loads it.
+    // macOS ends a process that loads a binary without a signature; the linker's is enough.
     refuse(arch === "arm64" && !facts.signed, "it has no signature")
   }
   if (wrong.length > 0) throw new Error(`${file} does not serve ${name}: ${wrong.join("; ")}.`)

@@ -1,8 +1,8 @@
 // Compares index.d.ts with what the package exports, and compiles __test__/types with TypeScript 5.9 and 7, in the settings that applications use.
 // - parity/: compiles with connect-redis 10's own types, and with ours in their place
-// - own/: what connect-redis does not have
+// - own/: features that connect-redis does not have
 // - imports/: every form of import, resolved by package.json
-// - fastify/: where express-session has no types
+// - fastify/: without types of express-session
 // With --quick TypeScript 5.9 compiles one program only.
 import { spawn } from "node:child_process"
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -28,14 +28,14 @@ const NODE16 = { module: "node16", moduleResolution: "node16" }
 const NODENEXT = { module: "nodenext", moduleResolution: "nodenext" }
 const BUNDLER = { module: "esnext", moduleResolution: "bundler", verbatimModuleSyntax: true }
 
-/** Replaces both names by the types of one package, for every file of a program. */
+/** Maps both package names to the types of one package, for every file of a program. */
 const as = (declarations) => ({ paths: { "connect-redis": [declarations], "connect-redis-native": [declarations] } })
 const both = { ...as(OURS), include: ["parity/*.ts", "own/*.ts"] }
 const packages = { include: ["parity/packages/*.ts"] }
 const resolved = { paths: {}, types: ["node"] }
 const [skipLibCheck, exactOptionalPropertyTypes] = [true, true]
 
-/** One row a program: the compilers, and the settings beside those of __test__/types/tsconfig.json. */
+/** One row for each program: the compilers, and the settings in addition to __test__/types/tsconfig.json. */
 const PROGRAMS = [
   ...[NODE16, NODENEXT, BUNDLER].flatMap((resolution) => [
     [[7], { ...both, ...resolution }],
@@ -69,7 +69,7 @@ try {
   mkdirSync(generated)
   const all = PROGRAMS.flatMap(([versions, settings]) => versions.map((version) => ({ version, settings })))
   const old = all.filter(({ version }) => version < 7)
-  // TypeScript 5.9 is slow: it takes most of the time.
+  // TypeScript 5.9 takes most of the time.
   const runs = [...(quick ? old.slice(0, 1) : old), ...all.filter(({ version }) => version >= 7)]
   const failures = []
   const next = async () => {

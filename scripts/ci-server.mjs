@@ -1,6 +1,6 @@
-// node scripts/ci-server.mjs NAME [VERSION]: a server for the steps after this one of a GitHub job. On Linux
-// it comes out of the server's own Docker image, on macOS from Homebrew (its current version), on Windows,
-// for which Redis has none, it is Memurai.
+// node scripts/ci-server.mjs NAME [VERSION]: a server for the steps after this one of a GitHub job. On Linux it
+// comes from the server's Docker image, on macOS from Homebrew (its current version). On Windows, which Redis
+// does not support, it is Memurai.
 import { appendFileSync, mkdtempSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -11,7 +11,7 @@ const IMAGES = { redis: "redis", valkey: "valkey/valkey" }
 
 const WAYS = {
   async linux(name, version) {
-    // Debian 12's glibc is older than that of the runner: what runs there runs here.
+    // Debian 12's glibc is older than that of the runner, so its binaries run here.
     const image = `${IMAGES[name]}:${version}-bookworm`
     const folder = mkdtempSync(join(tmpdir(), "server-"))
     await run("docker", ["create", "--name", "server", image])

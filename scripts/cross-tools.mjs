@@ -1,5 +1,5 @@
-// Everything that building and running for another system needs, from PyPI by pip and from Debian by apt. It is kept
-// in $XDG_CACHE_HOME/connect-redis-native/cross. Each function throws a Missing where that cannot be had.
+// The tools for building and running for other systems, from PyPI by pip and from Debian by apt, cached in
+// $XDG_CACHE_HOME/connect-redis-native/cross. A function throws a Missing if its tool is not available.
 import { spawnSync } from "node:child_process"
 import {
   copyFileSync,
@@ -25,7 +25,7 @@ const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "connect-redis-native", "cross")
 
-/** What is not there to build or run a target; its message is the reason of a skip. */
+/** The error for a missing tool; its message is the reason of a skip. */
 export class Missing extends Error {}
 
 /** The folder `name` of the cache; `fill` gets it empty, once. */
@@ -38,7 +38,7 @@ async function cached(name, fill) {
     await fill(filling)
     renameSync(filling, folder)
   } catch (error) {
-    // Another process may have filled it meanwhile.
+    // Another process may have created it meanwhile.
     if (!existsSync(folder)) throw error
   } finally {
     rmSync(filling, { recursive: true, force: true })
@@ -46,7 +46,10 @@ async function cached(name, fill) {
   return folder
 }
 
-/** Runs a command that fetches or installs something; a failure is a Missing with `reason` and its last words. */
+/**
+ * Runs a command that fetches or installs something; a failure throws a Missing with `reason` and the last line
+ * of output.
+ */
 function must(reason, command, args, options) {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
   const { status, stderr, error } = spawnSync(command, args, { env, encoding: "utf8", ...options })
@@ -60,10 +63,10 @@ let pythonHere
 export function python() {
   pythonHere ??= ["python3", "python"].find((name) => output(name, ["-m", "pip", "--version"]) !== undefined)
   if (pythonHere) return pythonHere
-  throw new Missing("there is no Python 3 with pip here")
+  throw new Missing("Python 3 with pip is not installed")
 }
 
-/** A folder with what pip installs into it; `platform` asks for the wheel of another system. */
+/** A folder with packages that pip installed; `platform` selects the wheel of another system. */
 function byPip(requirements, platform) {
   const command = python()
   const name = [...requirements, ...(platform ? [platform] : [])].join("-").replaceAll("==", "-")
@@ -126,23 +129,26 @@ export function debianFiles(architecture, packages) {
       must(`dpkg-deb cannot unpack ${deb}`, "dpkg-deb", ["--extract", join(apt, deb), folder])
     }
     rmSync(apt, { recursive: true })
-    // Programs name their loader by /lib, which Debian's own base has as this link.
+    // Programs refer to their loader by /lib, which is this link in Debian.
     if (!existsSync(join(folder, "lib"))) symlinkSync("usr/lib", join(folder, "lib"))
   })
 }
 
-/** As this system's apt has it. */
+/** The mirror in this system's apt configuration. */
 function debianMirror() {
   if (output("apt-get", ["--version"]) === undefined || !existsSync(KEYRING)) {
-    throw new Missing("this is no Debian, from whose packages the files of other systems come")
+    throw new Missing("this system is not Debian, whose packages provide the files of other systems")
   }
   const indexes = output("apt-get", ["indextargets", "--format", "$(ORIGIN) $(REPO_URI)", "Created-By: Packages"])
   const mirror = /^Debian (\S+\/debian\/?)$/m.exec(indexes ?? "")?.[1]
   if (mirror) return mirror
-  throw new Missing("apt-get knows no mirror of Debian here: run apt-get update")
+  throw new Missing("apt-get has no mirror of Debian; run apt-get update")
 }
 
-/** Debian's Rust, of whose sources `args` has cargo compile the standard library: for targets that rustup does not have. */
+/**
+ * Debian's Rust, for targets without rustup: with `args`, cargo compiles the standard library from Debian's
+ * sources.
+ */
 export function debianRust() {
   const rustc = "/usr/bin/rustc"
   installed(rustc, ["rustc-web", "rust-web-src"])
@@ -151,8 +157,8 @@ export function debianRust() {
 }
 
 /**
- * A folder with a Node library of no functions. napi insists on linking one for windows-gnu, where the binary finds
- * Node's functions in the program that loads it, as elsewhere.
+ * A folder with an empty Node library. napi requires one to link for windows-gnu, although the binary finds
+ * Node's functions in the program that loads it.
  */
 export function emptyNodeLibrary() {
   return cached("libnode", (folder) => {
@@ -162,8 +168,7 @@ export function emptyNodeLibrary() {
 }
 
 /**
- * A bcryptprimitives.dll for Wine 8, which has none, and without which Rust's standard library and Node do not start.
- * As Windows' own it gives random bytes.
+ * A bcryptprimitives.dll for Wine 8, which lacks it. Rust's standard library and Node need it for random bytes.
  */
 function randomLibrary() {
   return cached("bcryptprimitives", async (folder) => {
@@ -205,7 +210,7 @@ export async function wine() {
   return { ...process.env, WINEPREFIX: prefix, WINEDEBUG: "-all" }
 }
 
-/** Has apt install Debian packages if `command` is not there. */
+/** Installs Debian packages by apt if `command` is missing. */
 function installed(command, packages) {
   if (output(command, ["--version"]) !== undefined) return
   const missing = `${command} is missing (Debian: apt install ${packages.join(" ")})`

@@ -1,5 +1,5 @@
-// `cargo deny` over the crates of the binary: licences, bans and sources and, where their database can be reached or with
-// --advisories, known vulnerabilities.
+// `cargo deny` over the crates of the binary: licences, bans and sources; also known vulnerabilities, if their
+// database is reachable or with --advisories.
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
@@ -33,7 +33,7 @@ async function cargoDeny() {
   const binary = join(home, "bin", process.platform === "win32" ? "cargo-deny.exe" : "cargo-deny")
   if (existsSync(binary)) return binary
   console.error("Installing cargo-deny by cargo (two minutes, once)...")
-  // Without optimizations it compiles in a third of the time, and checks a hundred crates just as well.
+  // Without optimizations it compiles in a third of the time, and is fast enough for a hundred crates.
   const env = { ...process.env, CARGO_PROFILE_DEV_DEBUG: "0" }
   const options = ["--debug", "--locked", "--no-default-features", "--quiet", "--root", home]
   await run("cargo", ["install", "cargo-deny", "--version", VERSION, ...options], { env })

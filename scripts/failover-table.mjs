@@ -1,5 +1,5 @@
-// Prints how long a store, ioredis and redis take to serve again after each kind of failover, and what they lose, as a table
-// for docs/topologies.md. All three are under load at the same time.
+// Prints the recovery times and losses of a store, ioredis and redis for each kind of failover, as a table for
+// docs/topologies.md. All three are under load at the same time.
 import { createRequire } from "node:module"
 import { setTimeout as delay } from "node:timers/promises"
 
@@ -20,7 +20,7 @@ const quiet = (client) => client.on("error", () => {})
 
 const lookAt = (url) => quiet(createClient({ url })).connect()
 
-/** What is under load: `set(key, value)` and `close()`. */
+/** A target of the load: `set(key, value)` and `close()`. */
 function storeOf(options) {
   const store = quiet(new RedisStore({ ...options, prefix: "" }))
   return { set: (key, n) => store.set(key, { cookie: {}, n }), close: () => store.close() }
@@ -36,7 +36,7 @@ async function redisOf(client) {
   return { set: (key, n) => client.set(key, JSON.stringify({ n })), close: () => client.destroy() }
 }
 
-/** Writes until it is stopped; knows every failure, and the last value of each key that was acknowledged. */
+/** Writes until it is stopped. Records every failure, and the last acknowledged value of each key. */
 function startLoad(name, target) {
   const load = { failed: 0, successes: [], acknowledged: new Map() }
   let isRunning = true
@@ -57,7 +57,7 @@ function startLoad(name, target) {
   return Object.assign(load, {
     stop: async () => {
       isRunning = false
-      // A client may wait for ever.
+      // A client may never answer.
       await Promise.race([working, delay(3000)])
       await target.close()
     },
@@ -77,7 +77,7 @@ async function watchWrites(servers) {
   return { keys, stop: () => watchers.forEach((watcher) => watcher.destroy()) }
 }
 
-/** One row: loads all three, injects, and measures from the promotion on. */
+/** One row: puts all three under load, injects the fault, and measures from the promotion on. */
 async function measure(kind, targets, servers, inject, reader) {
   const writes = await watchWrites(servers)
   const loads = targets.map((target, at) => startLoad(NAMES[at], target))
@@ -89,13 +89,13 @@ async function measure(kind, targets, servers, inject, reader) {
     return first.size === WORKERS ? Math.round(Math.max(...first.values()) - promotedAt) : undefined
   }
   await until("service", () => loads.every((load) => served(load) !== undefined), PATIENCE_MS).catch(() => {})
-  // The old primary may take writes until it is demoted.
+  // The old primary may accept writes until it is demoted.
   await delay(3000)
   await Promise.all(loads.map(({ stop }) => stop()))
   const times = await Promise.all(loads.map((load) => servedBy(load, promotedAt, reader)))
   const cells = []
   for (const [at, load] of loads.entries()) {
-    // A server that was restarted is empty.
+    // A restarted server is empty.
     let lost = reader === undefined ? "-" : 0
     let unwritten = 0
     for (const key of load.acknowledged.keys()) {
@@ -172,7 +172,7 @@ async function sentinelRow(kind, inject, downAfterMs) {
   ]
   let looker
   const open = async () => {
-    // A busy machine may see a second failover. The sentinel that is asked may have been replaced.
+    // On a busy machine a second failover may happen. The asked sentinel may have been replaced.
     const named = group.masterPort().catch(() => group.promoted)
     const last = await Promise.race([named, delay(1000).then(() => group.promoted)])
     return lookAt([group.master, ...group.replicas].find(({ port }) => port === last).url)
@@ -192,7 +192,7 @@ async function sentinelRow(kind, inject, downAfterMs) {
   await group.stop()
 }
 
-/** Waits for the promotion as the servers themselves tell it, be the sentinels as they may. */
+/** Waits for the promotion as the servers report it, independent of the sentinels. */
 async function promoted(group) {
   const lookers = await Promise.all(group.replicas.map(({ url }) => lookAt(url)))
   let at
@@ -235,7 +235,7 @@ async function clusterRow(kind, inject) {
       return performance.now()
     },
     (key) => {
-      // Opened now: an earlier one would wait for a frozen master.
+      // Opened now, because an earlier client would wait for a frozen master.
       reader ??= quiet(new Redis.Cluster([{ host: "127.0.0.1", port: cluster.masters[1].port }]))
       return reader.get(key)
     },
@@ -274,7 +274,7 @@ await sentinelRow("all sentinels are replaced, then the master is killed", async
         others.map(({ port }) => port),
       ),
     )
-    // As fast as an operator may be.
+    // A fast operator.
     await delay(6000)
     await sentinel.stop()
   }

@@ -1,6 +1,6 @@
-// `npm run test:hosts`: runs the own test suites of libraries that use a store, with connect-redis 10's store in the
-// place of their memory store, then with ours. Fails if a test passes with connect-redis 10 and not with ours.
-// Each suite needs a checkout in which `npm install` was run, named by an environment variable.
+// `npm run test:hosts`: runs the test suites of libraries that use a store, with connect-redis 10's store in
+// place of their memory store, then with ours. Fails if a test passes with connect-redis 10 only. Each suite
+// needs a checkout in which `npm install` was run; an environment variable names it.
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -20,7 +20,7 @@ const mocha = (checkout, args) => [
 
 /**
  * `replaced`: the files whose exports become the store. `baseClass`: the file with the Store to extend. `factory`:
- * the exports are a function of express-session. `ignored`: methods that the suite calls and that shall do nothing.
+ * the exports are a function of express-session. `ignored`: methods that the suite calls and that do nothing.
  */
 const SUITES = [
   {
@@ -47,7 +47,7 @@ const SUITES = [
     variable: "MEMORYSTORE_CHECKOUT",
     replaced: ["lib/memorystore.js"],
     factory: true,
-    // Its timer, which the suite stops after every test.
+    // The timer of its memory store, which the suite stops after every test.
     ignored: ["startInterval", "stopInterval"],
     command: (checkout) => mocha(checkout, []),
   },
@@ -75,7 +75,10 @@ try {
   process.exitCode = 1
 }
 
-/** Runs a suite with each store, prints the difference, and returns whether ours passes what the other passes. */
+/**
+ * Runs a suite with each store, prints the difference, and returns whether ours passes all tests that the other
+ * passes.
+ */
 async function compare(suite, url) {
   const checkout = realpathSync(process.env[suite.variable])
   const [theirs, ours] = [

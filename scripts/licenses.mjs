@@ -1,4 +1,4 @@
-// The licences of the crates that are linked into a binary, with their texts: they ask to be passed on with it.
+// The licences of the crates that are linked into a binary, with their texts, which must be distributed with it.
 import { readFileSync, readdirSync } from "node:fs"
 import { dirname, join } from "node:path"
 
@@ -14,7 +14,7 @@ export function linkedCrates(triple) {
     ...["--manifest-path", join(root, "Cargo.toml")],
   ])
   if (printed === undefined)
-    throw new Error('"cargo metadata" failed; see that cargo is installed and Cargo.lock current.')
+    throw new Error('"cargo metadata" failed; check that cargo is installed and Cargo.lock is current.')
   const { packages, resolve } = JSON.parse(printed)
   const packageOf = new Map(packages.map((one) => [one.id, one]))
   const nodeOf = new Map(resolve.nodes.map((node) => [node.id, node]))
@@ -38,12 +38,12 @@ export function linkedCrates(triple) {
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
 }
 
-/** It runs at compile time and leaves nothing of itself in the binary. */
+/** Procedural macros run at compile time and are not in the binary. */
 function isProcMacro({ targets }) {
   return targets.some(({ kind }) => kind.includes("proc-macro"))
 }
 
-/** The text of THIRD-PARTY-LICENSES.txt: each licence text once, under the crates that have it. */
+/** The text of THIRD-PARTY-LICENSES.txt: each licence text once, below the list of its crates. */
 export function thirdPartyLicenses(triple) {
   const crates = linkedCrates(triple)
   const namesOf = new Map()
@@ -56,7 +56,7 @@ export function thirdPartyLicenses(triple) {
   return `${["The native binary contains these crates.", list.join("\n"), ...sections].join(`\n\n${"-".repeat(80)}\n\n`)}\n`
 }
 
-/** napi's crates come without a file of their licence, MIT: its words are those of our own. */
+/** napi's crates contain no licence file. They are under MIT, whose text is the same as in our own. */
 function withoutFile() {
   const own = readFileSync(join(root, "LICENSE"), "utf8")
   return `MIT License\n\n${own.slice(own.indexOf("Permission is hereby granted")).trim()}`

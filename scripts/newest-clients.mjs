@@ -13,7 +13,7 @@ try {
   const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
   const clients = Object.keys(devDependencies).filter((name) => CLIENT.test(name))
   await run("npm", ["update", "--no-save", "--no-audit", "--no-fund", ...clients], { cwd: root })
-  // Of those without a major in their name, also a next major.
+  // For names without a major, also the next major.
   const latest = clients.filter((name) => !/-\d+$/.test(name)).map((name) => `${name}@latest`)
   await run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--force", ...latest], { cwd: root })
   await run("npm", ["ls", "--depth=0", ...clients], { cwd: root })

@@ -1,5 +1,5 @@
 // `npm run pack`: the tarballs of a release, in release/: the package itself and one for each binary that
-// is there. With --all, a missing binary is an error. With --binaries FOLDER they are taken from there.
+// exists. With --all, a missing binary is an error. With --binaries FOLDER they are taken from there.
 import {
   copyFileSync,
   cpSync,
@@ -20,13 +20,13 @@ import { thirdPartyLicenses } from "./licenses.mjs"
 import { prepare } from "./prepare.mjs"
 import { output, run } from "../testing/run.mjs"
 
-/** What only a clone needs. */
+/** Fields that only a clone needs. */
 const NOT_PUBLISHED = ["devDependencies", "napi", "overrides", "scripts"]
 const LICENSES = "THIRD-PARTY-LICENSES.txt"
 
 /**
  * Packs into the folder `to`. The packages of binaries become optionalDependencies here and not in
- * package.json: before a release no registry has them, and `npm ci` would fail.
+ * package.json: no registry has them before a release, and `npm ci` would fail.
  *
  * @returns `{ main, platforms: { target: tarball } }`
  */
@@ -52,7 +52,7 @@ export async function pack({ to, binaries = root, all = false, quiet = false }) 
       copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"))
       writeFileSync(join(folder, LICENSES), thirdPartyLicenses(manifest.napi.targets[at]))
       const platform = readJson(join(folder, "package.json"))
-      // By which lib/native/load.js sees whether the file is whole.
+      // lib/native/load.js compares this size to detect a truncated file.
       const config = { bytes: statSync(join(folder, file)).size }
       const files = [...platform.files, LICENSES]
       writeJson(join(folder, "package.json"), { ...platform, files, config })
@@ -71,7 +71,7 @@ export async function pack({ to, binaries = root, all = false, quiet = false }) 
   }
 }
 
-/** Where a workflow publishes from: provenance is checked against it. */
+/** The repository that a workflow publishes from: npm checks the provenance against it. */
 function publisher() {
   const { GITHUB_REPOSITORY, GITHUB_SERVER_URL } = process.env
   if (GITHUB_REPOSITORY === undefined) return {}
@@ -83,7 +83,7 @@ function publisher() {
   }
 }
 
-/** The names that napi gives to targets: a Rust target without vendor, in the words of Node. */
+/** napi's names of targets: the Rust target without vendor, with Node's names of platforms. */
 export function targets({ napi }) {
   const ARCH = { x86_64: "x64", aarch64: "arm64" }
   const SYSTEM = { "apple-darwin": "darwin", "pc-windows-msvc": "win32", "unknown-linux-gnu": "linux" }

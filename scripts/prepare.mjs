@@ -7,7 +7,7 @@ import { output, run } from "../testing/run.mjs"
 const OLDEST_NODE = 20
 const OLDEST_RUST = [1, 88]
 
-/** Makes a fresh clone ready: installs and builds what is missing or out of date, and nothing else. */
+/** Prepares a fresh clone: installs and builds only what is missing or out of date. */
 export async function prepare() {
   if (Number(process.versions.node.split(".")[0]) < OLDEST_NODE) {
     throw new Error(`Node ${OLDEST_NODE} or newer is needed, this is ${process.versions.node}.`)
@@ -28,7 +28,7 @@ function needRust() {
   const [major, minor] = (channel ?? "0.0").split(".").map(Number)
   if (major < OLDEST_RUST[0] || (major === OLDEST_RUST[0] && minor < OLDEST_RUST[1])) {
     throw new Error(
-      `Rust ${OLDEST_RUST.join(".")} or newer is needed, found ${channel ?? "none"}; install it as rustup.rs says.`,
+      `Rust ${OLDEST_RUST.join(".")} or newer is needed, found ${channel ?? "none"}; install it from https://rustup.rs.`,
     )
   }
 }

@@ -1,6 +1,6 @@
-// Publishes the tarballs in release/ with provenance: those of binaries first, for the package itself names them.
-// What the registry has already is left out, so that a release that broke off can be repeated. With --dry-run npm
-// only says what it would publish.
+// Publishes the tarballs in release/ with provenance: those of binaries first, because the package itself
+// depends on them. Versions that the registry already has are skipped, so that an incomplete release can be
+// repeated. With --dry-run npm only prints its actions.
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"

@@ -11,18 +11,18 @@ import { startDemo } from "../examples/demo/server.mjs"
 import { openBrowser } from "../testing/browser.mjs"
 import { root } from "../testing/project.mjs"
 
-// By require: its ES module has no named exports in Node.
+// By require, because its ES module has no named exports in Node.
 const { GIFEncoder, applyPalette, quantize } = createRequire(import.meta.url)("gifenc")
 const WIDTH = 1080
 const SCALE = 0.8
 const COLOURS = 15
 const TRANSPARENT = COLOURS
 const SCENES = ["load", "cart", "logout", "freeze"]
-/** Between two frames of a scene, and between the same frames in the recording. */
+/** The interval of frames during a scene, and of the same frames in the recording. */
 const SAMPLE_MS = 800
 const SHOWN_MS = 450
 const OUTCOME_MS = 2500
-/** Only the scenes that are played, each with room for its outcome: a page that keeps its layout compresses well. */
+/** Shows only the recorded scenes, each with room for its outcome, because a stable layout compresses well. */
 const STYLE = `
   footer, .scene${SCENES.map((name) => `:not([data-scene="${name}"])`).join("")} { display: none }
   body { padding-bottom: 1rem }
@@ -30,7 +30,7 @@ const STYLE = `
   [data-scene="freeze"] .outcomes { min-height: 8.25rem }`
 
 const browser = await openBrowser()
-if (browser === undefined) throw new Error("There is no Chromium here; set CHROMIUM to its path.")
+if (browser === undefined) throw new Error("Chromium was not found; set CHROMIUM to its path.")
 const demo = await startDemo({ port: 0 })
 try {
   const page = await browser.newPage({
@@ -79,7 +79,7 @@ function encode(frames) {
   const gif = GIFEncoder()
   let before
   for (const { pixels, width: own, height: ownHeight, ms } of frames) {
-    // A page that has grown: the frames before are as high, with the colour of the page's corner below.
+    // If the page has grown, earlier frames are extended below with the colour of the page's corner.
     const indexed = applyPalette(pixels, palette)
     const frame = new Uint8Array(width * height).fill(indexed[0])
     for (let y = 0; y < ownHeight; y++) frame.set(indexed.subarray(y * own, (y + 1) * own), y * width)

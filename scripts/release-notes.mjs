@@ -1,6 +1,7 @@
-// node scripts/release-notes.mjs [TAG]: prints what CHANGELOG.md says of the version, after these checks: TAG is that of
-// package.json, Cargo.toml has the same version, and something is said. Without TAG, a rehearsal, the section may
-// still be "Unreleased". With --publish it becomes a GitHub release, or replaces the text of one that is there.
+// node scripts/release-notes.mjs [TAG]: prints the version's section of CHANGELOG.md, after these checks: TAG
+// and Cargo.toml match the version in package.json, and the section is not empty. Without TAG (a rehearsal) the
+// section may still be "Unreleased". With --publish it becomes a GitHub release, or replaces the text of an
+// existing one.
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
@@ -12,7 +13,7 @@ import { output, run } from "../testing/run.mjs"
 export function releaseNotes(changelog, wanted) {
   const section = changelog.split(/^## /m).find((part) => /^\S+/.exec(part)[0] === wanted)
   const notes = section?.slice(section.indexOf("\n")).trim()
-  if (!notes) throw new Error(`CHANGELOG.md says nothing under "## ${wanted}".`)
+  if (!notes) throw new Error(`CHANGELOG.md has no text under "## ${wanted}"; write it.`)
   return notes
 }
 
@@ -22,7 +23,7 @@ export function releaseNotes(changelog, wanted) {
  */
 export function checkedNotes({ tag, npmVersion, cargoToml, changelog }) {
   if (tag !== undefined && tag !== `v${npmVersion}`) {
-    throw new Error(`The tag must be v${npmVersion}, as package.json says, got ${tag}.`)
+    throw new Error(`The tag must be v${npmVersion}, as in package.json, got ${tag}.`)
   }
   const [, cargoVersion] = /^\[package\][^[]*?^version = "(.*?)"/ms.exec(cargoToml) ?? []
   if (cargoVersion !== npmVersion) {
@@ -37,7 +38,7 @@ export function distTag(npmVersion) {
   return npmVersion.includes("-") ? "next" : "latest"
 }
 
-/** The arguments of gh by which a release comes to be as it should, whether it `exists` already or not. */
+/** The arguments of gh that create a release, or update it if it `exists` already. */
 export function ghRelease({ tag, notes, exists }) {
   const prerelease = distTag(tag) === "next" ? ["--prerelease"] : []
   return ["release", exists ? "edit" : "create", tag, "--title", tag, "--notes", notes, "--verify-tag", ...prerelease]

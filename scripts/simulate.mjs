@@ -1,5 +1,5 @@
 // The simulation of tests/simulation.rs: `npm run simulate -- --seconds 600` runs on with new seeds,
-// `--seed 7` replays one, `--mutations` puts known mistakes back and prints how soon each is found.
+// `--seed 7` replays one, `--mutations` reintroduces known mistakes and prints how soon each is found.
 import { spawnSync } from "node:child_process"
 import { parseArgs } from "node:util"
 

@@ -1,5 +1,6 @@
-// What scripts/smoke-target.mjs runs in a project that has the packages installed, under the target's own Node. Prints a
-// line per check. REDIS_URL has a Redis; without it, only the checks that need none run. At REFUSED_URL nothing listens.
+// scripts/smoke-target.mjs runs this in a project with the installed packages, under the target's Node. Prints
+// a line for each check. REDIS_URL is the address of a Redis; without it, only the checks that need no Redis
+// run. No server listens at REFUSED_URL.
 import assert from "node:assert/strict"
 import { fileURLToPath } from "node:url"
 import { isMainThread, Worker } from "node:worker_threads"
@@ -17,7 +18,7 @@ const keep = (text) => ({ cookie: { originalMaxAge: 60_000 }, text })
 const ids = Array.from({ length: MANY }, (_, number) => `id-${number}`)
 
 const always = {
-  "the binary is loaded, and express-session is the app's": async (store) => {
+  "the binary is loaded, and the store extends the app's express-session": async (store) => {
     assert.equal(store.native, true)
     assert.ok(store instanceof session.Store)
   },

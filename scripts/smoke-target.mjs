@@ -1,6 +1,6 @@
-// node scripts/smoke-target.mjs TARGET [--tarballs FOLDER] [--without-server]: npm installs the packed tarballs as on
-// that system, and smoke-app.mjs runs under a Node of it: this one, or by the loader of musl, by QEMU, or by Wine. Without
-// FOLDER, the binary is that of build-target.mjs.
+// node scripts/smoke-target.mjs TARGET [--tarballs FOLDER] [--without-server]: npm installs the packed tarballs
+// as on that system, and smoke-app.mjs runs under a Node for it: directly, or by musl's loader, QEMU or Wine.
+// Without FOLDER, the binary is that of build-target.mjs.
 import { spawn } from "node:child_process"
 import {
   closeSync,
@@ -29,11 +29,11 @@ const require = createRequire(import.meta.url)
 const { name: NAME } = require("../package.json")
 const { system } = require("../lib/native/load.js")
 const NODE = "24.19.0"
-/** Wine 8 does not have the reservations of memory that Node 24 wants. */
+/** Wine 8 does not support the memory reservations of Node 24. */
 const NODE_FOR_WINE = "22.20.0"
 const SMOKE_MS = 180_000
 
-/** How programs of each target run here: the start of a command line, and its environment. */
+/** How to run programs of each target: the start of a command line, and its environment. */
 const WAYS = {
   "linux-x64-musl": async () => {
     const node = await nodeWheel(NODE, "musllinux_1_2_x86_64")
@@ -54,17 +54,17 @@ async function qemu(node) {
   return { by: "QEMU", command: [emulator, "-L", base, node] }
 }
 
-/** How `target` is run here; throws a Missing where it cannot. */
+/** How to run `target` here; throws a Missing if that is not possible. */
 function way({ name, platform }) {
   if (name === system().target) return { by: "this system", command: [process.execPath] }
   const here = process.platform === "linux" && process.arch === "x64"
   if (here && WAYS[name]) return WAYS[name]()
-  throw new Missing(`no ${platform === "darwin" ? "macOS" : name} runs on ${process.platform} ${process.arch}`)
+  throw new Missing(`${platform === "darwin" ? "macOS" : name} cannot run on ${process.platform} ${process.arch}`)
 }
 
 /**
- * Installs the tarballs and runs the checks. `release` has the paths of both tarballs. Resolves to `{ by, lines }`: by
- * what the target's Node ran, and what was printed.
+ * Installs the tarballs and runs the checks. `release` has the paths of both tarballs. Resolves to `{ by, lines
+ * }`: the program that ran the target's Node, and the output.
  */
 export async function smokeTarget(target, release, { withoutServer = false } = {}) {
   const { by, command, env = process.env } = await way(target)
@@ -72,7 +72,8 @@ export async function smokeTarget(target, release, { withoutServer = false } = {
   const redis = withoutServer ? undefined : await useRedis()
   try {
     const [main, binary] = release.map((tarball) => `file:${tarball}`)
-    // As an optional dependency, because npm holds others to this system and not to the one that it is asked for.
+    // As an optional dependency, because npm checks other dependencies against this system instead of the
+    // requested one.
     const manifest = { private: true, optionalDependencies: { [`${NAME}-${target.name}`]: binary } }
     writeFileSync(join(project, "package.json"), JSON.stringify(manifest))
     copyFileSync(join(root, "scripts", "smoke-app.mjs"), join(project, "smoke-app.mjs"))
@@ -89,7 +90,7 @@ export async function smokeTarget(target, release, { withoutServer = false } = {
   }
 }
 
-/** Its output goes to a file: Node under Wine has no pipes. */
+/** The output goes to a file, because Node under Wine does not support pipes. */
 async function runApp([program, ...args], options) {
   const file = join(options.cwd, "output.txt")
   const printed = openSync(file, "w")

@@ -18,9 +18,9 @@ const seconds = Number(values.seconds)
 const USERS = 64
 const FAULT_EVERY_MS = 10_000
 const FAULT_MS = 1500
-/** The first part of the time, in which caches and allocators fill. */
+/** The first part of the run, in which caches and allocators fill. */
 const WARM_UP = 1 / 3
-/** From the end of the warm-up to the end, by the line through all samples. */
+/** The limit from the warm-up to the end, by a regression line through all samples. */
 const GROWTH_MAX_MIB = 16
 const MIB = 2 ** 20
 
@@ -147,7 +147,7 @@ its slope         ${perMinute.toFixed(2)} MiB a minute (bound: ${(GROWTH_MAX_MIB
 
 const failures = [
   [answers !== requests || twice > 0, "a request was not settled exactly once"],
-  [foreign.length > 0, `an error is none of ours: ${foreign[0]}`],
+  [foreign.length > 0, `an error is not a RedisStoreError: ${foreign[0]}`],
   [lost > 0, "an acknowledged write was lost"],
   [crossed > 0, "a reply was given to another request"],
   [growth > GROWTH_MAX_MIB, `memory grew by ${growth.toFixed(1)} MiB after the warm-up`],

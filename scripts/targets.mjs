@@ -4,13 +4,16 @@ import { targets } from "./pack.mjs"
 
 const { napi } = createRequire(import.meta.url)("../package.json")
 
-/** Every target of a release: `name` is in the words of Node, as its package's name ends; `triple` is Rust's. */
+/**
+ * Every target of a release: `name` has Node's names of platforms and ends the name of its package; `triple` is
+ * Rust's.
+ */
 export const TARGETS = targets({ napi }).map((name, at) => {
   const [platform, arch, abi] = name.split("-")
   return { name, triple: napi.targets[at], platform, arch, libc: { gnu: "glibc", musl: "musl" }[abi] }
 })
 
-/** By either of its names. */
+/** Finds a target by either of its names. */
 export function findTarget(wanted) {
   const found = TARGETS.find(({ name, triple }) => wanted === name || wanted === triple)
   if (found) return found

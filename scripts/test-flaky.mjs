@@ -1,5 +1,5 @@
-// `npm run test:flaky`: test:all three times in a row while two other processes keep every core busy. What passes
-// alone and fails here depends on time.
+// `npm run test:flaky`: test:all three times in a row while two other processes keep every core busy. A test
+// that passes alone and fails here depends on timing.
 import { spawn } from "node:child_process"
 import { parseArgs } from "node:util"
 
@@ -11,7 +11,7 @@ const { values } = parseArgs({
 })
 const [times, busy] = [Number(values.times), Number(values.busy)]
 
-// Each ends with this process: its parent's end closes the channel.
+// Each ends with its parent, whose end closes the channel.
 const BUSY = "process.on('disconnect', () => process.exit()); setInterval(() => { for (let i = 0; i < 1e8; i++); }, 0)"
 const others = Array.from({ length: busy }, () =>
   spawn(process.execPath, ["--eval", BUSY], { stdio: ["ignore", "ignore", "inherit", "ipc"] }),

@@ -1,5 +1,5 @@
 // `npm run test:targets`: builds, checks and smoke-tests every target as far as this system can, and prints a table.
-// Words choose targets by their names. A cell that is not "yes" has its reason below the table.
+// Arguments select targets by words in their names. A cell that is not "yes" has its reason below the table.
 import { buildTarget } from "./build-target.mjs"
 import { Missing } from "./cross-tools.mjs"
 import { prepare } from "./prepare.mjs"
@@ -8,7 +8,7 @@ import { findTarget, TARGETS } from "./targets.mjs"
 
 const COLUMNS = ["target", "built for", "needs", "smoke test", "seconds"]
 
-/** One row; a step that cannot be had here is named with its reason, a step that fails ends the row. */
+/** One row. A step that is not possible here is listed with its reason; a step that fails ends the row. */
 async function testTarget(target) {
   const row = { target: target.name, "built for": "", needs: "", "smoke test": "" }
   const reasons = []

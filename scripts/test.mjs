@@ -1,6 +1,6 @@
 // `npm test`: installs, builds, finds a Redis and runs the quick groups of tests, from a fresh clone.
-// `npm run test:all` runs the other groups. Words choose test files of both by their names.
-// --long: the long form of tests that have one. --bounds: the same, and times are held to the README's.
+// `npm run test:all` runs the other groups. Arguments select test files of both tiers by words in their names.
+// --long: the long form of tests that have one. --bounds: the same, and times are checked against docs/faults.md.
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -92,12 +92,12 @@ function environment(server) {
   }
 }
 
-/** Prints a line about the group, and what its failed tests and their files said. */
+/** Prints a line about the group, and the output of its failed tests and files. */
 async function runGroup({ name, covers, files, command, tier, limitSeconds = LIMIT_SECONDS }, env) {
   const startedAt = performance.now()
   const results = []
   if (command !== undefined) results.push(await runCommand(command, env))
-  // One file at a time: each starts servers and freezes or kills them, and there may be two cores.
+  // One file at a time: each starts servers and freezes or kills them, possibly on two cores.
   for (const file of files) results.push(await runFile(file, { ...env, TEST_LIMIT_SECONDS: limitSeconds }))
   const tests = results.flatMap((result) => result.tests)
   const count = (outcome) => tests.filter((test) => test.outcome === outcome).length
@@ -113,7 +113,7 @@ async function runGroup({ name, covers, files, command, tier, limitSeconds = LIM
     const failures = tests.filter(({ outcome }) => outcome === "failed")
     for (const failure of failures) console.log(`\nFAILED: ${failure.name}\n${failure.why}`)
     if (failures.length > 0) console.log(`\n${printed}`)
-    // Tables: the quick tier does not show them.
+    // Tables, which the quick tier does not print.
     else if (tier === "all" || words.length > 0) process.stdout.write(printed.replace(/^\n*/, ""))
   }
 }
@@ -150,7 +150,7 @@ function capture(program, args, env) {
   })
 }
 
-/** The tables whose rows tests have noted. */
+/** Prints the tables whose rows tests have recorded. */
 function printMatrices() {
   const file = join(folder, "matrices.jsonl")
   if (!existsSync(file) || !(values.all || words.length > 0)) return

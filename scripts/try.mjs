@@ -1,5 +1,5 @@
 // `npm run try`: in an empty folder npm installs the two tarballs, the quick start runs, and a session
-// survives a restart of the app. With --tarballs FOLDER they are taken from there.
+// survives a restart of the app. With --tarballs FOLDER it uses the tarballs in that folder.
 import { spawn } from "node:child_process"
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
@@ -70,7 +70,7 @@ async function showRestart(project, url) {
         expected++
         const said = await visit(browser, app)
         console.log(`${start}: ${said}`)
-        if (said !== `visit ${expected}`) throw new Error(`"visit ${expected}" was expected.`)
+        if (said !== `visit ${expected}`) throw new Error(`Expected "visit ${expected}".`)
       }
     } finally {
       app.kill()

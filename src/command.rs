@@ -1,4 +1,4 @@
-//! The few commands that a session store needs, and their replies.
+//! The commands that a session store needs, and their replies.
 
 mod wire;
 
@@ -31,24 +31,24 @@ pub enum Kind {
     HExists,
 }
 
-/// What a command does to the value of its key.
+/// The effect of a command on the value of its key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// Nothing, or it only changes its expiry: it may always be repeated.
+    /// None, or only on its expiry: the command may always be repeated.
     None,
-    /// Writes the whole value: it is repeated only if no later request writes that key.
+    /// Writes the whole value: the command is repeated only if no later request writes that key.
     Writes,
-    /// Removes it; it may be repeated, as the requests behind it are repeated too.
+    /// Removes the value: the command may be repeated, because later requests are repeated too.
     Removes,
 }
 
-/// What the reply to a command is, unless it is an error.
+/// The type of the reply to a command, unless it is an error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// Text, or nil.
     Value,
-    /// OK, or nil if a condition was not met, or the text that is there instead; of a [`Restore`], how
-    /// long a marker still lives.
+    /// OK, or nil if a condition was not met, or the stored text; for a [`Restore`], the remaining lifetime of
+    /// a marker.
     Written,
     Count,
     /// Text or nil for each key.
@@ -87,7 +87,7 @@ const ROWS: [Row; Kind::COUNT] = [
 ];
 
 impl Kind {
-    /// How many there are.
+    /// The number of kinds.
     pub const COUNT: usize = Self::HExists as usize + 1;
 
     /// Every one, in the order of their numbers.
@@ -126,9 +126,9 @@ pub enum Command {
     },
     /// SET if the value is unchanged.
     Swap(Box<Swap>),
-    /// DEL behind a marker, as one script.
+    /// Writes a marker, then DEL, as one script.
     Destroy(Box<Destroy>),
-    /// SET unless a marker says that the session was destroyed, as one script.
+    /// SET unless a marker shows that the session was destroyed, as one script.
     Restore(Box<Restore>),
     /// <https://redis.io/docs/latest/commands/pttl/>
     Pttl {
@@ -177,7 +177,7 @@ pub enum Command {
         /// The field.
         field: Vec<u8>,
     },
-    /// SET of a session that is there, behind the question whether it is in the index of its user.
+    /// SET XX of a session, preceded by a check whether it is in the index of its user.
     Save(Box<Save>),
     /// A script about the sessions of a user.
     User(Box<Call>),
@@ -186,11 +186,11 @@ pub enum Command {
 /// The time to live of a written value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// So many milliseconds.
+    /// After this many milliseconds.
     After(u64),
-    /// For ever.
+    /// No expiry.
     Never,
-    /// The time to live of the value before.
+    /// Keeps the time to live of the former value.
     Keep,
 }
 
@@ -204,37 +204,37 @@ impl Expiry {
     }
 }
 
-/// What [`Command::Swap`] writes.
+/// The arguments of [`Command::Swap`].
 #[derive(Clone)]
 pub struct Swap {
     /// The key.
     pub key: Vec<u8>,
-    /// What must be there.
+    /// The expected value.
     pub base: Vec<u8>,
-    /// What is to be there.
+    /// The new value.
     pub value: Vec<u8>,
-    /// How long it lives.
+    /// Its time to live.
     pub expiry: Expiry,
-    /// By which command.
+    /// The command to use.
     pub by: SwapBy,
-    /// It was sent before and its reply was lost: a value equal to its own may be its own.
+    /// It was sent before and its reply was lost: a stored value equal to its own may be its own.
     pub repeated: bool,
 }
 
 /// The commands that compare and write in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwapBy {
-    /// `SET … IFEQ … GET`, which Valkey has since 8.1 and Redis since 8.4. The reply is what was there
-    /// before, written over or not: <https://valkey.io/commands/set/>
+    /// `SET … IFEQ … GET`, in Valkey since 8.1 and Redis since 8.4. The reply is the former value, overwritten
+    /// or not: <https://valkey.io/commands/set/>
     Set,
     /// A script that Redis has loaded: <https://redis.io/docs/latest/commands/evalsha/>
     EvalSha,
-    /// The script, sent along: <https://redis.io/docs/latest/commands/eval/>
+    /// The text of the script: <https://redis.io/docs/latest/commands/eval/>
     Eval,
 }
 
 impl Swap {
-    /// A swap by the cheapest command; a connection to a server that does not have it takes the next.
+    /// A swap by the cheapest command; if the server does not have it, the next one is used.
     pub fn new(key: Vec<u8>, base: Vec<u8>, value: Vec<u8>, expiry: Expiry) -> Box<Self> {
         Box::new(Self {
             key,
@@ -246,7 +246,7 @@ impl Swap {
         })
     }
 
-    /// The outcome of this swap, by the value that is stored or was before.
+    /// The outcome of this swap for the value in the reply.
     fn outcome(&self, value: Vec<u8>) -> Result<Reply, Error> {
         if self.by == SwapBy::Set && value == self.base {
             return Ok(Reply::Ok);
@@ -254,28 +254,28 @@ impl Swap {
         if self.repeated && value == self.value {
             return Ok(Reply::Ok);
         }
-        // Whether this swap was done before the other write cannot be known: a merge or a function
-        // would apply the same change twice.
+        // It is unknown whether this swap was executed before the other write: a merge or a function could
+        // apply the same change twice.
         if self.repeated {
             return Err(Error::new(
                 ErrorCode::Conflict,
-                "The session was written by others while the reply to its save was lost; the other writer's session is stored. Load it again.",
+                "Another request wrote the session while the reply to this save was lost, and the session of the other request is stored; load it again.",
             ));
         }
         Ok(Reply::Text(value))
     }
 }
 
-/// Redis's answer, reduced to what callers need.
+/// Redis's answer in the form that callers need.
 #[derive(PartialEq, Eq)]
 pub enum Reply {
     /// No such key: nothing was changed.
     Nil,
     /// Done, or written.
     Ok,
-    /// How many keys were concerned.
+    /// The number of affected keys.
     Count(i64),
-    /// A value: of a swap, the one that is stored instead.
+    /// A value; for a swap, the stored value.
     Text(Vec<u8>),
     /// A value, or none, for each key of an MGET.
     Texts(Vec<Option<Vec<u8>>>),
@@ -283,7 +283,7 @@ pub enum Reply {
     Page {
         /// Where to go on; `0` when done.
         cursor: Vec<u8>,
-        /// Keys, perhaps some for the second time.
+        /// Keys; some may be repeated.
         keys: Vec<Vec<u8>>,
     },
 }
@@ -341,7 +341,7 @@ impl Command {
         self.kind().name()
     }
 
-    /// The one key that this command is about.
+    /// The key of this command.
     pub fn key(&self) -> Option<&[u8]> {
         match self {
             Self::Get { key }
@@ -380,18 +380,18 @@ impl Command {
         }
     }
 
-    /// Whether it must not be repeated once a later request has written its key.
+    /// Whether this command must not be repeated after a later request has written its key.
     pub fn undoes_later_writes(&self) -> bool {
         self.effect() == Effect::Writes
     }
 
-    /// Turns to another command that does the same, if `error` says that the server does not have this one,
-    /// and returns whether there is one.
+    /// Switches to another command for the same effect, if `error` means that the server does not have this
+    /// one. Returns whether there is one.
     pub fn try_another_way(&mut self, error: &Error) -> bool {
         match (self, error.cause_code()) {
             (Self::Swap(swap), Some(code)) => {
                 swap.by = match (swap.by, code) {
-                    // A syntax error: whatever its version, it has no IFEQ.
+                    // A syntax error: the server has no IFEQ, whatever its version.
                     (SwapBy::Set, "ERR") => SwapBy::EvalSha,
                     (SwapBy::EvalSha, "NOSCRIPT") => SwapBy::Eval,
                     _ => return false,
@@ -401,7 +401,7 @@ impl Command {
             (Self::Destroy(destroy), Some("NOSCRIPT")) if destroy.by == By::Hash => {
                 destroy.by = By::Text;
             }
-            // A session is destroyed whether a marker may be written or not; also where memory is full.
+            // A session is destroyed even if its marker is denied, or memory is full.
             (command, Some("ERR" | "NOPERM" | "OOM" | "CROSSSLOT" | "NOSCRIPT")) => match command {
                 Self::Destroy(destroy) if destroy.by != By::Pair => {
                     *command = destroy.unmarked();
@@ -414,7 +414,7 @@ impl Command {
         true
     }
 
-    /// It is for a cluster. Returns whether its keys can be in one slot.
+    /// Adapts the command to a cluster. Returns whether its keys can be in one slot.
     pub fn fit_slot(&mut self) -> bool {
         match self {
             Self::Destroy(destroy) => destroy.fit_slot(),
@@ -423,7 +423,7 @@ impl Command {
         }
     }
 
-    /// It is sent once more, as the reply to it was lost.
+    /// Marks the command as repeated after its reply was lost.
     pub fn repeat(&mut self) {
         match self {
             Self::Swap(swap) => swap.repeated = true,
@@ -486,7 +486,7 @@ impl Command {
         Error::new(
             ErrorCode::Decode,
             format!(
-                "Redis answered {} with a reply of another kind; check that nothing but Redis is behind this address.",
+                "Redis answered {} with a reply of another type; check that this address is a Redis server.",
                 self.name()
             ),
         )

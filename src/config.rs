@@ -10,18 +10,18 @@ use futures_util::future::BoxFuture;
 
 use crate::{connection::KnownSentinels, error::Error};
 
-/// How many commands are on the wire at once: enough to keep Redis busy, few enough to be repeated.
+/// The limit of commands on the wire: enough to keep Redis busy, few enough to repeat them.
 pub const IN_FLIGHT: usize = 1024;
-/// A batch of at most so many requests is written by the thread that makes it: that takes less of
-/// it than waking another.
+/// A batch of at most this many requests is written by the thread that submits it: waking another thread would
+/// take longer.
 pub const SEND_THROUGH_MAX: usize = IN_FLIGHT;
-/// And of at most so many bytes: more are copied elsewhere meanwhile.
+/// The same limit in bytes: a larger batch is copied on the I/O thread.
 pub const SEND_THROUGH_MAX_BYTES: usize = 128 << 10;
-/// Nothing more is encoded while so many bytes wait for the socket to take them.
+/// Encoding pauses while this many bytes wait for the socket.
 pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
-/// No answers are read while so many bytes of them wait for JavaScript to fetch them.
+/// Reading pauses while this many bytes of answers wait for JavaScript.
 pub const UNREAD_BYTES: usize = 16 << 20;
-/// After this the next address is tried if there was no answer, then all of them again, within one
+/// If an address does not answer within this time, the next one is tried, then all of them again, within one
 /// attempt to connect.
 pub const TCP_CONNECT_TRY: Duration = Duration::from_millis(800);
 /// The shortest delay before a connection is tried again.
@@ -29,59 +29,59 @@ pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
 /// The longest delay before a connection is tried again: a server that is back is noticed within a
 /// second.
 pub const RECONNECT_MAX: Duration = Duration::from_millis(800);
-/// A connection that was silent for a deadline is replaced. The circuit opens if that takes longer than
-/// this: one lost reply is no failed server.
+/// A connection that was silent for a deadline is replaced. The circuit opens if that takes longer than this:
+/// one lost reply does not mean that the server has failed.
 pub const SILENCE_GRACE: Duration = Duration::from_millis(250);
-/// No more is read from one connection before others have their turn.
+/// The limit of bytes that are read from one connection before others have their turn.
 pub const TURN_BYTES: usize = 256 << 10;
-/// So many received bytes are read before deadlines are checked: replies that came in time count.
+/// The limit of received bytes that are read before deadlines are checked, so that replies that arrived in time
+/// count.
 pub const OVERDUE_BYTES: usize = 4 << 20;
 /// The I/O thread reads for an event loop that has not done so for this long while requests wait for
 /// room on the wire.
 pub const BUSY_LOOP: Duration = Duration::from_millis(25);
-/// MOVED and ASK replies that one request follows.
+/// The limit of MOVED and ASK replies that one request follows.
 pub const REDIRECTIONS_MAX: u8 = 16;
-/// Masters of a cluster: Redis recommends at most 1000.
+/// The limit of masters of a cluster: Redis recommends at most 1000 nodes.
 pub const CLUSTER_NODES_MAX: usize = 1000;
-/// The longest time between two questions for a map that does not agree with what nodes say.
+/// The longest interval between requests for a cluster map that contradicts the replies of nodes.
 pub const MAP_RETRY_MAX: Duration = Duration::from_secs(5);
-/// A question about all keys that finds no other key for so many times `command_timeout` ends.
+/// An operation on all keys fails after it has found no new key for this many times `command_timeout`.
 pub const SEARCH_STALL_TIMEOUTS: u32 = 30;
-/// All the keys that a question about them may find, in bytes.
+/// The limit of the keys that an operation on all keys may find, in bytes.
 pub const SEARCH_MAX_BYTES: usize = 1 << 30;
-/// The shortest time between two reconnects because the server is a replica, or has lost our login.
+/// The shortest time between two reconnects because the server is a replica or no longer accepts our login.
 pub const REFUSAL_RECONNECT: Duration = Duration::from_secs(1);
 /// `SCAN`'s COUNT is at least this: 1000 scans twice as fast as Redis's default of 10 to 100.
 pub const SCAN_COUNT_MIN: u32 = 1000;
-/// How many sessions are remembered as refreshed, at the least; at the most twice as many.
+/// The minimum number of sessions that are remembered as refreshed; the maximum is twice that.
 pub const TOUCHES_MAX: usize = 1 << 16;
-/// Ids that JavaScript parses in one turn of the event loop: about a millisecond.
+/// The number of ids that JavaScript parses in one turn of the event loop: about a millisecond.
 pub const IDS_PAGE: usize = 10_000;
-/// Keys of one UNLINK, however many a SCAN returned: more would stall other clients.
+/// The limit of keys in one UNLINK, because more would stall other clients.
 pub const UNLINK_KEYS: usize = 1000;
-/// How long it is known that a session was destroyed: saves of sessions that were loaded longer ago do not
-/// bring back deleted data.
+/// The lifetime of markers. Saves of sessions that were loaded longer ago do not write deleted sessions either.
 pub const MARKER_TTL: Duration = Duration::from_secs(60);
-/// How long to wait before a cluster node that does not serve now is asked again, or its cluster.
+/// The delay before a request is sent again to a cluster node that does not serve it now.
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(50);
-/// The longest time between two questions to a cluster that is not whole.
+/// The longest such delay while slots of the cluster are not served.
 pub const CLUSTER_RETRY_MAX: Duration = Duration::from_millis(500);
-/// How long an idle TCP connection is left alone before it is probed.
+/// The idle time before TCP keep-alive probes begin.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The time between two probes that are not answered.
+/// The interval of unanswered probes.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// So many unanswered probes end the connection.
+/// The number of unanswered probes that end the connection.
 pub const KEEP_ALIVE_PROBES: u32 = 3;
 
-/// While a master is being opened the sentinels are asked again so often: they may name another one.
+/// How often sentinels are asked again while a connection to a master is being opened: they may name another one.
 pub const SENTINELS_ASKED_AGAIN: Duration = Duration::from_millis(250);
-/// How often the sentinels are asked for the master and the other sentinels. A master that another one
-/// has taken over from accepts writes for seconds, and they are lost.
+/// How often sentinels are asked for the master and the other sentinels. After a failover the old master
+/// accepts writes for seconds, and they are lost.
 pub const SENTINELS_REFRESHED: Duration = Duration::from_secs(1);
-/// How many sentinels are remembered beside the given ones.
+/// The limit of remembered sentinels, not counting the configured ones.
 pub const SENTINELS_MAX: usize = 32;
 
-/// Where one server listens.
+/// The address of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// A host name or address, and a port.
@@ -114,16 +114,16 @@ pub enum Family {
     V6,
 }
 
-/// Which addresses of a name are connected to. A name that is an address itself is not affected.
+/// The addresses of a name to connect to. Literal addresses are not affected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    /// No others.
+    /// Only this family.
     pub only: Option<Family>,
-    /// These before others; as the system orders them if absent.
+    /// This family first; the order of the system if absent.
     pub first: Option<Family>,
 }
 
-/// How Redis is run.
+/// The topology of Redis.
 #[derive(Clone)]
 pub enum Servers {
     /// One server.
@@ -141,7 +141,7 @@ pub struct Sentinel {
     pub name: String,
     /// At least one.
     pub nodes: Vec<Endpoint>,
-    /// Who we are to the sentinels themselves.
+    /// The login for the sentinels.
     pub credentials: Credentials,
     /// TLS of the connections to the sentinels.
     pub tls: Option<Tls>,
@@ -185,26 +185,27 @@ pub struct Tls {
     pub servername: Option<String>,
     /// Accept any certificate, as Node's `rejectUnauthorized: false`.
     pub accept_invalid: bool,
-    /// What was made of these settings: built once, as all connections of a store share its sessions.
+    /// The configuration built from these settings: built once, because all connections of a store share its
+    /// TLS sessions.
     pub built: Arc<OnceLock<Result<Arc<rustls::ClientConfig>, Error>>>,
 }
 
-/// Who we are to a server.
+/// The login for a server.
 #[derive(Clone, Default)]
 pub struct Credentials {
     /// ACL user; Redis's `default` if absent.
     pub username: Option<String>,
-    /// Some users need none. Without both no AUTH is sent.
+    /// Absent for users without a password. Without user and password no AUTH is sent.
     pub password: Option<String>,
 }
 
-/// Credentials that change: asked for at every connect.
+/// A source of credentials that may change: it is asked at every connect.
 pub trait CredentialsSource: Send + Sync {
-    /// Asks; the answer may take its time, within `connect_timeout`.
+    /// Returns the credentials, within `connect_timeout`.
     fn ask(&self) -> BoxFuture<'static, Result<Credentials, Error>>;
 }
 
-/// Everything the engine needs to know. Has no `Debug`: it holds a password.
+/// The settings of the engine. No `Debug`, because it holds a password.
 #[derive(Clone)]
 pub struct Config {
     /// Where and how Redis runs.
@@ -213,13 +214,13 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Addresses of the servers.
     pub addresses: Addresses,
-    /// A connection begins with AUTH, SELECT and PING alone: a proxy may end it for other commands.
+    /// A connection begins with AUTH, SELECT and PING only: a proxy may hang up on other commands.
     pub bare_login: bool,
     /// User and password, unless there is a `credentials_source`.
     pub credentials: Credentials,
-    /// Gives user and password at every connect.
+    /// Provides user and password at every connect.
     pub credentials_source: Option<Arc<dyn CredentialsSource>>,
-    /// The database that is selected.
+    /// The database to select.
     pub database: u32,
     /// Set with CLIENT SETNAME.
     pub client_name: Option<String>,
@@ -227,15 +228,15 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// From the call to the reply: waiting for a connection, queue, wire and retry together.
     pub command_timeout: Duration,
-    /// One more pending request than this is refused at once.
+    /// The limit of pending requests. Above it, a request is refused at once.
     pub max_pending: usize,
     /// The event loop reads replies itself: see [`Sink::watch`](crate::driver::Sink::watch).
     pub watched: bool,
-    /// Swaps will be asked for: their script is loaded with every connection.
+    /// Swaps will be sent: their script is loaded at every connect.
     pub swaps: bool,
-    /// Sessions of users will be entered: the scripts for that are loaded with every connection.
+    /// Indexes of users will be written: their scripts are loaded at every connect.
     pub indexes: bool,
-    /// A session that was refreshed is not refreshed again for so long; zero for always.
+    /// How long a refreshed session is not refreshed again; zero refreshes it at every touch.
     pub touch_after: Duration,
 }
 
@@ -261,7 +262,7 @@ impl Config {
         }
     }
 
-    /// Who we are now.
+    /// The current credentials.
     pub async fn credentials(&self) -> Result<Credentials, Error> {
         match &self.credentials_source {
             Some(source) => source.ask().await,

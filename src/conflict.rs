@@ -1,4 +1,4 @@
-//! Safe concurrent writes: a session is written only over the text that it was loaded as, and concurrent
+//! Safe concurrent writes: a session is written only over the text that it was loaded from, and concurrent
 //! writes are merged.
 
 use std::{collections::BTreeSet, sync::LazyLock};
@@ -11,15 +11,15 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// How often a merge is tried before it is given up.
+/// The number of attempts at a merge.
 const TRIES: usize = 5;
-/// Belongs to whichever writer's expires later: <https://github.com/expressjs/session#cookie>.
+/// The property of the cookie; the one that expires later is kept: <https://github.com/expressjs/session#cookie>.
 const COOKIE: &str = "cookie";
-/// Where lib/races/lifetime.js keeps when a session was created, in milliseconds. The earlier one is true.
+/// The property in which lib/races/lifetime.js stores the creation time in milliseconds. The earlier one is kept.
 const CREATED: &str = "~created";
 
-/// Writes `ARGV[2]` over `ARGV[1]`. Answers OK; nil if there is nothing any more; else the text that is
-/// there instead. `ARGV[3]` is milliseconds to live, empty for ever, or KEEPTTL.
+/// Writes `ARGV[2]` if the value is `ARGV[1]`. Replies OK; nil if there is no value; otherwise the stored text.
+/// `ARGV[3]` is the milliseconds to live, empty for no expiry, or KEEPTTL.
 pub const SWAP: &str = "local now = redis.call('GET', KEYS[1]) \
     if not now then return false end \
     if now ~= ARGV[1] then return now end \
@@ -33,17 +33,17 @@ pub fn swap_hash() -> &'static str {
     SCRIPT.get_hash()
 }
 
-/// A session that could not be written, as others have written it meanwhile.
+/// A save that failed because another request has written the session meanwhile.
 pub struct Conflict {
     /// The key.
     pub key: Vec<u8>,
-    /// The text that the session was loaded as.
+    /// The text that the session was loaded from.
     pub base: Vec<u8>,
-    /// What it is now to be.
+    /// The text to save.
     pub mine: Vec<u8>,
-    /// What is there instead of `base`.
+    /// The stored text.
     pub theirs: Vec<u8>,
-    /// How long it is to live.
+    /// Its time to live.
     pub expiry: Expiry,
 }
 
@@ -55,7 +55,7 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// Nothing was sent yet.
+    /// A merge that has sent no command yet.
     pub fn new(conflict: Conflict) -> Self {
         Self {
             conflict,
@@ -70,7 +70,7 @@ impl Merge {
             return Err(Error::new(
                 ErrorCode::Conflict,
                 format!(
-                    "The session was written {TRIES} times by others while it was merged; the last of them is stored. Save it again."
+                    "Other requests wrote the session {TRIES} times while it was merged, and the last of them is stored; save it again."
                 ),
             ));
         }
@@ -93,8 +93,8 @@ impl Merge {
         Ok(Command::Swap(swap))
     }
 
-    /// Takes the reply to the last attempt. Returns the next one or, as an error, the answer: the paths
-    /// that both sides had changed, as the text of a JSON array, or Nil if the session is gone.
+    /// Takes the reply to the last attempt. Returns the next attempt or, as the `Err` value, the answer: the
+    /// paths that both sides had changed, as the text of a JSON array, or Nil if the session does not exist.
     pub fn on_reply(
         &mut self,
         outcome: Result<Reply, Error>,
@@ -116,7 +116,7 @@ impl Merge {
 
 struct Merged {
     text: Vec<u8>,
-    /// The cookie is theirs, and so is the expiry.
+    /// The cookie is theirs, so the expiry stays.
     keeps_expiry: bool,
 }
 
@@ -131,7 +131,7 @@ fn merge_texts(
         Ok(Value::Object(session)) => Ok(session),
         _ => Err(Error::new(
             ErrorCode::Conflict,
-            "The session was written by others meanwhile, and one of the two is no JSON object that can be merged; the other writer's session is stored.",
+            "Another request wrote the session meanwhile, and one of the two is not a JSON object that can be merged; the session of the other request is stored.",
         )),
     };
     let (mut base, mut mine, mut theirs) = (read(base)?, read(mine)?, read(theirs)?);
@@ -159,14 +159,14 @@ fn merge_texts(
     Ok(Merged { text, keeps_expiry })
 }
 
-/// As `Date.prototype.toJSON` writes it, whose texts sort as their times do. A cookie without one
-/// ends with the browser, and says nothing.
+/// The expiry as `Date.prototype.toJSON` writes it: such texts sort by time. A cookie without one lives as long
+/// as the browser.
 fn expires(cookie: &Value) -> Option<&str> {
     cookie.get("expires").and_then(Value::as_str)
 }
 
-/// Their object with my changes. Where both have changed the same thing, mine is taken and `paths`
-/// names it; objects are merged by their keys, everything else is one thing.
+/// Applies my changes to their object. If both have changed the same value, mine is taken and `paths` gets its
+/// path. Objects are merged by their keys, all other values are kept whole.
 fn merge(
     base: &Map<String, Value>,
     mut mine: Map<String, Value>,
@@ -239,7 +239,7 @@ mod tests {
     fn changes_of_both_sides_are_kept() {
         for (base, mine, theirs, wanted) in [
             ("{}", r#"{"a":1}"#, r#"{"b":2}"#, r#"{"a":1,"b":2}"#),
-            // What one removes stays removed.
+            // A property that one side removes stays removed.
             (
                 r#"{"a":1,"b":1}"#,
                 r#"{"b":1}"#,
@@ -259,14 +259,14 @@ mod tests {
                 r#"{"u":{"n":{"x":2}}}"#,
                 r#"{"u":{"n":{"x":2,"m":1}}}"#,
             ),
-            // An object that both have made.
+            // An object that both have created.
             (
                 "{}",
                 r#"{"u":{"a":1}}"#,
                 r#"{"u":{"b":1}}"#,
                 r#"{"u":{"a":1,"b":1}}"#,
             ),
-            // The same change by both is no conflict.
+            // The same change on both sides does not conflict.
             (r#"{"a":1}"#, r#"{"a":[2]}"#, r#"{"a":[2]}"#, r#"{"a":[2]}"#),
             (r#"{"a":1}"#, "{}", "{}", "{}"),
             // Numbers keep their text.
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_was_created_when_the_first_of_both_says() {
+    fn the_earlier_creation_time_is_kept() {
         let (early, late) = (r#"{"~created":1}"#, r#"{"~created":2}"#);
         for (mine, theirs) in [(early, late), (late, early), ("{}", early), (early, "{}")] {
             let (got, paths, _) = merged("{}", mine, theirs);
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_cannot_be_merged() {
+    fn only_objects_can_be_merged() {
         for other in ["[]", "1", "", "not JSON"] {
             let outcome = merge_texts(b"{}", b"{}", other.as_bytes(), &mut BTreeSet::new());
             assert!(matches!(outcome, Err(error) if error.code == ErrorCode::Conflict));

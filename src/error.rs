@@ -4,32 +4,32 @@ use std::{fmt, io, time::Duration};
 
 use redis::ServerError;
 
-/// What went wrong, in the words that callers branch on.
+/// The codes of errors, which callers branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     /// An option or an argument cannot be used.
     Options,
-    /// There is no connection, or it was lost before the reply came.
+    /// There is no connection, or it was lost before the reply.
     Connect,
-    /// Redis refused the credentials, or they do not allow this.
+    /// Redis rejected the credentials, or they do not permit the command.
     Auth,
     /// No reply within `commandTimeoutMs`.
     Timeout,
-    /// The store was closed before.
+    /// The store is closed.
     Closed,
-    /// `maxPending` requests are waiting already.
+    /// `maxPending` is reached.
     QueueFull,
     /// Redis answered with an error.
     Server,
-    /// Something came back that cannot be understood.
+    /// The reply cannot be parsed.
     Decode,
-    /// Others have written the session meanwhile.
+    /// Another request has written the session since it was loaded.
     Conflict,
     /// The session cannot be serialized, or is too large.
     Encode,
     /// The session was destroyed after it was loaded.
     Destroyed,
-    /// The user has as many sessions as are allowed.
+    /// The user has as many sessions as the limit permits.
     SessionLimit,
 }
 
@@ -69,12 +69,12 @@ impl ErrorCode {
     }
 }
 
-/// An error as the caller gets it. Holds no password, session id or session value.
+/// The error that callers get. Contains no password, session id or session value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What callers branch on.
+    /// The code, which callers branch on.
     pub code: ErrorCode,
-    /// What failed, what we got, what to do.
+    /// The failed action, the value and the remedy.
     pub message: String,
     /// The message of the system or the server, if there is one.
     pub cause: Option<Cause>,
@@ -83,7 +83,7 @@ pub struct Error {
 /// The error of the system or the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Its words.
+    /// The message.
     pub message: String,
     /// Its code, as Node or Redis spells it: `ECONNREFUSED`, `OOM`.
     pub code: Option<String>,
@@ -125,7 +125,7 @@ impl Cause {
     }
 }
 
-/// The name that Node gives to an error of the system.
+/// Node's code for an error of the system.
 fn system_code(error: &io::Error) -> Option<&'static str> {
     use io::ErrorKind as Kind;
     Some(match error.kind() {
@@ -142,7 +142,7 @@ fn system_code(error: &io::Error) -> Option<&'static str> {
         Kind::NotFound => "ENOENT",
         Kind::PermissionDenied => "EACCES",
         Kind::TimedOut => "ETIMEDOUT",
-        // The standard library has no kind for errors of getaddrinfo.
+        // The standard library has no `ErrorKind` for errors of getaddrinfo.
         _ => match error.to_string() {
             text if text.contains("Temporary failure in name resolution") => "EAI_AGAIN",
             text if text.starts_with("failed to lookup") => "ENOTFOUND",
@@ -172,7 +172,7 @@ impl Error {
         self.cause.as_ref()?.code.as_deref()
     }
 
-    /// Whether Redis refuses this command always: unknown, renamed or denied.
+    /// Whether Redis always refuses this command: it is unknown, renamed or denied.
     pub fn refuses_command(&self) -> bool {
         matches!(self.cause_code(), Some("ERR" | "NOPERM"))
             && matches!(self.code, ErrorCode::Server | ErrorCode::Auth)
@@ -182,11 +182,11 @@ impl Error {
     pub fn closed_store() -> Self {
         Self::new(
             ErrorCode::Closed,
-            "The store is closed; make a new RedisStore to go on.",
+            "The store is closed; create a new RedisStore.",
         )
     }
 
-    /// There was no connection to `name` in time, last because of `last`.
+    /// There was no connection to `name` in time. `last` is the last failure.
     pub fn no_connection(name: &str, waited: Duration, last: Option<&Self>) -> Self {
         let waited = waited.as_millis();
         Self::because(
@@ -195,7 +195,7 @@ impl Error {
         )
     }
 
-    /// Requests do not wait for `name` any more, last because of `last`.
+    /// Requests no longer wait for `name`. `last` is the last failure.
     pub fn refused(name: &str, last: Option<&Self>) -> Self {
         Self::because(
             &format!("Redis at {name} does not answer; requests are refused until it does."),
@@ -225,8 +225,8 @@ impl Error {
         .caused_by(error)
     }
 
-    /// What `endpoint` said to `command`, with which a connection begins. Servers quote the arguments
-    /// of commands that they do not know, AUTH's too: see [`Self::server`] for `secrets`.
+    /// An error reply of `endpoint` to the login command `command`. Servers quote the arguments of unknown
+    /// commands, also of AUTH: see [`Self::server`] for `secrets`.
     pub fn login(endpoint: &str, command: &str, error: &ServerError, secrets: &[&[u8]]) -> Self {
         let word = word_of(error, secrets);
         let code = match word.as_str() {
@@ -242,23 +242,23 @@ impl Error {
                 )
             }
             (_, "LOADING" | "MASTERDOWN") => {
-                format!("Redis at {endpoint} does not serve yet ({word}); it will.")
+                format!("Redis at {endpoint} is not ready yet ({word}); the store tries again.")
             }
             _ => {
                 let detail = detail_of(error, secrets);
                 format!(
-                    "Redis at {endpoint} refused the connection ({command}): {word} {detail}; check the settings of both."
+                    "Redis at {endpoint} refused the connection ({command}): {word} {detail}; check the settings of the store and of Redis."
                 )
             }
         };
         Self::new(code, message).caused_by(Cause::server(word))
     }
 
-    /// The connection to `endpoint` ended while replies were to come.
+    /// The connection to `endpoint` ended before all replies had arrived.
     pub fn closed(endpoint: &str, cause: Option<&io::Error>) -> Self {
         let closed = Self::new(
             ErrorCode::Connect,
-            format!("The connection to Redis at {endpoint} was lost before the reply came."),
+            format!("The connection to Redis at {endpoint} was lost before the reply."),
         );
         match cause {
             Some(cause) => closed.caused_by(cause),
@@ -266,17 +266,17 @@ impl Error {
         }
     }
 
-    /// The connection to `endpoint` ended before it had begun to serve.
+    /// The connection to `endpoint` ended during the login.
     pub fn closed_early(endpoint: &str) -> Self {
         Self::new(
             ErrorCode::Connect,
             format!(
-                "The server at {endpoint} closed the connection during the handshake; check that it is Redis and takes connections like this one (TLS or not)."
+                "The server at {endpoint} closed the connection during the handshake; check that it is Redis, and whether it expects TLS."
             ),
         )
     }
 
-    /// The server at `endpoint` does not speak Redis's protocol.
+    /// The server at `endpoint` does not use Redis's protocol.
     pub fn not_redis(endpoint: &str) -> Self {
         Self::new(
             ErrorCode::Connect,
@@ -286,9 +286,8 @@ impl Error {
         )
     }
 
-    /// An error reply of Redis to the command `command`. Redis echoes arguments in some of its
-    /// errors, and ours hold session ids and sessions: what follows `, with args` is cut off, and
-    /// any of `secrets` that is left is masked.
+    /// An error reply of Redis to the command `command`. Some errors of Redis quote arguments, which contain
+    /// session ids and sessions: the text after `, with args` is cut off, and remaining `secrets` are masked.
     pub fn server(command: &str, error: &ServerError, secrets: &[&[u8]]) -> Self {
         let word = word_of(error, secrets);
         let detail = detail_of(error, secrets);
@@ -306,7 +305,7 @@ impl Error {
     }
 }
 
-/// The first word of an error reply; ERR if it is no word of Redis's.
+/// The first word of an error reply; ERR if it is not an error word of Redis.
 fn word_of(error: &ServerError, secrets: &[&[u8]]) -> String {
     let word = error.code();
     let is_word = word.starts_with(|first: char| first.is_ascii_uppercase())
@@ -351,7 +350,7 @@ mod tests {
     fn reply(text: &str) -> ServerError {
         match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()) {
             Ok(redis::Value::ServerError(error)) => error,
-            other => panic!("no error reply: {other:?}"),
+            other => panic!("not an error reply: {other:?}"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Questions about all sessions at once: SCAN to the end, in steps that let other requests through.
+//! Operations on all sessions: a complete SCAN, in steps between which other requests run.
 
 use std::{
     collections::HashSet,
@@ -14,66 +14,66 @@ use crate::{
     users,
 };
 
-/// A question about all keys that start with `prefix`.
+/// An operation on all keys that start with `prefix`.
 pub struct Keyspace {
-    /// What to do with them.
+    /// The operation.
     pub question: Question,
-    /// The bytes that our keys start with; any byte may be in it.
+    /// The key prefix; it may contain any bytes.
     pub prefix: Vec<u8>,
     /// The option `scanCount`.
     pub count: u32,
-    /// What the keys of indexes of users start with, if that starts with `prefix`: they are no sessions.
+    /// The prefix of user indexes, if it starts with `prefix`: these keys are not sessions.
     pub index_prefix: Option<Vec<u8>>,
 }
 
-/// What to do with the keys.
+/// The operations on all keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// How many there are.
+    /// Count them.
     Length,
-    /// Their names without the prefix, as texts of JSON arrays.
+    /// List them without the prefix, as texts of JSON arrays.
     Ids,
-    /// Remove them behind a marker; answers how many were there.
+    /// Write a marker and remove them; replies their number.
     Clear,
 }
 
 /// One command of a [`Search`].
 pub struct Step {
-    /// Which of the nodes it is for, if it is not for that of its key.
+    /// The index of its node, unless its key determines the node.
     pub lane: Option<usize>,
     /// The command.
     pub command: Command,
 }
 
-/// How a [`Search`] continues.
+/// The next step of a [`Search`].
 pub enum Next {
-    /// Replies to other steps are still to come.
+    /// Wait for the replies to other steps.
     Wait,
-    /// By these steps.
+    /// Run these steps.
     Run(Vec<Step>),
     /// It is over.
     Done(Result<Reply, Error>),
 }
 
-/// The answer to a question about all keys: a SCAN of each node, one after the other.
+/// The run of an operation on all keys: a SCAN of each node, one after the other.
 pub struct Search {
     keyspace: Keyspace,
     nodes: usize,
-    /// The node that is looked at.
+    /// The current node.
     node: usize,
-    /// A command may name one key only.
+    /// Whether a command may name only one key.
     split: bool,
-    /// Cursors of this node's SCAN so far: a repeated one would never end.
+    /// Earlier cursors of this node's SCAN: a repeated one means an endless SCAN.
     cursors: HashSet<Vec<u8>>,
-    /// The next cursor of the SCAN; none if the node is done.
+    /// The next cursor of the SCAN; None if the node is done.
     cursor: Option<Vec<u8>>,
-    /// Keys of this page that are to be removed.
+    /// Keys of this page to remove.
     keys: Vec<Vec<u8>>,
-    /// Keys that the UNLINK under way names.
+    /// The number of keys in the pending UNLINK.
     unlinking: usize,
-    /// DELs under way.
+    /// The number of pending DELs.
     deleting: usize,
-    /// The marker of all keys is being written, before anything else.
+    /// The marker of all keys is being written, before the first SCAN.
     is_marking: bool,
     seen: HashSet<Vec<u8>>,
     seen_bytes: usize,
@@ -83,7 +83,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// Asks `keyspace` of so many nodes. It ends if it finds no other key for `stall`.
+    /// Runs `keyspace` over `nodes` nodes. It fails if it finds no new key for `stall`.
     pub fn new(
         keyspace: Keyspace,
         nodes: usize,
@@ -112,8 +112,8 @@ impl Search {
         (search, step)
     }
 
-    /// Sessions that are not there when all are removed do not come back either. In a cluster no marker is
-    /// in the slots of all keys.
+    /// The marker of all keys also covers sessions that expire before they are removed. A cluster has no slot
+    /// that is common to all keys.
     fn first(&mut self) -> Step {
         let Keyspace {
             question, prefix, ..
@@ -176,7 +176,7 @@ impl Search {
                 }
                 self.go_on()
             }
-            // Without UNLINK, one DEL after the other.
+            // A server without UNLINK gets DELs.
             Err(error)
                 if self.unlinking > 0
                     && (error.refuses_command() || error.cause_code() == Some("CROSSSLOT")) =>
@@ -190,7 +190,7 @@ impl Search {
     }
 
     fn page(&mut self, cursor: Vec<u8>, mut keys: Vec<Vec<u8>>, now: Instant) -> Result<(), Error> {
-        // The pattern is only as good as its escapes: a key that is removed must have our prefix.
+        // Checked in addition to the pattern: only keys with our prefix may be removed.
         let Keyspace {
             prefix,
             index_prefix,
@@ -228,7 +228,7 @@ impl Search {
         if is_endless && !is_active(Mutation::EndlessScansAreFollowed) {
             return Err(Error::new(
                 ErrorCode::Decode,
-                "SCAN does not come to an end; check that this address is Redis, and not a proxy that changes cursors.",
+                "SCAN does not end; check that this address is Redis, not a proxy that changes cursors.",
             ));
         }
         self.cursor = (cursor != b"0").then_some(cursor);
@@ -237,8 +237,8 @@ impl Search {
 
     /// Removes the keys of this page, then takes the next page.
     fn go_on(&mut self) -> Next {
-        // Removed page by page: SCAN returns every key that is there from its start to its end, whatever is
-        // removed meanwhile.
+        // Keys are removed page by page: SCAN returns every key that exists during the whole SCAN, even if
+        // others are removed meanwhile.
         if !self.keys.is_empty() {
             return Next::Run(self.removal());
         }

@@ -15,7 +15,7 @@
 //! 7. `lib/native/batch.js` fetches them and settles each in its caller's async context, where
 //!    `lib/redis-store.js` parses the session and calls back.
 //!
-//! Opening a connection is [`connection::open`]; deadlines, retries and whatever the event loop cannot do
+//! Opening a connection is [`connection::open`]; deadlines, retries and all work that the event loop cannot do
 //! itself run on the driver's I/O thread.
 //!
 //! # Modules, in reading order
@@ -23,11 +23,11 @@
 //! - [`config`]: settings, with named defaults and units.
 //! - [`error`]: the closed list of errors.
 //! - [`command`]: the commands and their replies; one row each.
-//! - [`connection`]: the one place that knows how Redis is run.
+//! - [`connection`]: the only module that knows the topology of Redis.
 //! - [`conflict`]: writes that do not undo concurrent ones.
-//! - [`marker`]: a destroyed session stays destroyed.
+//! - [`marker`]: markers, by which a destroyed session stays destroyed.
 //! - [`users`]: the sessions of a user, listed and ended.
-//! - [`keyspace`]: questions about all keys, as steps of single commands.
+//! - [`keyspace`]: operations on all keys, as steps of single commands.
 //! - [`core`]: a store as a state machine without I/O. `tests/simulation.rs` proves it.
 //! - [`driver`]: sockets, time and threads for it.
 //! - [`binding`]: the boundary to JavaScript.

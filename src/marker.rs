@@ -1,6 +1,6 @@
-//! Markers: for a while after a session was destroyed, a key says so. A save that finds its session gone
-//! is dropped if a marker is younger than the load of the session; without one the session expired or was
-//! evicted, and is written.
+//! Markers: keys that record for a while that a session was destroyed. If the session of a save no longer
+//! exists, the save is dropped if there is a marker that is younger than the load of the session; otherwise the
+//! session expired or was evicted, and is written.
 
 use std::sync::LazyLock;
 
@@ -13,16 +13,16 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// Writes the marker `KEYS[1]` for `ARGV[1]` milliseconds, then removes the other keys. Answers how many
-/// there were.
+/// Writes the marker `KEYS[1]` for `ARGV[1]` milliseconds, then removes the other keys. Replies the number of
+/// removed keys.
 pub const DESTROY: &str = "redis.call('SET', KEYS[1], '', 'PX', ARGV[1]) \
     if #KEYS == 2 then return redis.call('DEL', KEYS[2]) end \
     return redis.call('UNLINK', unpack(KEYS, 2))";
 
-/// Writes `ARGV[1]` to `KEYS[1]` and answers OK, unless a marker among the other keys has more than `ARGV[4]`
-/// milliseconds left: then it answers how many the youngest has. One without a time to live has the whole
-/// life of a marker, `ARGV[5]`. `ARGV[2]` is milliseconds to live, empty for ever. If `ARGV[3]` is ADD and
-/// there is a value, answers that instead.
+/// Writes `ARGV[1]` to `KEYS[1]` and replies OK, unless a marker among the other keys has more than `ARGV[4]`
+/// milliseconds left: then it replies the milliseconds of the youngest. A marker without a time to live counts
+/// as new, with the lifetime `ARGV[5]`. `ARGV[2]` is the milliseconds to live, empty for no expiry. If
+/// `ARGV[3]` is ADD and there is a value, it replies the value instead.
 pub const RESTORE: &str = "local known = tonumber(ARGV[4]) \
     local newest = known \
     for i = 2, #KEYS do \
@@ -38,15 +38,15 @@ pub const RESTORE: &str = "local known = tonumber(ARGV[4]) \
     if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1]) end \
     return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])";
 
-/// How a step of several commands is sent.
+/// How a step with several commands is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// As two commands, of which the first one's reply is skipped: SET of the marker, then DEL. At a third
-    /// of a script's price, where no slot moves between the two.
+    /// As two commands: SET of the marker, whose reply is skipped, then DEL. It costs a third of a script. Not
+    /// for clusters, where the slot could move between the two.
     Pair,
     /// By its hash: <https://redis.io/docs/latest/commands/evalsha/>
     Hash,
-    /// As text, which Redis keeps: <https://redis.io/docs/latest/commands/eval/>
+    /// As text, which Redis caches: <https://redis.io/docs/latest/commands/eval/>
     Text,
 }
 
@@ -73,11 +73,11 @@ pub fn restore_hash() -> &'static str {
     SCRIPT.get_hash()
 }
 
-/// The end of a marker without a prefix: ids in braces, as GUIDs may be, are no markers.
+/// The end of a marker without a prefix, so that ids in braces, such as GUIDs, are not taken for markers.
 const UNPREFIXED: &[u8] = b"}:destroyed";
 
-/// The marker of `key`, which starts with `prefix`; that of `prefix` itself is for all its keys. In a
-/// cluster it is in the slot of `key`, unless that has braces of its own.
+/// The marker of `key`, which starts with `prefix`. The marker of `prefix` itself is for all its keys. In a
+/// cluster it is in the slot of `key`, unless `key` has braces.
 pub fn marker_of(prefix: &[u8], key: &[u8]) -> Vec<u8> {
     let end = if prefix.is_empty() { UNPREFIXED } else { b"}" };
     [prefix, b"{", key, end].concat()
@@ -96,14 +96,14 @@ pub fn is_marker(prefix: &[u8], key: &[u8]) -> bool {
     opens.any(|at| marked[at + 1..].starts_with(&marked[..at]))
 }
 
-/// Keys that are removed behind a marker.
+/// Keys to remove after writing a marker.
 #[derive(Clone)]
 pub struct Destroy {
-    /// At least one, and if several, all of one node.
+    /// At least one; all on one node.
     pub keys: Vec<Vec<u8>>,
     /// The marker.
     pub marker: Vec<u8>,
-    /// By UNLINK: some of all keys.
+    /// By UNLINK, as a part of clearing all keys.
     pub unlinks: bool,
     /// How the script is sent.
     pub by: By,
@@ -116,7 +116,7 @@ impl Destroy {
         Self::of(vec![key], marker, By::Pair)
     }
 
-    /// Removes `keys`, some of all that start with `prefix`.
+    /// Removes `keys`, a part of all keys that start with `prefix`.
     pub fn some_of_all(prefix: &[u8], keys: Vec<Vec<u8>>) -> Command {
         Self::of(keys, marker_of(prefix, prefix), By::Hash)
     }
@@ -141,8 +141,8 @@ impl Destroy {
         }
     }
 
-    /// The keys are in a cluster, whose slots may move: one script writes the marker and removes. Returns
-    /// whether the marker is in the slot of the key.
+    /// Adapts to a cluster, whose slots may move: one script writes the marker and removes the key. Returns
+    /// whether both are in one slot.
     pub fn fit_slot(&mut self) -> bool {
         if self.by == By::Pair {
             self.by = By::Hash;
@@ -152,36 +152,37 @@ impl Destroy {
     }
 }
 
-/// A session that is gone, and is written again unless it was destroyed.
+/// A save of a session that no longer exists: it is written unless it was destroyed.
 #[derive(Clone)]
 pub struct Restore {
     /// The key.
     pub key: Vec<u8>,
-    /// What is to be there.
+    /// The value to write.
     pub value: Vec<u8>,
-    /// How long it lives.
+    /// Its time to live.
     pub expiry: Expiry,
-    /// The marker of the key, and that of all keys where one script may name both.
+    /// The marker of the key and, if one script may name both, that of all keys.
     pub markers: Vec<Vec<u8>>,
-    /// A marker that has no more milliseconds left than this does not count; below zero, all do.
+    /// Markers with at most this many milliseconds left are ignored; if negative, none is.
     pub known_left: i64,
-    /// Only if there is nothing.
+    /// Write only if there is no value.
     pub adds: bool,
     /// How the script is sent.
     pub by: By,
-    /// It was sent before and its reply was lost.
+    /// It was sent before, and its reply was lost.
     pub repeated: bool,
 }
 
 impl Restore {
-    /// The marker of all keys is in another slot of a cluster. Returns whether that of the key can be asked.
+    /// Adapts to a cluster, where the marker of all keys is in another slot. Returns whether the marker of the
+    /// key can be read.
     pub fn fit_slot(&mut self) -> bool {
         self.markers.truncate(1);
         let slot = slot_of(&self.key);
         self.markers.iter().all(|marker| slot_of(marker) == slot)
     }
 
-    /// Turns to another way if `error` says that this one is refused, and returns whether there is one.
+    /// Switches to another way of sending if `error` means that this one is refused. Returns whether there is one.
     pub fn try_another_way(&mut self, error: &Error) -> bool {
         match (error.cause_code(), self.by) {
             (Some("NOSCRIPT"), By::Hash) => self.by = By::Text,
@@ -191,7 +192,7 @@ impl Restore {
         true
     }
 
-    /// What the value that is there instead says.
+    /// The outcome if there is another value.
     pub fn found(&self, value: Vec<u8>) -> Result<Reply, Error> {
         if !self.repeated {
             return Ok(Reply::Text(value));
@@ -201,7 +202,7 @@ impl Restore {
         }
         Err(Error::new(
             ErrorCode::Conflict,
-            "The session was written by others while the reply to its save was lost; the other writer's session is stored. Load it again.",
+            "Another request wrote the session while the reply to this save was lost, and the session of the other request is stored; load it again.",
         ))
     }
 }
@@ -216,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_is_told_from_a_session() {
+    fn a_marker_is_distinguished_from_a_session() {
         for (prefix, key) in [
             ("sess:", "sess:a"),
             ("sess:", "sess:{a}"),
@@ -228,7 +229,7 @@ mod tests {
             let marker = marker_of(prefix.as_bytes(), key.as_bytes());
             assert!(is_marker(prefix.as_bytes(), &marker), "{key}");
         }
-        // Of a store whose prefix is longer.
+        // The marker of a store with a longer prefix.
         assert!(is_marker(b"s:", &marker_of(b"s:a:", b"s:a:id")));
         assert!(is_marker(b"", &marker_of(b"s:a:", b"s:a:id")));
         assert!(is_marker(b"", &marker_of(b"", b"")));

@@ -1,5 +1,5 @@
-//! Mistakes that the simulation can put back, to show that it finds them. Without the feature
-//! `mutations` none can be active.
+//! Mistakes that the simulation can reintroduce, to prove that it finds them. Without the feature `mutations`
+//! none is active.
 
 /// A mistake that the engine once made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

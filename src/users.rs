@@ -5,10 +5,11 @@
 //! | `index` | a hash: the handle of a session, and its entry |
 //! | `index:expiry` | a sorted set: the handle, and when the entry may be dropped |
 //!
-//! A handle is a hash of the session id. An entry is `created:written:life:kind:text`: two times in microseconds
-//! and the time to live in milliseconds, all by the server's clock. Kind `p`, pending, is of an entry that was written
-//! before its session, kind `a` of any other. The text is JSON of the binding's caller. The hash is what counts: the sorted set finds
-//! the dead, and gives both keys their time to live. It may be a tenth of a life late, so that few touches write it.
+//! A handle is a hash of the session id. An entry is `created:written:life:kind:text`: two times in
+//! microseconds and the time to live in milliseconds, all by the server's clock. Kind `p` (pending) marks an
+//! entry that was written before its session, kind `a` any other. The text is JSON from the binding's caller.
+//! The hash is authoritative: the sorted set finds dead entries and determines the time to live of both keys.
+//! It may be late by a tenth of a session's life, so that few touches write it.
 
 mod flow;
 
@@ -22,7 +23,7 @@ use crate::{
 };
 pub use flow::{Flow, Item, Limit, Next, Part, Place, Save, SignIn};
 
-/// Redis 4 lets no script write after it has read the time.
+/// Redis 4 rejects scripts that write after reading the time.
 macro_rules! time {
     () => {
         "local time = redis.call('TIME') \
@@ -31,7 +32,7 @@ macro_rules! time {
     };
 }
 
-/// Lets both keys live until the last of their entries may be dropped.
+/// Sets the expiry of both keys to the time at which their last entry may be dropped.
 macro_rules! expire {
     () => {
         "local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] \
@@ -42,10 +43,11 @@ macro_rules! expire {
     };
 }
 
-/// Writes the entry of the handle `ARGV[1]`, which lives `ARGV[2]` milliseconds, empty for ever, with the kind and
-/// text `ARGV[4]`; but answers 0 if there are `ARGV[3]` others already. Drops what is dead. `count` is how many
-/// entries there are, unless `ARGV[3]` is empty. Where one of the two keys was evicted, the other one is put right: as
-/// soon as that shows, and with one in 16 entries. As few calls as possible: each takes a microsecond.
+/// Writes the entry of the handle `ARGV[1]` with the kind and text `ARGV[4]`, for `ARGV[2]` milliseconds, empty
+/// for no expiry; replies 0 if there are `ARGV[3]` other entries already. Drops dead entries. `count` is the
+/// number of entries, unless `ARGV[3]` is empty. If one of the two keys was evicted, the other one is repaired:
+/// when a difference shows, and in one second of 16. As few calls as possible, because each takes a
+/// microsecond.
 macro_rules! enter {
     () => {
         concat!(
@@ -88,10 +90,10 @@ macro_rules! enter {
     };
 }
 
-/// Enters a session whose value is written before or afterwards. Answers the count.
+/// Writes the entry of a session whose value is written before or afterwards. Replies the count.
 pub const INDEX: &str = concat!(enter!(), "return count");
 
-/// Enters the session `KEYS[3]` and writes its value, `ARGV[5]`. Answers the count.
+/// Writes the entry of the session `KEYS[3]`, and its value `ARGV[5]`. Replies the count.
 pub const SIGN_IN: &str = concat!(
     enter!(),
     "if ARGV[2] == '' then redis.call('SET', KEYS[3], ARGV[5]) \
@@ -99,7 +101,7 @@ pub const SIGN_IN: &str = concat!(
     return count"
 );
 
-/// Answers the handles and entries, of all or of the handles `ARGV`, and then the time in microseconds.
+/// Replies handles and entries, all or those of the handles `ARGV`, then the time in microseconds.
 pub const ENTRIES: &str = "local found = {} \
     if #ARGV == 0 then found = redis.call('HGETALL', KEYS[1]) end \
     for _, handle in ipairs(ARGV) do \
@@ -110,7 +112,7 @@ pub const ENTRIES: &str = "local found = {} \
     found[#found + 1] = string.format('%d%06d', time[1], time[2]) \
     return found";
 
-/// Drops entries, given as handle and entry, that are still what they were. Answers how many.
+/// Drops entries, given as handle and entry, if they are unchanged. Replies their number.
 pub const REMOVE: &str = concat!(
     "local count = 0 \
     for i = 1, #ARGV, 2 do \
@@ -124,8 +126,8 @@ pub const REMOVE: &str = concat!(
     "return count"
 );
 
-/// Drops entries that were written more than so many milliseconds ago: `ARGV[2]` for those that are
-/// pending, `ARGV[1]` for the others. Answers how many.
+/// Drops entries that are older than `ARGV[2]` milliseconds if pending, or than `ARGV[1]` otherwise. Replies
+/// their number.
 pub const SWEEP: &str = concat!(
     time!(),
     "local count = 0 \
@@ -143,7 +145,7 @@ pub const SWEEP: &str = concat!(
     "return count"
 );
 
-/// Every script, by the name that JavaScript has for it.
+/// Every script by its name in JavaScript.
 pub const SCRIPTS: [(&str, &str); 5] = [
     ("index", INDEX),
     ("signIn", SIGN_IN),
@@ -152,7 +154,7 @@ pub const SCRIPTS: [(&str, &str); 5] = [
     ("sweep", SWEEP),
 ];
 
-/// Which script of [`SCRIPTS`].
+/// A script of [`SCRIPTS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are the names of the scripts")]
 pub enum Which {
@@ -182,11 +184,11 @@ impl Which {
 pub struct Call {
     /// Which.
     pub which: Which,
-    /// The hash, the sorted set and, of [`Which::SignIn`], the session.
+    /// The hash, the sorted set and, for [`Which::SignIn`], the session.
     pub keys: Vec<Vec<u8>>,
     /// The arguments.
     pub arguments: Vec<Vec<u8>>,
-    /// How long the session lives, of [`Which::SignIn`].
+    /// The time to live of the session, for [`Which::SignIn`].
     pub expiry: Expiry,
     /// How the script is sent.
     pub by: By,
@@ -204,23 +206,23 @@ impl Call {
         }
     }
 
-    /// The session that is written; of other scripts the index.
+    /// The session that is written; for other scripts the index.
     pub fn key(&self) -> &[u8] {
         self.keys.get(2).unwrap_or(&self.keys[0])
     }
 
-    /// Whether it writes a session.
+    /// Whether the script writes a session.
     pub fn writes_session(&self) -> bool {
         self.which == Which::SignIn
     }
 
-    /// What no message may hold; numbers are none.
+    /// The arguments that must not appear in messages.
     pub fn secrets(&self) -> impl Iterator<Item = &[u8]> {
         let all = self.keys.iter().chain(&self.arguments).map(Vec::as_slice);
         all.filter(|text| !text.iter().all(u8::is_ascii_digit))
     }
 
-    /// What the script answered, unless it is an error or something else.
+    /// The reply of the script. None if it has an unexpected type.
     pub fn reply(&self, value: Value) -> Option<Reply> {
         match value {
             Value::Int(count) if self.which != Which::Entries => Some(Reply::Count(count)),
@@ -237,7 +239,7 @@ impl Call {
     }
 }
 
-/// Whether `key` is of an index of this `prefix`: a hash in Base64 within braces follows.
+/// Whether `key` belongs to an index with this `prefix`: a Base64 hash in braces follows.
 pub fn is_index(prefix: &[u8], key: &[u8]) -> bool {
     const HASH: usize = 43;
     let Some(rest) = key.strip_prefix(prefix) else {
@@ -260,7 +262,7 @@ mod tests {
     const HASH: &[u8] = b"n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg";
 
     #[test]
-    fn both_keys_of_an_index_are_in_one_slot_and_are_told_from_sessions() {
+    fn both_keys_of_an_index_are_in_one_slot_and_are_not_sessions() {
         for prefix in ["users:sess:", "users:{app}:", ""] {
             let prefix = prefix.as_bytes();
             let index = [prefix, b"{", HASH, b"}"].concat();

@@ -8,7 +8,7 @@ export async function aptInstall(name) {
   if (!/^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release) || process.getuid?.() !== 0) return
   if (output("apt-get", ["--version"]) === undefined) return
   console.error(`Installing ${name} by apt...`)
-  // A server's package starts a service of its own unless this says that no runlevel wants one.
+  // Without RUNLEVEL=1 the package of a server starts a service.
   const options = { stdio: "ignore", env: { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" } }
   try {
     await run("apt-get", ["update"], options)

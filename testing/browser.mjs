@@ -10,10 +10,10 @@ const PATHS = [
   "/usr/bin/google-chrome",
   "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ]
-/** Without a look at anything but the page: tests may run where nothing else can be reached. */
+/** No network access except the page: tests may run offline. */
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
 
-/** Opens a headless Chromium: the one that is there or, as root on Debian, the one that apt installs; else undefined. */
+/** Opens a headless Chromium: the installed one or, as root on Debian, one that apt installs; otherwise undefined. */
 export async function openBrowser() {
   const find = () => PATHS.find((path) => path !== undefined && existsSync(path))
   if (find() === undefined) await aptInstall("chromium")

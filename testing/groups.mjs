@@ -19,7 +19,7 @@ export const GROUPS = [
   {
     name: "parity",
     tier: "quick",
-    covers: "what works with connect-redis 10 works here; callbacks",
+    covers: "parity with connect-redis 10; callbacks",
     topics: ["parity", "callbacks"],
   },
   { name: "bugs", tier: "quick", covers: "connect-redis's bugs that are not copied", topics: ["bugs"] },
@@ -38,7 +38,7 @@ export const GROUPS = [
   {
     name: "races",
     tier: "quick",
-    covers: "a logout stays a logout, what expired is saved, conflicts, lifetimes",
+    covers: "a logout stays a logout, expired sessions are saved, conflicts, lifetimes",
     topics: ["races", "markers", "lifetimes"],
   },
   {
@@ -77,7 +77,7 @@ export const GROUPS = [
   {
     name: "reach",
     tier: "all",
-    covers: "certificates, addresses, credentials: what a client reaches, a store reaches",
+    covers: "certificates, addresses, credentials: a store reaches every server that its client reaches",
     topics: ["certificates", "addresses", "credentials", "safety-net", "stand-in"],
   },
   {
@@ -118,8 +118,8 @@ export const GROUPS = [
     topics: ["demo", "devices"],
     limitSeconds: 120,
   },
-  { name: "upstream", tier: "all", covers: "the own tests of connect-redis 4 to 10", topics: ["upstream"] },
-  { name: "valkey", tier: "all", covers: "servers whose SET compares", topics: ["valkey"], limitSeconds: 300 },
+  { name: "upstream", tier: "all", covers: "the tests of connect-redis 4 to 10", topics: ["upstream"] },
+  { name: "valkey", tier: "all", covers: "servers with SET IFEQ", topics: ["valkey"], limitSeconds: 300 },
   {
     name: "release",
     tier: "all",

@@ -6,12 +6,10 @@ import { RedisStoreError } from "../index.mjs"
 const SESSIONS = 8
 
 /**
- * Users who each save a session and read it back without waiting in between, now and then destroy
- * or touch it, over and over, with an account of every request. User `n` uses `stores[n]`, over
- * again from the first.
+ * Users that repeatedly save a session and read it back without waiting in between, and sometimes destroy or
+ * touch it, with an account of every request. User `n` uses store `n` modulo their number.
  *
- * `lost` counts reads that contradict what was acknowledged before, `crossed` reads that got
- * another session's answer.
+ * `lost` counts reads that contradict acknowledged writes, `crossed` reads that got another session's answer.
  */
 export function startLoad(stores, users) {
   const account = {
@@ -23,12 +21,12 @@ export function startLoad(stores, users) {
     longest: 0,
     codes: {},
     foreign: [],
-    /** How long requests took that were made while the circuit was open, in microseconds. */
+    /** The latencies of requests that were made while the circuit was open, in microseconds. */
     refused: createHistogram(),
     /** When each user last had no error, by performance.now(). */
     servedAt: Array.from({ length: users }, () => 0),
   }
-  /** What is known of each session: the newest acknowledged `n`, and whether it may be gone or must be. */
+  /** The expected state of each session: the newest acknowledged `n`, and whether it may or must be missing. */
   const known = new Map()
   let running = true
 
@@ -78,7 +76,7 @@ export function startLoad(stores, users) {
         await request(store, (done) => store.touch(sid, { cookie: {} }, done))
       }
       if (!set.error && !get.error) account.servedAt[number] = performance.now()
-      // An answer that comes at once must not keep everything else from running.
+      // Immediate answers must not starve the event loop.
       else await delay(1)
     }
   }
@@ -91,7 +89,7 @@ export function startLoad(stores, users) {
       running = false
       await Promise.all(all)
     },
-    /** Reads every session once more, and counts what is not as it was acknowledged. */
+    /** Reads every session once more, and counts differences from the acknowledged state. */
     verify: async () => {
       await Promise.all(
         [...known.keys()].map(async (sid) => {

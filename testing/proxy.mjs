@@ -1,13 +1,12 @@
 import { createConnection, createServer } from "node:net"
 
 /**
- * A TCP proxy in front of `port` that hurts what goes through it.
+ * A TCP proxy in front of `port` that injects network faults.
  *
- * `hold()` swallows everything in both directions, new connections too, until `release()` passes
- * on what was held. `reset()` resets every connection. `halve()` closes the server's side of every
- * connection and says nothing of it to the client. `replies`, if set, is what every piece of a
- * reply goes through on its way to the client: it returns the pieces to send instead, each a
- * Buffer or the word RESET; a promise of them delays them.
+ * `hold()` holds all data in both directions, also of new connections, until `release()` passes it on.
+ * `reset()` resets every connection. `halve()` closes the server's side of every connection without closing the
+ * client's. The function `replies`, if set, receives every piece of a reply and returns the pieces to send to
+ * the client instead, each a Buffer or RESET; a promise of them delays them.
  */
 export async function startProxy(port) {
   const links = new Set()
@@ -28,7 +27,7 @@ export async function startProxy(port) {
     let turn
     link.upstream.on("data", (data) => {
       const { replies = whole } = proxy
-      // What comes after a piece that is delayed must not overtake it.
+      // Later pieces must not overtake a delayed one.
       if (turn === undefined && replies === whole) return pass(() => client.write(data))
       const pieces = Promise.resolve(replies(data, link))
       turn = Promise.all([pieces, turn]).then(([some]) => {
@@ -71,5 +70,5 @@ export async function startProxy(port) {
 
 const whole = (data) => [data]
 
-/** In place of a piece of a reply: the connection is reset. */
+/** Stands for a reset of the connection in place of a piece. */
 export const RESET = Symbol("reset")

@@ -17,17 +17,16 @@ const running = new Set()
 
 let found
 
-/** The server that is used here, looked for once. */
+/** The server of this machine, searched once. */
 export function findServer() {
   found ??= findRedis()
   return found
 }
 
 /**
- * Starts a Redis on a free loopback port, without persistence, in a temporary folder. It ends with
- * this process, or by `stop()`. `port` may be 0 for a server that listens on no TCP port; `config` is
- * the path of a configuration file, `ready` what it logs when it serves, and `server` another one than
- * that which is used here.
+ * Starts a Redis on a free loopback port, without persistence, in a temporary folder. It ends with this
+ * process, or by `stop()`. `port` may be 0 for a server that listens on no TCP port; `config` is the path of a
+ * configuration file, `ready` the log message of a started server, and `server` another server binary.
  */
 export async function startServer(options = {}) {
   const { args = [], port, config, ready = "eady to accept connections" } = options
@@ -105,9 +104,9 @@ function endAll() {
   for (const end of running) end()
 }
 
-/** Without this, a signal ends the process with no "exit" event, and the servers stay. */
+/** Without this, a signal ends the process without an "exit" event, and the servers keep running. */
 function endBySignal(signal) {
-  // A program that listens for the signal itself also says when its servers end.
+  // A program with its own listener for the signal ends its servers itself.
   if (process.listenerCount(signal) > 1) return
   endAll()
   process.off(signal, endBySignal)
@@ -126,7 +125,7 @@ export function freePort() {
   })
 }
 
-/** The Redis of REDIS_URL or, without it, one that is found and started. */
+/** The Redis of REDIS_URL or, without it, one that is started. */
 export async function useRedis() {
   const url = process.env.REDIS_URL
   if (url) {
@@ -142,9 +141,9 @@ export async function useRedis() {
   }
 }
 
-/** What INFO says; over plain TCP only. */
+/** The version in the reply to INFO; over plain TCP only. */
 async function askVersion({ protocol, hostname, port, username, password }) {
-  if (protocol !== "redis:") throw new Error(`no version is asked over ${protocol}`)
+  if (protocol !== "redis:") throw new Error(`the version cannot be read over ${protocol}`)
   const socket = createConnection(Number(port || 6379), hostname)
   const credentials = [username, password].filter(Boolean).map(decodeURIComponent)
   const commands = [...(password ? [["AUTH", ...credentials]] : []), ["INFO", "server"], ["QUIT"]]

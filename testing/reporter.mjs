@@ -1,5 +1,5 @@
 // A reporter of node:test: appends a line of JSON to the file TEST_REPORT for each test, and for each suite that is
-// skipped. By itself, since a destination of node's is emptied by any child that inherits these options.
+// skipped. Without node's option for a destination: any child process that inherits it would truncate the file.
 import { appendFileSync } from "node:fs"
 import { inspect } from "node:util"
 
@@ -10,7 +10,7 @@ export default async function* reporter(source) {
     const { name, skip, details } = data
     if (type === "test:pass" && details.type === "suite" && skip === undefined) continue
     const { error } = details
-    // A suite fails with each of its tests, which were reported before.
+    // A suite fails together with its tests, which were reported before.
     if (error?.failureType === "subtestsFailed") continue
     const outcome = error !== undefined ? "failed" : skip !== undefined ? "skipped" : "passed"
     const why = error === undefined ? skip : inspect(error.cause ?? error)

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from "node:child_process"
 
-/** Windows has npm as a command file, which only a shell runs. */
+/** On Windows npm is a command file, which only a shell can run. */
 const shell = (command) => process.platform === "win32" && /^np[mx]$/.test(command)
 
 /** Runs a command to its end with our stdio; rejects with its name if it fails. */
@@ -15,7 +15,7 @@ export function run(command, args, options = {}) {
   })
 }
 
-/** What a command prints, or undefined if it is not there or fails. */
+/** The output of a command, or undefined if it is missing or fails. */
 export function output(command, args, options = {}) {
   const { status, stdout } = spawnSync(command, args, {
     encoding: "utf8",

@@ -1,9 +1,10 @@
-// Preloaded into each test file: ends it, by name, when one test takes longer than TEST_LIMIT_SECONDS, or when it goes on
-// for so long behind its last test. node:test's own option counts for the file as a whole.
+// Preloaded into each test file: ends the file, with the name of the test, if a test takes longer than
+// TEST_LIMIT_SECONDS, or if the process runs for that long after its last test. node:test's own option applies
+// to the whole file.
 import { afterEach, beforeEach } from "node:test"
 
 const seconds = Number(process.env.TEST_LIMIT_SECONDS)
-/** Taken at load: tests replace timers. */
+/** Saved at load, because tests replace timers. */
 const { setTimeout, clearTimeout } = globalThis
 const timers = new Map()
 let idle
@@ -17,7 +18,8 @@ afterEach((test) => {
   clearTimeout(timers.get(test))
   timers.delete(test)
   clearTimeout(idle)
-  if (timers.size === 0) idle = endLater(`Something was left open: the file goes on ${seconds} s after "${test.name}".`)
+  if (timers.size === 0)
+    idle = endLater(`A handle was left open: the process still runs ${seconds} s after "${test.name}".`)
 })
 
 function endLater(message) {

@@ -10,7 +10,7 @@ import { until } from "./until.mjs"
 
 const SLOTS = 16384
 
-/** Three masters and three replicas, working. `command(port, ...)` asks one of them. */
+/** A working cluster of three masters and three replicas. `command(port, ...)` runs a command on one of them. */
 export async function startCluster({ replicas = 3 } = {}) {
   const args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"]
   const servers = await Promise.all(Array.from({ length: 3 + replicas }, () => startServer({ args })))
@@ -108,7 +108,7 @@ export async function startSentinels({ name = "mymaster", password, downAfterMs 
     nodes: sentinels.map(({ port }) => ({ host: "127.0.0.1", port })),
     ask,
     masterPort: async () => Number((await ask("GET-MASTER-ADDR-BY-NAME", name))[1]),
-    /** Starts another sentinel, and waits until those at `ports` know it. */
+    /** Starts another sentinel, and waits until the sentinels at `ports` know it. */
     add: async (port, ports) => {
       const added = await startSentinel(port)
       sentinels.push(added)
@@ -131,7 +131,7 @@ export async function startSentinels({ name = "mymaster", password, downAfterMs 
   }
 }
 
-/** Why the server under test cannot speak TLS; undefined if it can. */
+/** The reason why the tested server does not support TLS; undefined if it does. */
 export async function lacksTls() {
   try {
     await (await startServer({ args: ["--tls-port", "0"] })).stop()
@@ -164,7 +164,7 @@ export function makeCertificates() {
     ca: read("ca.crt"),
     cert: read("client.crt"),
     key: read("client.key"),
-    /** Arguments of a server that speaks TLS only, on `port`. */
+    /** Arguments of a server with TLS only, on `port`. */
     args: (port, authClients = "no") => [
       ...["--tls-port", port, "--tls-cert-file", path("server.crt"), "--tls-key-file", path("server.key")],
       ...["--tls-ca-cert-file", path("ca.crt"), "--tls-auth-clients", authClients],

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises"
 
-/** Waits until `check` returns something true, and returns that. */
+/** Waits until `check` returns a truthy value, and returns it. */
 export async function until(what, check, ms = 10_000) {
   const deadline = Date.now() + ms
   for (;;) {

@@ -1,4 +1,4 @@
-//! The state machine by its inputs and effects, without a driver.
+//! The state machine, tested by its inputs and effects without a driver.
 
 use std::{
     sync::Arc,
@@ -121,7 +121,7 @@ impl Store {
         id
     }
 
-    /// What is to be written, which then is.
+    /// The output, which is then marked as written.
     fn written(&mut self, connection: Connection) -> String {
         let output = self.core.output(connection).to_vec();
         self.core.on_written(connection, output.len());
@@ -141,7 +141,7 @@ impl Store {
         self.end_turn();
     }
 
-    /// Time goes by until something is due.
+    /// Moves the clock to the next timer.
     fn sleep(&mut self) {
         self.now = self.core.wake_at().expect("something to wait for");
         self.core.on_timer(self.now);
@@ -169,7 +169,7 @@ fn set(key: &str, value: &str) -> Command {
 }
 
 #[test]
-fn a_connection_that_keeps_silent_behind_a_refusal_is_replaced() {
+fn a_silent_connection_after_a_refusal_is_replaced() {
     let (mut store, connection) = Store::single();
     let (first, second) = (store.ask(get("a")), store.ask(get("b")));
     store.written(connection);
@@ -186,14 +186,14 @@ fn a_connection_that_keeps_silent_behind_a_refusal_is_replaced() {
 }
 
 #[test]
-fn a_retry_is_spent_only_on_what_was_written() {
+fn only_written_requests_use_up_their_retry() {
     let (mut store, mut connection) = Store::single();
     let written = store.ask(get("a"));
     store.written(connection);
     let unwritten = store.ask(get("b"));
     store.lose(connection);
     connection = store.open_again();
-    // The system takes the first command only.
+    // The system accepts the first command only.
     let first = "*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
     store.core.on_written(connection, first.len());
     store.lose(connection);
@@ -227,7 +227,7 @@ fn a_slot_that_moves_back_and_forth_is_followed_a_few_times() {
 }
 
 #[test]
-fn a_map_is_asked_for_over_the_open_connection() {
+fn the_map_is_requested_over_the_open_connection() {
     let (mut store, connection) = Store::cluster();
     store.ask(get("a"));
     store.written(connection);
@@ -246,7 +246,7 @@ fn a_map_is_asked_for_over_the_open_connection() {
 }
 
 #[test]
-fn a_question_about_all_keys_waits_for_a_map_that_agrees_with_the_nodes() {
+fn an_operation_on_all_keys_waits_for_a_newer_map() {
     let (mut store, former) = Store::cluster();
     store.ask(get("a"));
     store.written(former);
@@ -274,7 +274,7 @@ fn a_question_about_all_keys_waits_for_a_map_that_agrees_with_the_nodes() {
 }
 
 #[test]
-fn an_asking_that_is_refused_is_the_answer() {
+fn a_refused_asking_is_the_answer() {
     let (mut store, source) = Store::cluster();
     let id = store.ask(get("a"));
     store.written(source);
@@ -289,7 +289,7 @@ fn an_asking_that_is_refused_is_the_answer() {
 }
 
 #[test]
-fn a_get_behind_a_swap_that_is_sent_again_sees_what_that_writes() {
+fn a_get_after_a_repeated_swap_sees_its_value() {
     let (mut store, connection) = Store::single();
     let swap = Swap::new("a".into(), "old".into(), "new".into(), Expiry::Never);
     let (swap, get) = (store.ask(Command::Swap(swap)), store.ask(get("a")));
@@ -311,7 +311,7 @@ fn a_get_behind_a_swap_that_is_sent_again_sees_what_that_writes() {
 }
 
 #[test]
-fn a_write_that_was_refused_does_not_undo_a_later_one() {
+fn a_refused_write_does_not_undo_a_later_one() {
     let (mut store, connection) = Store::single();
     let (old, new) = (store.ask(set("a", "old")), store.ask(set("a", "new")));
     store.written(connection);
@@ -326,7 +326,7 @@ fn a_write_that_was_refused_does_not_undo_a_later_one() {
 }
 
 #[test]
-fn a_reply_of_another_kind_ends_the_connection() {
+fn a_reply_of_another_type_ends_the_connection() {
     let (mut store, connection) = Store::single();
     let (first, _) = (store.ask(get("a")), store.ask(get("b")));
     store.written(connection);
@@ -336,7 +336,7 @@ fn a_reply_of_another_kind_ends_the_connection() {
 }
 
 #[test]
-fn a_command_without_a_key_that_is_refused_waits_before_it_is_sent_again() {
+fn a_refused_command_without_a_key_is_sent_again_after_a_pause() {
     let (mut store, connection) = Store::single();
     store.ask(Command::Ping);
     for _ in 0..3 {

@@ -1,5 +1,5 @@
-//! The engine against a real server, without Node. `REDIS_SERVER` names the binary; without it
-//! `redis-server` is taken from PATH.
+//! The engine against a real server, without Node. `REDIS_SERVER` names the binary; the default is
+//! `redis-server` on PATH.
 
 use std::{
     collections::HashMap,
@@ -191,7 +191,7 @@ fn ask_all(question: Question, prefix: &str) -> Work {
 }
 
 #[test]
-fn what_is_set_is_what_is_got_in_the_order_of_the_requests() {
+fn gets_see_earlier_sets_in_the_order_of_the_requests() {
     let server = Server::start();
     let mut store = Store::open(server.port, |_| {});
     let works: Vec<_> = (0..500)
@@ -208,7 +208,7 @@ fn what_is_set_is_what_is_got_in_the_order_of_the_requests() {
 }
 
 #[test]
-fn questions_about_all_keys_see_their_prefix_only() {
+fn operations_on_all_keys_see_their_prefix_only() {
     let server = Server::start();
     let mut store = Store::open(server.port, |_| {});
     let works: Vec<_> = (0..3000)
@@ -236,7 +236,7 @@ fn questions_about_all_keys_see_their_prefix_only() {
 }
 
 #[test]
-fn what_max_pending_does_not_admit_is_answered_at_once() {
+fn requests_above_max_pending_fail_at_once() {
     let server = Server::start();
     let mut store = Store::open(server.port, |config| config.max_pending = 3);
     let first = store.submit((0..5).map(|_| get("key")).collect());
@@ -251,7 +251,7 @@ fn what_max_pending_does_not_admit_is_answered_at_once() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_a_connect_error_by_the_deadline() {
+fn without_a_server_requests_fail_with_connect_by_the_deadline() {
     let mut store = Store::open(1, |config| {
         config.command_timeout = Duration::from_millis(200);
     });
@@ -261,7 +261,7 @@ fn a_server_that_is_not_there_is_a_connect_error_by_the_deadline() {
 }
 
 #[test]
-fn a_frozen_server_is_a_timeout_and_is_used_again_when_it_thaws() {
+fn a_frozen_server_causes_timeouts_and_is_used_again_when_it_continues() {
     let server = Server::start();
     let mut store = Store::open(server.port, |config| {
         config.command_timeout = Duration::from_millis(200);
@@ -293,12 +293,12 @@ fn the_circuit_opens_when_nothing_answers_and_closes_when_the_server_is_back() {
     drop(server);
     store.expect(&Notice::Reconnecting);
     store.expect(&Notice::Circuit(Circuit::Open));
-    // With the circuit open this is refused whatever its deadline is.
+    // An open circuit refuses this request, whatever its deadline.
     store.command_timeout = Duration::from_secs(3600);
     let error = store.ask(get("key")).expect_err("no server");
     assert_eq!(error.code, ErrorCode::Connect);
     assert!(error.message.contains("refused until"), "{error}");
-    // A port that is open and silent: the attempt takes long enough to be seen.
+    // An open port that does not reply: the attempt lasts long enough to be observed.
     let silent = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     store.expect(&Notice::Circuit(Circuit::HalfOpen));
     drop(silent);
@@ -309,7 +309,7 @@ fn the_circuit_opens_when_nothing_answers_and_closes_when_the_server_is_back() {
 }
 
 #[test]
-fn a_panic_is_told_to_whoever_waits_and_ends_nothing_else() {
+fn a_panic_is_reported_to_waiting_callers_and_ends_its_store_only() {
     let server = Server::start();
     let broken = Store::open(server.port, |_| {});
     let mut whole = Store::open(server.port, |_| {});
@@ -321,7 +321,7 @@ fn a_panic_is_told_to_whoever_waits_and_ends_nothing_else() {
 }
 
 #[test]
-fn what_a_lost_connection_leaves_is_repeated_in_its_order() {
+fn requests_of_a_lost_connection_are_repeated_in_order() {
     let server = Server::start();
     let port = server.port;
     let mut store = Store::open(port, |_| {});
@@ -333,12 +333,12 @@ fn what_a_lost_connection_leaves_is_repeated_in_its_order() {
         get("key"),
         set("other", "1"),
     ]);
-    // The server must have been sent all of it before it dies: only the socket shows it.
+    // All requests must be sent before the server dies, which only the socket shows.
     std::thread::sleep(Duration::from_millis(100));
     drop(server);
     let _second = Server::start_on(port);
     let answers = store.collect(4);
-    // A SET with a newer write behind it might undo that: it is not repeated.
+    // A SET is not repeated if a newer write follows, because it might undo that write.
     assert!(matches!(&answers[&first], Err(error) if error.code == ErrorCode::Connect));
     assert_eq!(answers[&(first + 1)], Ok(Reply::Ok));
     assert_eq!(answers[&(first + 2)], Ok(Reply::Text(b"new".to_vec())));
@@ -346,7 +346,7 @@ fn what_a_lost_connection_leaves_is_repeated_in_its_order() {
 }
 
 #[test]
-fn close_answers_what_is_pending() {
+fn close_answers_pending_requests() {
     let server = Server::start();
     let mut store = Store::open(server.port, |_| {});
     let first = store.submit((0..100).map(|n| set(&n.to_string(), "1")).collect());
@@ -376,7 +376,7 @@ fn a_watched_connection_is_read_from_outside_and_its_end_is_seen() {
 
 #[cfg(unix)]
 #[test]
-fn what_has_come_by_its_deadline_counts_though_whoever_watches_was_busy() {
+fn replies_that_arrived_by_their_deadline_count_after_a_busy_event_loop() {
     let server = Server::start();
     let mut store = Store::open(server.port, |config| {
         config.watched = true;
@@ -388,7 +388,7 @@ fn what_has_come_by_its_deadline_counts_though_whoever_watches_was_busy() {
 }
 
 #[test]
-fn a_swap_writes_only_over_what_is_there_and_a_merge_over_what_others_wrote() {
+fn a_swap_writes_over_the_expected_value_only_and_a_merge_over_other_values() {
     let server = Server::start();
     let mut store = Store::open(server.port, |_| {});
     let swap = |base: &str, value: &str| {
@@ -405,7 +405,7 @@ fn a_swap_writes_only_over_what_is_there_and_a_merge_over_what_others_wrote() {
     assert_eq!(store.ask(swap("{}", "{}")), Ok(Reply::Nil));
     store.ask(set("key", "{}")).expect("an answer");
     assert_eq!(store.ask(swap("{}", r#"{"a":1}"#)), Ok(Reply::Ok));
-    // A value equal to its own is another's, as no reply was lost.
+    // No reply was lost, so a value equal to its own comes from another writer.
     assert_eq!(store.ask(swap("{}", r#"{"a":1}"#)), text(r#"{"a":1}"#));
     assert_eq!(store.ask(swap("{}", r#"{"b":1}"#)), text(r#"{"a":1}"#));
 
@@ -413,7 +413,7 @@ fn a_swap_writes_only_over_what_is_there_and_a_merge_over_what_others_wrote() {
         key: b"key".to_vec(),
         base: b"{}".to_vec(),
         mine: br#"{"b":1}"#.to_vec(),
-        // Not true any more: it is found out.
+        // Outdated: the merge detects that.
         theirs: b"{}".to_vec(),
         expiry: Expiry::After(60_000),
     };

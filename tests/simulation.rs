@@ -1,10 +1,10 @@
 //! A store in a simulated world: random faults, random callers, a clock that jumps from event to event.
-//! After every step all promises are checked; a run that breaks one prints its seed, which replays it:
+//! After every step all invariants are checked; a run that violates one prints its seed, which replays it:
 //! `SIMULATION_SEED=7 cargo test --test simulation`.
 
 #![expect(
     clippy::print_stdout,
-    reason = "how many runs there were, and how soon mistakes were found"
+    reason = "prints the number of runs, and how soon mistakes were found"
 )]
 
 #[path = "simulation/model.rs"]
@@ -21,10 +21,10 @@ use std::{
 
 use world::World;
 
-/// Faults go on for so long, in simulated time.
+/// The duration of faults in simulated time.
 const FAULTY: Duration = Duration::from_secs(8);
 
-/// What broke in the run of `seed`, if something did.
+/// Runs `seed`. The error is the violated invariant.
 fn run(seed: u64) -> Result<(), String> {
     let mut world = World::new(seed);
     let about = world.describe();
@@ -40,7 +40,7 @@ fn run(seed: u64) -> Result<(), String> {
         world.run_until(healthy_since + 41 * world.timeout());
         world.model.check_served(
             healthy_since,
-            "though all is well",
+            "although all faults are over",
             world.is_a_strange_proxy,
         );
         world.model.check_order();
@@ -63,9 +63,9 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn every_promise_holds_in_every_run() {
+fn every_invariant_holds_in_every_run() {
     if let Some(seed) = number("SIMULATION_SEED") {
-        return run(seed).expect("no promise to be broken");
+        return run(seed).expect("all invariants hold");
     }
     std::panic::set_hook(Box::new(|_| {}));
     let seconds = number("SIMULATION_SECONDS").unwrap_or(30);
@@ -83,10 +83,10 @@ fn every_promise_holds_in_every_run() {
     println!("{count} runs");
 }
 
-/// Puts each mistake back, and prints how many seeds it takes to find it.
+/// Reintroduces each mistake, and prints the number of seeds until it is found.
 #[cfg(feature = "mutations")]
 #[test]
-fn every_mistake_that_is_put_back_is_found() {
+fn every_reintroduced_mistake_is_found() {
     use connect_redis_native::mutation::{Mutation, activate};
 
     std::panic::set_hook(Box::new(|_| {}));

@@ -1,7 +1,7 @@
 import { RedisStore } from "../../index.mjs"
 import { contract } from "./contract.mjs"
 
-/** The contract by each of these clients, which is adopted or, if it cannot be, delegated to. */
+/** The contract with each of these clients, which the store adopts or delegates to. */
 export function contractByClient(server, clients) {
   for (const kind of clients) {
     contract(kind.name, {
@@ -13,7 +13,7 @@ export function contractByClient(server, clients) {
   }
 }
 
-/** What makes the options of a store by a new client of this kind. */
+/** A function that creates the options of a store with a new client of this kind. */
 export function adopting(server, kind) {
   return async () => {
     const client = await kind.open(server.url)

@@ -4,7 +4,7 @@ import { startRestStub } from "./rest-stub.mjs"
 
 const require = createRequire(import.meta.url)
 
-/** Every client: how it is made for a server, how it is let go, and whether it is adopted. */
+/** Every client: how it is created for a server and closed, and whether it is adopted. */
 export const CLIENTS = [
   ...["redis-4", "redis-5", "redis"].map((name) => ({
     name,
@@ -83,7 +83,7 @@ export const CLIENTS = [
       const { GlideClient } = require("@valkey/valkey-glide")
       return GlideClient.createClient({
         addresses: [{ host: hostname, port: Number(port) }],
-        // Without the native binary, the requests of a test are its own.
+        // Without the native binary, the client sends all requests of a test itself.
         inflightRequestsLimit: 10_000,
       })
     },
@@ -152,7 +152,7 @@ export const CLIENTS = [
   },
 ]
 
-/** Those that most applications use; the others have files of their own. */
+/** The most common clients; other files test the rest. */
 export const COMMON_CLIENTS = CLIENTS.filter(({ name }) => ["redis", "ioredis"].includes(name))
 export const OTHER_CLIENTS = CLIENTS.filter((kind) => !COMMON_CLIENTS.includes(kind))
 
@@ -162,7 +162,7 @@ const openRedis = (url) =>
     .on("error", () => {})
     .connect()
 
-/** An object with Redis's commands and nothing else. */
+/** An object with Redis's commands only. */
 function speaking(client, style) {
   const unknown = { end: () => client.destroy() }
   for (const name of ["get", "set", "expire", "pexpire", "del", "mget", "scan"]) {

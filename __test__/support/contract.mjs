@@ -12,8 +12,8 @@ const cookie = (expires) => ({ originalMaxAge: null, expires })
 const soon = (ms) => new Date(Date.now() + ms)
 
 /**
- * Tests `RedisStore` by the connection options that `source()` makes: `{options, close}`. `pttl(key)`
- * asks the server. `native` is what the store is to say of itself, if it says something.
+ * Tests `RedisStore` with the connection options of `source()`: `{options, close}`. `pttl(key)` asks the
+ * server. `native` is the expected value of `store.native`, if the store has it.
  */
 export function contract(name, { RedisStore, source, pttl, native }) {
   describe(name, () => {
@@ -45,9 +45,9 @@ export function contract(name, { RedisStore, source, pttl, native }) {
     const ttl = (store, sid) => pttl(store.prefix + sid, made.options.client)
 
     if (native !== undefined) {
-      test("tells whether it is native", () => assert.equal(open().native, native))
+      test("reports whether it is native", () => assert.equal(open().native, native))
 
-      test("a session that was loaded is saved only if it is still there", async () => {
+      test("a loaded session is saved only if it still exists", async () => {
         const store = open()
         const load = async () => store.createSession({ sessionID: "a", sessionStore: store }, await store.get("a"))
         await store.set("a", { cookie: cookie(soon(60_000)) })
@@ -60,7 +60,7 @@ export function contract(name, { RedisStore, source, pttl, native }) {
         assert.equal(await store.get("a"), null)
       })
 
-      test("freshExpires tells what a touch has made of the expiry", async () => {
+      test("freshExpires returns the expiry after a touch", async () => {
         const names = ["pttl", "pTTL"]
         if (!native && !names.some((name) => typeof made.options.client[name] === "function")) {
           return assert.throws(() => open({ freshExpires: true }), { name: "TypeError", message: /pttl/ })
@@ -73,7 +73,7 @@ export function contract(name, { RedisStore, source, pttl, native }) {
         assert.equal(await store.get("b"), null)
       })
 
-      test("options that compare what is stored need a native connection", () => {
+      test("options that compare stored sessions need a native connection", () => {
         for (const [name, value] of [
           ["onConflict", "merge"],
           ["maxLifetime", 60],
@@ -178,7 +178,7 @@ export function contract(name, { RedisStore, source, pttl, native }) {
       assert.equal(await ttl(eternal, "sid"), -1)
     })
 
-    test("length, ids and all tell of this store's sessions only", async () => {
+    test("length, ids and all return this store's sessions only", async () => {
       const [store, other] = [open(), open()]
       await Promise.all([other.set("x", { cookie: cookie() }), store.set("a", { cookie: cookie(), n: 1 })])
       await store.set("b", { cookie: cookie(), n: 2 })
@@ -209,7 +209,7 @@ export function contract(name, { RedisStore, source, pttl, native }) {
       assert.equal(await store.length(), 0)
     })
 
-    test("a serializer of one's own is used both ways, parse may be async", async () => {
+    test("a custom serializer is used in both directions, and parse may be async", async () => {
       const serializer = {
         stringify: (data) => `v1${JSON.stringify(data)}`,
         parse: async (text) => JSON.parse(text.slice(2)),
@@ -245,7 +245,7 @@ export function contract(name, { RedisStore, source, pttl, native }) {
       )
     })
 
-    test("load and createSession of express-session work on it", async () => {
+    test("load and createSession of express-session work", async () => {
       const store = open()
       await store.set("sid", { cookie: { originalMaxAge: 1000, expires: soon(60_000) }, n: 3 })
       const [error, loaded] = await called((done) => store.load("sid", done))

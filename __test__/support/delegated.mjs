@@ -1,4 +1,4 @@
-// Imported before the package: as if there were no native binary.
+// Import this before the package to make the native binary fail to load.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { test } from "node:test"
@@ -12,7 +12,7 @@ require("../../lib/native/load.js").load = () => {
 }
 export const { RedisStore } = require("../../index.js")
 
-/** The contract by the commands of each of these clients. */
+/** The contract with the commands of each of these clients. */
 export function delegatedContract(server, clients) {
   for (const kind of clients) {
     contract(`${kind.name}, delegated`, {
@@ -25,11 +25,11 @@ export function delegatedContract(server, clients) {
       native: false,
     })
 
-    test(`${kind.name}, delegated: ping asks the client`, async () => {
+    test(`${kind.name}, delegated: ping reaches the client`, async () => {
       const client = await kind.open(server.url)
       try {
         const store = new RedisStore({ client })
-        // Those that have no ping() are asked for a key.
+        // Clients without ping() read a key.
         assert.equal(await store.ping(), "PONG")
         assert.deepEqual(store.stats().commands, { ping: { ok: 1 } })
       } finally {

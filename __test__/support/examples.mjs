@@ -1,4 +1,4 @@
-// The apps of examples/, each started as a user would, in a folder of its own with its own node_modules.
+// The apps of examples/, each started in its own folder with its own node_modules.
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync } from "node:fs"
@@ -11,10 +11,10 @@ import { output } from "../../testing/run.mjs"
 const readJson = (path) => JSON.parse(readFileSync(path, "utf8"))
 const { files, name: NAME } = readJson(join(root, "package.json"))
 
-/** The installed package that an example means: NestJS needs the decorators of TypeScript 5. */
+/** The installed package for a dependency of an example: NestJS needs the decorators of TypeScript 5. */
 const INSTALLED_AS = { typescript: "typescript-5" }
 
-/** The files of the package at `path`. A link would find the modules beside the link's target. */
+/** Copies the package at `path`. A symbolic link would resolve modules beside its target. */
 export function installPackage(path) {
   const binaries = readdirSync(root).filter((name) => name.endsWith(".node"))
   for (const name of ["package.json", ...files, ...binaries]) {
@@ -41,7 +41,7 @@ export function layOutExample(name) {
   return { folder, script: start.replace(/^node /, ""), remove: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
-/** Starts a laid out example. Resolves to the address that it prints, and `stop`, which resolves to its exit code. */
+/** Starts an example. Resolves to the address that it prints, and `stop`, which resolves to its exit code. */
 export async function startExample({ folder, script }, env) {
   const child = spawn(process.execPath, [script], {
     cwd: folder,

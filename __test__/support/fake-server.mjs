@@ -1,8 +1,8 @@
 import { createServer } from "node:net"
 
 /**
- * A server of Redis's protocol for what a real one cannot be made to say. `answer(words, connection, socket)`
- * returns the raw reply to a command; `connection` counts from 1. PING is answered as Redis does.
+ * A server with Redis's protocol, for replies that a real server cannot be made to send. `answer(words,
+ * connection, socket)` returns the raw reply to a command; `connection` counts from 1. PING gets Redis's reply.
  */
 export async function startFakeServer(answer) {
   const sockets = new Set()

@@ -1,4 +1,4 @@
-// What the code in README and docs takes as given, and what is asked of it when it has run.
+// The globals that code in README and docs uses, and the checks after it has run.
 import { once } from "node:events"
 
 import express from "express"
@@ -22,16 +22,16 @@ const given = {
   store: () => new RedisStore({ url: REDIS_URL }),
 }
 
-/** Made when the code names it first. What the code declares itself goes before. */
+/** Created at first use. Declarations in the code override them. */
 for (const [name, make] of Object.entries(given)) {
   let made
   Object.defineProperty(globalThis, name, { get: () => (made ??= make()) })
 }
 
-/** Stores that the code made without giving them a name. */
+/** Stores that the code created without a name. */
 globalThis.made = []
 
-/** Uses what the code has made, and prints what came of it as the last line. */
+/** Uses the objects that the code has created, and prints the outcome as the last line. */
 globalThis.finish = async ({ app, store }) => {
   const outcome = { stores: 0 }
   if (app !== undefined) {

@@ -22,11 +22,11 @@ export function blocks(url) {
   return found
 }
 
-/** What a diff changes, before and after. */
+/** The two sides of a diff. */
 export function sides(diff) {
   const lines = diff.split("\n")
   const wrong = lines.find((line) => line !== "" && !/^[ +-]/.test(line))
-  if (wrong !== undefined) throw new Error(`No line of a diff: ${wrong}`)
+  if (wrong !== undefined) throw new Error(`Not a line of a diff: ${wrong}`)
   const without = (sign) => lines.filter((line) => !line.startsWith(sign)).map((line) => line.slice(1))
   return { before: without("+").join("\n"), after: without("-").join("\n") }
 }

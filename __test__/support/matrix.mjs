@@ -7,7 +7,10 @@ export function note(matrix, row) {
   if (file) appendFileSync(file, `${JSON.stringify({ matrix, ...row })}\n`)
 }
 
-/** The tests of a neighbour, which `define` makes by the `test` it is given: a row of the neighbours matrix. */
+/**
+ * The tests of a neighbour, which `define` registers with the `test` that it receives: a row of the neighbours
+ * matrix.
+ */
 export function neighbour(name, define) {
   describe(name, () => {
     let tests = 0

@@ -36,7 +36,7 @@ const COMPILER_OPTIONS = {
   types: ["node"],
 }
 
-/** A compiler host that has one more file, with this text. */
+/** A compiler host with one additional file, which has this text. */
 function host(text) {
   const real = typescript.createCompilerHost(COMPILER_OPTIONS)
   return {

@@ -1,4 +1,4 @@
-// A process of its own with a store: calls the methods that its parent names.
+// A child process with a store: calls the methods that its parent requests.
 import { RedisStore } from "../../index.mjs"
 
 const [url] = process.argv.slice(2)

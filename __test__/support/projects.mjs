@@ -1,5 +1,5 @@
-// The tarballs of a release, a registry that has them, and empty projects that install them. A test that imports this
-// has them packed before its first test.
+// The tarballs of a release, a registry that serves them, and empty projects that install them. Importing this
+// module packs them before the first test.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -24,7 +24,7 @@ export const file = `${NAME}.${here.target}.node`
 const upstream = registryOfThisMachine()
 export const skip = upstream === undefined && "nothing can be installed: the npm registry does not answer"
 export const server = ownServer()
-/** What is in it goes when the tests have ended. */
+/** Removed after the tests. */
 export const base = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
 /** The tarballs: `main` and `platforms`, by target. */
 export const release = {}
@@ -40,7 +40,7 @@ after(() => {
   rmSync(base, { recursive: true, force: true })
 })
 
-/** The main package and those of all platforms; of other systems there is only what a package manager reads. */
+/** The main package and those of all platforms; packages of other systems contain only their package.json. */
 function published() {
   const names = targets(manifest).map((target) => `${NAME}-${target}`)
   const main = readPacked(release.main)
@@ -54,7 +54,7 @@ function published() {
   ]
 }
 
-/** The tarball of a system whose binary was not built here: its package.json, as napi makes it. */
+/** The tarball of a system whose binary was not built here: its package.json, as napi writes it. */
 function foreign(target) {
   const [os, cpu, abi] = target.split("-")
   const libc = { gnu: ["glibc"], musl: ["musl"] }[abi]
@@ -110,7 +110,7 @@ export function project(files = {}) {
   return folder
 }
 
-/** Runs to the end; resolves to what was printed, with `code`. */
+/** Runs a command to its end. Resolves to its output, with `code`. */
 export function go(folder, command, args, env = {}) {
   const clean = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^npm_|^NODE_(OPTIONS|TEST_CONTEXT)$/i.test(name)),
@@ -146,16 +146,16 @@ export async function must(folder, command, ...args) {
   return stdout
 }
 
-/** What package managers say when it is the registry that fails. */
+/** Messages of package managers about a failure of the registry. */
 const REGISTRY_FAILED =
   /ETIMEDOUT|ECONNRESET|ECONNREFUSED|EAI_AGAIN|ENETUNREACH|ENOTFOUND|socket hang up|timed? ?out|\b(429|50[0234])\b/i
 
-/** The same for what may wait for a registry: once more if that fails, and says so. */
+/** The same for installations: tries once more if the registry fails, and prints a note. */
 async function install(folder, command, ...args) {
   const { code, stdout, stderr } = await go(folder, command, args)
   if (code === 0) return stdout
   if (!REGISTRY_FAILED.test(stdout + stderr)) assert.fail(`${[command, ...args].join(" ")}\n${stdout}\n${stderr}`)
-  console.log(`Once more, for the registry failed: ${[command, ...args].join(" ")}`)
+  console.log(`The registry failed; trying once more: ${[command, ...args].join(" ")}`)
   return must(folder, command, ...args)
 }
 

@@ -4,19 +4,19 @@ import { createServer } from "node:http"
 
 import { output } from "../../testing/run.mjs"
 
-/** The registry that npm is set to, or undefined if it does not answer, not even when it is asked once more. */
+/** npm's configured registry, or undefined if it does not answer twice. */
 export function registryOfThisMachine() {
   const answers = () => output("npm", ["view", "express", "version", "--fetch-retries=0"]) !== undefined
   if (!answers()) {
-    console.log("The npm registry did not answer; it is asked once more.")
+    console.log("The npm registry did not answer; trying once more.")
     if (!answers()) return undefined
   }
   return output("npm", ["config", "get", "registry"]).trim()
 }
 
 /**
- * A registry on loopback that has `packages`: `{ manifest, tarball }`, the path of its file. For
- * all others it sends clients on to `upstream`.
+ * A registry on loopback that has `packages`: `{ manifest, tarball }`, the path of its file. It redirects
+ * requests for all others to `upstream`.
  */
 export async function startRegistry(packages, upstream) {
   const published = new Map(packages.map((one) => [one.manifest.name, one]))
@@ -43,7 +43,7 @@ export async function startRegistry(packages, upstream) {
 function packument({ manifest, tarball }, url) {
   const { name, version } = manifest
   const integrity = `sha512-${createHash("sha512").update(readFileSync(tarball)).digest("base64")}`
-  // Of long ago: pnpm and yarn wait until a version is some days old.
+  // An old date: pnpm and yarn refuse versions that are less than some days old.
   const time = "2020-01-01T00:00:00.000Z"
   return {
     name,

@@ -1,5 +1,5 @@
-// The contract suite by every client, on the server of REDIS_URL, for a runtime that is not the one that
-// `npm test` runs on: 81.runtimes.test.mjs starts it.
+// The contract suite with every client, on the server of REDIS_URL. 81.runtimes.test.mjs starts it in other
+// runtimes.
 import { after } from "node:test"
 
 import { createClient } from "redis"

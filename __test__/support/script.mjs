@@ -2,10 +2,9 @@ import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 
 /**
- * Runs `code`, an ES module that knows RedisStore, in a process of its own, which may have so many
- * `descriptors`.
+ * Runs `code`, an ES module with RedisStore in scope, in a child process with at most `descriptors` open files.
  *
- * @returns how it ended and what it printed
+ * @returns its exit status and output
  */
 export function script(code, { descriptors, ...env } = {}) {
   const program = `

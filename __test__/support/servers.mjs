@@ -6,7 +6,7 @@ import { startServer } from "../../testing/redis-server.mjs"
 
 export { findServer, findValkey, freePort, startServer } from "../../testing/redis-server.mjs"
 
-/** A server for the tests of this file, with a plain client to look at what is stored. */
+/** A server for the tests of this file, with a plain client to inspect its data. */
 export function ownServer(options, prepare = () => {}) {
   const own = {}
   before(async () => {

@@ -1,4 +1,4 @@
-// A process of its own with a store that knows users: runs the actions that it is asked for.
+// A child process with a store that indexes users: runs the actions that its parent requests.
 import { RedisStore } from "../../index.mjs"
 import { signIn, userOf } from "./users.mjs"
 

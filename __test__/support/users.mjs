@@ -1,4 +1,4 @@
-// What the tests of the sessions of users share.
+// Helpers of the tests of the sessions of users.
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 
@@ -12,7 +12,7 @@ export function signIn(store, sid, user, ms) {
   return store.set(sid, { cookie: cookie(ms), user })
 }
 
-/** A session as express-session makes it of what is stored; or null. */
+/** A stored session as express-session creates it, or null. */
 export async function load(store, sid) {
   const data = await store.get(sid)
   return data && store.createSession({ sessionID: sid, sessionStore: store }, data)
@@ -24,7 +24,7 @@ export async function indexKeys(client, userPrefix) {
   return keys.filter((key) => /\{[\w-]{43}\}(:expiry)?$/.test(key)).toSorted()
 }
 
-/** How many indexes have entries that are all older than `ms`. */
+/** The number of indexes whose entries are all older than `ms`. */
 export async function entries(client, userPrefix, ms) {
   const keys = (await indexKeys(client, userPrefix)).filter((key) => !key.endsWith(":expiry"))
   const [seconds, micros] = await client.sendCommand(["TIME"])
@@ -38,8 +38,8 @@ export async function entries(client, userPrefix, ms) {
 }
 
 /**
- * What holds for the sessions of users of every store. `store` is new, and `evict(key)` removes a key behind its back;
- * `count(userPrefix)` is how many keys of indexes there are.
+ * Checks of the sessions of users that every store must pass. `store` is new, `evict(key)` removes a key
+ * without the store, and `count(userPrefix)` is the number of index keys.
  */
 export async function holdsForUsers(store, { evict, count }) {
   const handles = async (user) => (await store.sessionsOf(user)).map(({ handle }) => handle).toSorted()
@@ -60,7 +60,7 @@ export async function holdsForUsers(store, { evict, count }) {
   await is("ada", "b", "c")
   assert.equal(await store.destroyUser("ada", { except: "b" }), 1)
   await is("ada", "b")
-  // A request at work does not bring back what was ended, and moves what was not.
+  // A running request does not bring back an ended session, and moves the entry of another one.
   const loaded = await load(store, "b")
   loaded.user = "bob"
   await store.set("b", loaded)
@@ -69,7 +69,7 @@ export async function holdsForUsers(store, { evict, count }) {
   await store.destroyUser("bob", { except: "d" })
   await store.set("b", loaded)
   await is("bob", "d")
-  // Of what was evicted, the next save makes it whole.
+  // After an eviction, the next save restores the rest.
   const session = await load(store, "d")
   await evict(`${store.prefix}d`)
   await is("bob")

@@ -14,7 +14,10 @@ export async function serve(handler) {
   }
 }
 
-/** A browser on `url`, which keeps its cookies. `go` answers with what JSON says, the status and the cookie set. */
+/**
+ * A client of `url` that keeps its cookies. `go` resolves to the properties of the JSON answer, the status and
+ * the set cookie.
+ */
 export function browser(url) {
   const cookies = new Map()
   const own = {

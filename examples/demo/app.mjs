@@ -1,5 +1,5 @@
 // One of the demo's two apps, in a process of its own: an ordinary Express 5 app whose sessions are in Redis. STORE
-// chooses the store, REDIS_URL the server. It tells its parent its port, and twice a second its figures.
+// chooses the store, REDIS_URL the server. It sends its port to the parent, and its figures twice a second.
 import { createHistogram, monitorEventLoopDelay } from "node:perf_hooks"
 import { setTimeout as delay } from "node:timers/promises"
 
@@ -67,8 +67,8 @@ let cpu = process.cpuUsage()
 let since = performance.now()
 
 /**
- * What express-session asks of its store for each request, LOAD_AT_ONCE at a time, until `until`. Resolves to how many
- * were answered.
+ * Runs the store calls of express-session for each request, LOAD_AT_ONCE at a time, until `until`. Resolves to
+ * the number of answers.
  */
 async function load(until) {
   const sid = `load-${process.pid}`

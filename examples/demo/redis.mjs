@@ -8,7 +8,7 @@ import { startServer } from "../../testing/redis-server.mjs"
 
 /** The Redis below both apps, which the demo owns: it may freeze, kill and demote it. */
 export async function ownRedis() {
-  // Of its own, so that the data are there after a kill.
+  // A folder of its own, so that the data survive a kill.
   const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
   const args = ["--dir", folder, "--appendonly", "yes", "--appendfsync", "no"]
   let server = await startServer({ args })

@@ -1,21 +1,21 @@
-// What the buttons of the demo do: to both apps at once, or to the Redis below them. A scene says of each app in one line
-// what came of it, and whether that is good.
+// The buttons of the demo: each acts on both apps at once, or on their Redis. A scene returns for each app one
+// line with the outcome, and whether it is good.
 import { once } from "node:events"
 import { setTimeout as delay } from "node:timers/promises"
 
-/** How long Redis is away in a scene: longer than a store's deadline. */
+/** How long Redis is unavailable in a scene: longer than a store's deadline. */
 const AWAY_MS = 6000
 const LOAD_MS = 5000
 const AT_ONCE = 3
 /** The store's deadline, and some time for the app. */
 const IN_TIME_MS = 2500
-/** A person would have gone by then; it also ends requests that hang. */
+/** Ends requests that hang. */
 const PATIENCE_MS = 15_000
 
 export const SCENES = {
   load: {
     title: "Load",
-    explains: `For ${LOAD_MS / 1000} seconds, 64 at once: what express-session asks of its store for each request, a read and a touch.`,
+    explains: `For ${LOAD_MS / 1000} seconds, 64 at once: the store calls of express-session for each request, a read and a touch.`,
     run: ({ apps }) =>
       each(apps, async (app) => {
         app.process.send({ loadMs: LOAD_MS })
@@ -90,7 +90,7 @@ function isInTime({ ms }) {
   return ms < IN_TIME_MS
 }
 
-/** Of each app: requests while Redis is away, AT_ONCE and then one, and one when Redis is back. */
+/** For each app: AT_ONCE requests while Redis is unavailable, then one more, and one when Redis is back. */
 async function whileAway({ apps, leave, comeBack, ms, isGood, request: [method, path] = ["GET", "/me"] }) {
   const users = await Promise.all(apps.map(signedIn))
   await leave()
@@ -122,7 +122,7 @@ async function each(apps, scene) {
   )
 }
 
-/** A browser's worth of cookies, signed in to `app`: a function that makes one request. */
+/** A client with cookies, signed in to `app`: a function that makes one request. */
 async function signedIn(app) {
   let cookie
   const user = async (method, path) => {

@@ -1,4 +1,4 @@
-/** The two stores that the demo compares: how each is named and opened, as its documentation says. */
+/** The two stores that the demo compares: their names, and how to open them as documented. */
 export const STORES = {
   "connect-redis": {
     title: "connect-redis 10",

@@ -25,7 +25,7 @@ app.use(
     resave: false,
     saveUninitialized: false,
     rolling: true,
-    // Lax: a form of another site cannot sign anybody out.
+    // Lax: a form on another site cannot sign users out.
     cookie: { maxAge: DAY_MS, sameSite: "lax" },
   }),
   express.urlencoded({ extended: false }),
@@ -43,7 +43,7 @@ app.post("/sign-in", (req, res, next) => {
   })
 })
 
-/** Every page from here on is for users that are signed in. */
+/** All routes below require a signed-in user. */
 app.use((req, res, next) => {
   if (req.session.user === undefined) res.status(401).send(signInPage({}))
   else next()

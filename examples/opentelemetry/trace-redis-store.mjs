@@ -3,14 +3,14 @@ import { tracingChannel } from "node:diagnostics_channel"
 import { SpanKind, SpanStatusCode, trace } from "@opentelemetry/api"
 
 /**
- * Makes a client span of every command of every store, as the semantic conventions for Redis say:
- * https://opentelemetry.io/docs/specs/semconv/database/redis/. Returns what stops it.
+ * Creates a client span for every command of every store, by the semantic conventions for Redis:
+ * https://opentelemetry.io/docs/specs/semconv/database/redis/. Returns a function that stops it.
  */
 export function traceRedisStore(tracer = trace.getTracer("connect-redis-native")) {
   const spans = new WeakMap()
   const channel = tracingChannel("connect-redis-native:command")
   const subscribers = {
-    /** Runs where the command is asked for: what span is active there is the parent. */
+    /** Runs in the caller's context: the active span there is the parent. */
     start(message) {
       const operation = message.command.toUpperCase()
       const attributes = { "db.system.name": "redis", "db.operation.name": operation }

@@ -26,9 +26,9 @@ export function metrics(store) {
     ["_count", count],
   ])
 
-  family("redis_store_pending_requests", "gauge", "Requests that wait for their answer.", [["", pending]])
-  family("redis_store_batches_total", "counter", "Batches handed to the native half.", [["", batches]])
-  family("redis_store_reconnects_total", "counter", "Connections that took another's place.", [["", reconnects]])
+  family("redis_store_pending_requests", "gauge", "Requests that wait for an answer.", [["", pending]])
+  family("redis_store_batches_total", "counter", "Batches passed to the native code.", [["", batches]])
+  family("redis_store_reconnects_total", "counter", "Connections that replaced an earlier one.", [["", reconnects]])
   family("redis_store_sent_bytes_total", "counter", "Bytes sent to Redis.", [["", bytesSent]])
   family("redis_store_received_bytes_total", "counter", "Bytes received from Redis.", [["", bytesReceived]])
   return `${lines.join("\n")}\n`

@@ -1,5 +1,5 @@
-//! Whatever a server says: no panic, the same replies wherever the stream is cut, and the first
-//! of them as the redis crate reads it.
+//! For any input: no panic, the same replies wherever the stream is cut, and the same first reply as the redis
+//! crate.
 #![no_main]
 
 use connect_redis_native::connection::reader::{Frame, Malformed, Reader};

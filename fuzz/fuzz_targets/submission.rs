@@ -1,4 +1,4 @@
-//! Whatever the JavaScript half hands over: no panic, and a request for every row that begins one.
+//! For any input from JavaScript: no panic, and a request for every row that begins one.
 #![no_main]
 
 use connect_redis_native::binding::submission::decode;

@@ -8,7 +8,7 @@ function address({ host, port, path }) {
   return { nodes: [node] }
 }
 
-/** 4 or 6. Clients take 0, text and "IPv6" too. */
+/** 4 or 6. Clients also accept 0, text and "IPv6". */
 function familyOf(value) {
   const [digit] = /[46]$/.exec(String(value ?? "")) ?? []
   return digit && Number(digit)
@@ -16,7 +16,7 @@ function familyOf(value) {
 
 const tlsOf = (value) => (value ? readTls(value === true ? {} : value) : undefined)
 
-/** A URL as clients read it: they ignore parameters, and ioredis takes one without its scheme. */
+/** A URL as clients read it: they ignore parameters, and ioredis accepts a URL without a scheme. */
 function urlOf(text) {
   const [url] = text.split("?")
   return readUrl(/^\w+:\/\//.test(url) ? url : `redis://${url.replace(/^\/\//, "")}`)

@@ -17,9 +17,9 @@ const { whyDelegate } = require("./settings-check.js")
 const { isProxy, whyWrapped } = require("./wrapped.js")
 
 /**
- * How each kind of client is recognised and where it keeps its settings. `settings` is read when
- * the store first connects, so that a client that is still being set up is read right. A row without
- * `settings`, and a client that is not `readable`, is delegated to, in the words of `dialect`.
+ * How each kind of client is recognized, and where it keeps its settings. `settings` is called when the store
+ * first connects, after the application has finished its set-up of the client. The store delegates to a client
+ * without `settings`, or one that is not `readable`, by the commands of `dialect`.
  */
 const KINDS = [
   {
@@ -124,8 +124,7 @@ const KINDS = [
 ]
 
 /**
- * What is known of a client: `settings()`, unless it cannot be adopted, and the `dialect` of its
- * commands.
+ * Describes a client: `settings()`, unless it cannot be adopted, and the `dialect` of its commands.
  */
 function recognise(client) {
   const kind = KINDS.find(({ matches }) => holds(matches, client))
@@ -133,7 +132,7 @@ function recognise(client) {
   const wrapped =
     kind === undefined ? isProxy(client) && "it is a Proxy" : kind.settings !== undefined && wrappedBy(kind, client)
   const dialect = dialectOf(client, name, Boolean(wrapped))
-  if (wrapped) return { dialect, why: askedItself(wrapped) }
+  if (wrapped) return { dialect, why: notAdopted(wrapped) }
   const readable = kind?.settings !== undefined && (kind.readable === undefined || holds(kind.readable, client))
   const why = readable ? whyDelegated(kind, client) : undefined
   if (!readable || why !== undefined) return { dialect, why }
@@ -149,19 +148,19 @@ function wrappedBy({ kind }, client) {
   }
 }
 
-const askedItself = (why) => `This client must be asked itself: ${why}.`
+const notAdopted = (why) => `The settings of this client cannot be adopted: ${why}.`
 
 /** Undefined if the client's settings can be adopted. */
 function whyDelegated({ kind, options, why: ask }, client) {
   try {
     const why = ask === undefined ? whyDelegate(kind, client, options?.(client)) : ask(client)
-    return why && askedItself(why)
+    return why && notAdopted(why)
   } catch {
-    return "The settings of this client cannot be read, and so its own commands are used."
+    return "The settings of this client cannot be read, so the store calls its commands."
   }
 }
 
-/** Clients keep null, "" and numbers where they mean no text, or text. */
+/** Clients may hold null, "" or a number in place of a text. */
 function normalised(settings) {
   if (typeof settings.then === "function") return settings.then(normalised)
   const { credentials } = settings
@@ -181,7 +180,7 @@ function normalised(settings) {
 
 const textOf = (value) => (value == null || value === "" ? undefined : String(value))
 
-/** A Proxy around a client may throw where the client itself would tell: then it does not tell. */
+/** A Proxy around a client may throw where the client itself would not. That counts as false. */
 function holds(question, client) {
   try {
     return question(client)
@@ -203,7 +202,7 @@ function isNodeRedis(client) {
   return typeof client.sendCommand === "function" && typeof client.isOpen === "boolean"
 }
 
-/** Whether the client has it at all: a getter may throw before the client is connected. */
+/** Whether the client has this property. It is not read: a getter may throw before the client is connected. */
 function has(client, name) {
   return name in client
 }

@@ -15,12 +15,12 @@ const IDS_PAGE = 10_000
 const READS = new Set(["get", "mget", "ping", "pttl", "scan"])
 
 /**
- * The same few operations as lib/native/backend.js, spoken through the client's own commands: for clients
- * that have no connection whose settings could be adopted.
+ * The operations of lib/native/backend.js by the client's own commands, for clients whose settings cannot be
+ * adopted.
  */
 class Delegate {
   native = false
-  /** What a client's connection is like is the client's to say. */
+  /** Always "ready": the state of the client's connection is not known. */
   status = "ready"
   #client
   #dialect
@@ -31,15 +31,15 @@ class Delegate {
   #isReady = false
   /** Commands that the client has not answered. */
   #pending = 0
-  /** Requests of several commands that are not settled, and what else close() waits for. */
+  /** Unsettled requests of several commands, and everything else that close() waits for. */
   #kept = 0
-  /** Commands that the client has not settled, though their requests may be, and that write. */
+  /** Writing commands that the client has not settled. Their requests may be settled already. */
   #unsettledWrites = 0
   #idle = []
   #closed = false
   #closing
   #counts = new Counts()
-  /** The last command on each key, where the client keeps no order. */
+  /** The last command on each key, for clients that do not keep the order. */
   #last = new Map()
 
   constructor(client, dialect, limits, listener) {
@@ -55,7 +55,7 @@ class Delegate {
   connect() {
     if (this.#isReady || this.#closed) return
     this.#isReady = true
-    // By nextTick: what a listener of the application throws is uncaught.
+    // By nextTick, so that an error of the application's listener is an uncaught exception.
     nextTick(() => this.#listener("ready"))
   }
 
@@ -78,7 +78,7 @@ class Delegate {
     else this.#settle(request, () => this.#answer(operation, key, value, number))
   }
 
-  /** DEL of `key`, which starts with `prefix`, behind a marker. */
+  /** Writes the marker of `key`, which starts with `prefix`, then sends DEL. */
   destroy(key, prefix, request) {
     const { del, unordered } = this.#dialect
     request.begin("del")
@@ -92,15 +92,15 @@ class Delegate {
   }
 
   /**
-   * SET of `value` unless a marker has more than `known` milliseconds left: true, else that number. Null if
-   * it cannot be known.
+   * SET of `value` unless a marker has more than `known` milliseconds left. Replies true, or the milliseconds
+   * left; null if the marker cannot be read.
    */
   restore(_operation, key, prefix, value, ttl, known, request) {
     request.begin(this.#dialect.script === undefined ? "get" : "eval")
     this.#settle(request, () => this.#inOrder(key, () => this.#markers.restore(key, prefix, value, ttl, known)))
   }
 
-  /** What concerns the sessions of a user: see lib/users/delegated.js. */
+  /** An operation on the sessions of a user: see lib/users/delegated.js. */
   byUser(operation, about, request) {
     const { commandTimeoutMs } = this.#limits
     request.begin("eval")
@@ -176,12 +176,12 @@ class Delegate {
     return Promise.all(keys.map((key) => this.#ask("get", (done) => get(client, key, done), textOf)))
   }
 
-  /** What store.stats() returns. */
+  /** The result of store.stats(). */
   stats() {
     return this.#counts.read({ pending: this.#pending, batches: 0, sharedBy: 1 })
   }
 
-  /** What is not settled: of a request of several commands, it and the one that is asked. */
+  /** The number of unsettled commands, plus one for each request of several commands. */
   get pending() {
     return this.#pending + this.#kept
   }
@@ -190,7 +190,7 @@ class Delegate {
     return this.#unsettledWrites
   }
 
-  /** Something is pending, a command or not: close() waits for it. */
+  /** Makes close() wait until release() is called. */
   keep() {
     this.#kept++
   }
@@ -212,13 +212,13 @@ class Delegate {
 
   async #close() {
     this.#closed = true
-    // A command that is answered may be followed by another of its request.
+    // A request may send another command after a reply.
     while (this.pending > 0) await new Promise((resolve) => this.#idle.push(resolve))
     this.status = "closed"
     this.#listener("end")
   }
 
-  /** Runs one command; its reply or the deadline settles the request, whichever is first. */
+  /** Runs one command. Its reply or the deadline settles the request, whichever comes first. */
   #run(request, command, read, settled) {
     const { command: name } = request
     const { commandTimeoutMs } = this.#limits
@@ -266,7 +266,7 @@ class Delegate {
     }
   }
 
-  /** Why a request is not asked. One that follows another was admitted with that. */
+  /** The reason to refuse a request. A request that follows another one was admitted with it. */
   #refusal({ follows }) {
     if (follows) return undefined
     const { maxPending } = this.#limits
@@ -299,14 +299,14 @@ class Delegate {
     return true
   }
 
-  /** The questions about all keys. */
+  /** Runs an operation on all keys. */
   async #answer(operation, prefix, others, count) {
     if (operation === "clear") return this.#keyspace.clear(prefix, others, count)
     const keys = await this.#keyspace.find(prefix, others, count)
     return operation === "length" ? keys.length : pagesOf(keys.map((key) => key.slice(prefix.length)))
   }
 
-  /** One command of a larger question: counted, but no message of its own. */
+  /** One command of an operation on all keys: it is counted, but has no message of its own. */
   #ask(name, command, read) {
     return ask((request) => {
       request.command = name
@@ -316,7 +316,7 @@ class Delegate {
   }
 }
 
-/** The command that an operation is, or begins with. */
+/** The command of an operation, or its first command. */
 function commandOf(operation, number) {
   switch (operation) {
     case "replace":
@@ -337,7 +337,7 @@ function* pagesOf(ids) {
   for (let at = 0; at < ids.length; at += IDS_PAGE) yield JSON.stringify(ids.slice(at, at + IDS_PAGE))
 }
 
-/** A command, of a client that takes callbacks or returns promises, once `before` is fulfilled. */
+/** Runs a command after `before` is fulfilled. The client may take callbacks or return promises. */
 function after(before, command) {
   return (done) => {
     before.then(() => {

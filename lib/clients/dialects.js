@@ -5,9 +5,9 @@ const { argumentError, optionError } = require("../errors.js")
 const SECOND_MS = 1000
 
 /**
- * How clients spell the few commands that a store needs. Each returns a promise or, if the client
- * takes callbacks, calls `done`; whichever comes first counts. What a client lacks is an error of the
- * request that needs it.
+ * The methods and arguments by which clients send the commands that a store needs. Each returns a promise or,
+ * if the client takes callbacks, calls `done`; the first of the two counts. If a client lacks a method, the
+ * request that needs it fails.
  */
 const DIALECTS = {
   /** Redis's own order of arguments: ioredis, redis 2 and 3, their mocks, and most unknown clients. */
@@ -59,7 +59,7 @@ const DIALECTS = {
     ping: (client) => method(client, "ping")(),
   },
   glide: {
-    // Its core runs commands at once.
+    // Its core runs commands in parallel.
     unordered: true,
     get: (client, key) => method(client, "get")(key),
     set: (client, key, value, ms) =>
@@ -100,7 +100,7 @@ DIALECTS.mock = { ...DIALECTS.positional, script: undefined }
 /** A pool has several connections, and so may a sentinel client: they run commands in parallel. */
 DIALECTS.nodeRedisPool = { ...DIALECTS.nodeRedis, unordered: true }
 
-/** A cluster client routes by key: commands about several keys are sent key by key, and SCAN to each master. */
+/** A cluster client routes by key: the store sends commands about several keys key by key, and SCAN to each master. */
 const BY_KEY = {
   del: (client, keys) =>
     Promise.all([keys].flat().map((key) => method(client, "del")(key))).then((counts) =>
@@ -119,7 +119,7 @@ DIALECTS.ioredisCluster = {
   ...DIALECTS.positional,
   ...BY_KEY,
   masters: async (client) => {
-    // It knows them once it is connected, for which its commands wait.
+    // The client knows its masters after it has connected, and its commands wait for that.
     if (client.nodes("master").length === 0) await client.ping()
     return client.nodes("master")
   },
@@ -136,7 +136,7 @@ DIALECTS.glideCluster = {
   },
 }
 
-/** What connect-redis calls of each kind, for wrappers of it: they may pass other commands by. */
+/** The methods that connect-redis calls, for wrappers of each kind of client: other methods may bypass the wrapper. */
 const WRAPPED = {
   positional: (dialect) => ({
     ...dialect,
@@ -157,7 +157,7 @@ const WRAPPED = {
         : replace,
       expire,
       ...(dialect.masters === undefined ? { del, mget } : BY_KEY),
-      // Pools have none.
+      // Pools have no scanIterator.
       ...(dialect.masters === undefined && has(client, "scanIterator") && { iterate }),
     }
   },
@@ -168,9 +168,9 @@ const WRAPPED = {
 }
 
 /**
- * The dialect of a client, whose `name` a known kind says; `isWrapped`: not all of its commands are its library's.
- * A TypeError if it lacks what every store needs. Scripts are for known kinds: any other client may give keys a
- * namespace, in the commands that it knows.
+ * The dialect of a client. `name` is that of its kind, if the kind is known; `isWrapped`: some commands are not
+ * the library's own. Throws a TypeError if the client lacks a method that every store needs. Only known kinds
+ * get scripts: any other client may put keys into a namespace, in the commands that it knows.
  */
 function dialectOf(client, name, isWrapped) {
   const missing = ["get", "set", "del"].find((needed) => !has(client, needed))
@@ -183,11 +183,11 @@ function dialectOf(client, name, isWrapped) {
   if (!isWrapped && (name !== undefined || isLegacy(client))) return DIALECTS[spoken]
   const family = Object.keys(WRAPPED).find((each) => isWrapped && (spoken === each || kinOf(spoken) === each))
   const dialect = family === undefined ? DIALECTS[spoken] : WRAPPED[family](DIALECTS[spoken], client)
-  // What a wrapper does before it calls its client may take longer for one command than for the next.
+  // A wrapper may delay one command more than the next.
   return { ...dialect, script: undefined, unordered: true }
 }
 
-/** The family of a dialect of pools or clusters. */
+/** The dialect that the dialect of a pool or cluster is derived from. */
 function kinOf(name) {
   if (name.startsWith("nodeRedis")) return "nodeRedis"
   return { ioredisCluster: "positional", glideCluster: "glide" }[name]
@@ -216,7 +216,7 @@ function has(client, name) {
   return typeof client[name] === "function"
 }
 
-/** A cluster client sends each command to the node of its keys, which must be of one slot. */
+/** A cluster client sends each command to the node of its keys, which must be in one slot. */
 function isCluster(client) {
   return client.isCluster === true || "masters" in client || "startupNodes" in client || has(client, "fcallWithRoute")
 }

@@ -2,19 +2,19 @@
 
 const { clearTimeout, setTimeout } = require("../timers.js")
 
-/** So long a side that was handed a request may be late with its own error, which has more details than ours. */
+/** Extra time for a backend that received a held request: its own error has more details than ours. */
 const HANDOVER_MS = 200
 
-/** Requests that wait until it is known where they go, in the order in which they were asked. */
+/** Requests that wait until their backend is known, in the order in which they were made. */
 class Held {
-  /** What they amount to, in characters. */
+  /** The size of all held requests, in characters. */
   units = 0
-  /** Those that one side has given back: they come before all others. */
+  /** Requests that one backend has returned: they come before all others. */
   #returned = new Set()
   #waiting = new Set()
   #ended
 
-  /** `ended` is called when none is held any more. */
+  /** `ended` is called when no request is held. */
   constructor(ended) {
     this.#ended = ended
   }
@@ -28,7 +28,7 @@ class Held {
     this.#put(this.#waiting, request, units, ms, late)
   }
 
-  /** The same for a request that came before all that are held. */
+  /** The same for a request that was made before all held requests. */
   putBack(request, ms, late) {
     this.#put(this.#returned, request, 0, ms, late)
   }
@@ -59,7 +59,7 @@ class Held {
     if (this.count === 0) this.#ended()
   }
 
-  /** Takes all out and calls `send(request)` for each. */
+  /** Removes all requests and calls `send(request)` for each. */
   release(send) {
     for (const entry of [...this.#returned, ...this.#waiting]) {
       this.#remove(entry)

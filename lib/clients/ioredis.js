@@ -20,7 +20,10 @@ function ioredis(client) {
   }
 }
 
-/** What its options say or auth() was given, whichever came last; before any of these, what it is connected with. */
+/**
+ * The credentials in its options or in the last call of auth(), whichever came last; initially those that it
+ * connected with.
+ */
 function ioredisCredentials(client) {
   const said = () => ({ username: client.options.username, password: client.options.password })
   const connected = () => {
@@ -72,16 +75,16 @@ function ioredisCluster(client) {
     cluster: true,
     ...login(redis, credentials()),
     credentials,
-    // By default addresses are looked up without it.
+    // The default lookup ignores `family`.
     family: options.dnsLookup === dns.lookup ? undefined : familyOf(redis.family),
-    // ioredis 5 and 6 copy that of redisOptions here; ioredis 4 does not use it.
+    // ioredis 5 and 6 copy `redisOptions.keyPrefix` here; ioredis 4 does not use it.
     keyPrefix: options.keyPrefix || "",
     database: 0,
     tls: tlsOf(redis.tls) ?? first.tls,
   }
 }
 
-/** An empty host or port is none. */
+/** An empty host or port counts as absent. */
 const clusterNode = ({ host, port }) =>
   readNodes("client", [{ host: host || undefined, port: port || undefined }], DEFAULT_PORT)
 

@@ -10,7 +10,7 @@ const { scanned, textOf } = require("./replies.js")
 const SCAN_COUNT_MIN = 1000
 const DELETE_KEYS = 1000
 
-/** The questions about all keys of a store, by the client's own commands. */
+/** Operations on all keys of a store, by the client's own commands. */
 class Keyspace {
   #client
   #dialect
@@ -18,7 +18,7 @@ class Keyspace {
   #ask
   #mark
 
-  /** `ask(name, command, read)` asks a command of the client; `mark(marker)` writes a marker. */
+  /** `ask(name, command, read)` runs a command of the client; `mark(marker)` writes a marker. */
   constructor(client, dialect, { commandTimeoutMs }, ask, mark) {
     this.#client = client
     this.#dialect = dialect
@@ -27,22 +27,22 @@ class Keyspace {
     this.#mark = mark
   }
 
-  /** What answers for a part of the keys each: the masters of a cluster, or the client. */
+  /** The servers that each hold a part of the keys: the masters of a cluster, or the client itself. */
   async servers() {
     const masters = this.#dialect.masters?.(this.#client)
     if (masters === undefined) return [this.#client]
-    const late = () => timeoutError("The client did not tell its masters", this.#commandTimeoutMs)
+    const late = () => timeoutError("The client did not list its masters", this.#commandTimeoutMs)
     const found = await inTime(masters, this.#commandTimeoutMs, late)
     if (found.length > 0) return found
     throw new RedisStoreError("ERR_REDIS_STORE_CONNECT", "The client knows no master of its cluster; connect it first.")
   }
 
   /**
-   * The keys that start with `prefix`, as the client's other commands take them. `others` is empty; or a plus sign, and
-   * what the keys of indexes of users have after the prefix.
+   * The keys that start with `prefix`, in the form that the client's other commands accept. `others` is empty,
+   * or a plus sign and the text that follows the prefix in keys of user indexes.
    */
   async find(prefix, others, count) {
-    // Clients put their own prefix before keys, but not before patterns, and leave it on what SCAN finds.
+    // Clients put their own prefix before keys, but not before patterns, and do not remove it from SCAN's keys.
     const own = keyPrefixOf(this.#client)
     const begin = own + prefix
     const pattern = `${begin.replace(/[*?[\]\\]/g, "\\$&")}*`
@@ -93,7 +93,7 @@ class Keyspace {
     }
   }
 
-  /** Removes all that starts with `prefix`. Sessions that were loaded before do not come back. */
+  /** Removes all sessions that start with `prefix`. Requests that have loaded one before cannot write it back. */
   async clear(prefix, others, count) {
     const own = keyPrefixOf(this.#client)
     await this.#mark(markerOf(prefix, prefix, own))
@@ -106,7 +106,7 @@ class Keyspace {
       if (this.#dialect.unordered) await marking
       removed += await this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
     }
-    // Of those that were loaded between two commands.
+    // For sessions that were loaded between two commands.
     if (removed > 0) await this.#mark(markerOf(prefix, prefix, own))
     return removed
   }
@@ -124,10 +124,10 @@ function keyPrefixOf(client) {
   }
 }
 
-/** Asks whether the client answers, without PING if it has none. */
+/** Checks whether the client answers: by PING, or by a GET if it has no PING. */
 async function ping(client, servers, prefix, dialect, ask) {
   if (!has(client, "ping")) {
-    // A marker's key, which no session has.
+    // The key of a marker: no session has it.
     return ask("ping", (done) => dialect.get(client, markerOf(prefix, prefix, keyPrefixOf(client)), done), textOf)
   }
   const same = (reply) => reply

@@ -11,14 +11,14 @@ class Markers {
   #dialect
   #ask
 
-  /** `ask(name, command, read)` asks a command of the client. */
+  /** `ask(name, command, read)` runs a command of the client. */
   constructor(client, dialect, ask) {
     this.#client = client
     this.#dialect = dialect
     this.#ask = ask
   }
 
-  /** Writes a marker. A session is destroyed whether that can be done or not. */
+  /** Writes a marker. An error is ignored: the session is destroyed in any case. */
   async write(marker) {
     try {
       await this.#set(marker, "", MARKER_LIFE_MS)
@@ -26,13 +26,13 @@ class Markers {
   }
 
   /**
-   * SET of `value` unless a marker has more than `known` milliseconds left: true, else that number. Null if it
-   * cannot be known.
+   * SET of `value` unless a marker has more than `known` milliseconds left. Resolves to true, or to the
+   * milliseconds left; to null if the marker cannot be read.
    */
   async restore(key, prefix, value, ttl, known) {
     const own = keyPrefixOf(this.#client)
     const markers = [markerOf(prefix, key, own)]
-    // That of all keys is in another slot.
+    // The marker of all keys is in another slot.
     if (!isCluster(this.#client)) markers.push(markerOf(prefix, prefix, own))
     if (this.#dialect.script !== undefined) {
       const keys = [key, ...markers]
@@ -43,14 +43,17 @@ class Markers {
     const left = await this.#newest(markers)
     if (left > known) return isFinite(left) ? left : null
     await this.#set(key, value, ttl)
-    // A session that was destroyed in between: its marker was written before it was removed.
+    // Detects a session that was destroyed in between: its marker is written before it is removed.
     const since = await this.#newest(markers)
     if (since <= known) return true
     await this.#ask("del", (done) => this.#dialect.del(this.#client, key, done), Number)
     return isFinite(since) ? since : null
   }
 
-  /** The milliseconds that the newest of these has left: -1 without any, infinity if the client cannot say. */
+  /**
+   * The milliseconds that the newest of these markers has left: -1 without one, Infinity if the client cannot
+   * read it.
+   */
   async #newest(markers) {
     let newest = -1
     for (const marker of markers) newest = Math.max(newest, await this.#left(marker))
@@ -64,10 +67,10 @@ class Markers {
     if (!hasPttl(this.#client)) return Infinity
     try {
       const left = await this.#ask("pttl", (done) => pttl(this.#client, marker, done), Number)
-      // Otherwise a wrapper has passed that command by: it was asked about another key.
+      // Any other value means that PTTL bypassed the wrapper and read another key.
       return left > 0 && left <= MARKER_LIFE_MS ? left : Infinity
     } catch {
-      // A mock may lack what it declares.
+      // A mock may declare a method that it lacks.
       return Infinity
     }
   }

@@ -8,10 +8,13 @@ const { address, familyOf, urlOf } = require("./address.js")
 const { current, observe } = require("./renewal.js")
 const { whyDelegate } = require("./settings-check.js")
 
-/** How long a client is asked for settings that it does not show; then the visible ones are used. */
+/** The limit for reading settings that the client does not expose; after that its visible options are used. */
 const ASK_MS = 500
 
-/** The credentials that `read` finds in the client's options, or those that the client was given since. */
+/**
+ * The credentials that `read` finds in the client's options, or newer ones that the application gave the client
+ * since.
+ */
 function renewable(client, read) {
   observe(client, read)
   return () => {
@@ -20,13 +23,13 @@ function renewable(client, read) {
   }
 }
 
-/** A client of each pool, which exposes its options only this way, or a promise of it. */
+/** One client of each pool, or a promise of it: a pool exposes its options only this way. */
 const members = new WeakMap()
 
 function memberOf(pool) {
   if (!members.has(pool)) {
     let found
-    // It must neither throw nor keep the client: redis 5 would lose it.
+    // The function must neither throw nor keep the client: redis 5 would lose it.
     const asked = pool.execute((member) => {
       found = member
     })
@@ -40,14 +43,14 @@ function memberOf(pool) {
         throw error
       },
     )
-    // Asked in time or not at all: the next question asks anew.
+    // If this fails, the next call asks again.
     member.catch(() => {})
     members.set(pool, found ?? member)
   }
   return members.get(pool)
 }
 
-/** Undefined if all of them are busy: then it is known when the store connects. */
+/** Undefined if all clients are busy: then the client is found when the store connects. */
 function idleMember(pool) {
   return members.has(pool) || pool.idleClients > 0 ? memberOf(pool) : undefined
 }
@@ -61,16 +64,16 @@ function nodeRedisPool(pool) {
   if (member instanceof Promise) return member.then(() => nodeRedisPool(pool))
   const why = whyNotPooled(member)
   if (why !== undefined) {
-    throw new RedisStoreError("ERR_REDIS_STORE_CONNECT", `The clients of this pool must be asked themselves: ${why}.`)
+    throw new RedisStoreError("ERR_REDIS_STORE_CONNECT", `The settings of this pool cannot be adopted: ${why}.`)
   }
   const settings = nodeRedisSettings(member)
-  // redis 6 keeps it from its clients, and redis 5 has none.
+  // In redis 6 the pool, not its clients, has the key prefix; redis 5 has none.
   return { ...settings, keyPrefix: pool._keyPrefix ?? "" }
 }
 
 function nodeRedis(client) {
   const settings = nodeRedisSettings(client)
-  // select() leaves no trace that could be read: only the server knows. A proxy may hang up on the question.
+  // select() changes no readable field, so the server is asked. A proxy may hang up on that command.
   return client.isReady && !settings.bareLogin ? withLiveDatabase(client, settings) : settings
 }
 
@@ -106,8 +109,8 @@ function nodeRedisOptions(client, options, prefixed) {
 }
 
 /**
- * redis 5 and 6 ask the provider, which they make of the options if there is none. `others` count where it
- * says nothing.
+ * redis 5 and 6 ask the credentials provider, and create one from the options if there is none. `others` fill
+ * in fields that the provider leaves out.
  */
 function nodeRedisCredentials(client, options, others = {}) {
   const { credentialsProvider, username, password } = options
@@ -119,25 +122,25 @@ function nodeRedisCredentials(client, options, others = {}) {
   return said instanceof Promise ? said.then(complete) : complete(said)
 }
 
-/** With HELLO, redis 5 and 6 send no user name that has no password. */
+/** With HELLO, redis 5 and 6 send no user name without a password. */
 function saysHello(client, { RESP }) {
   return isRedis6(client) ? (RESP ?? 3) !== 2 : Boolean(RESP)
 }
 
-/** redis 5 and 6 keep a cluster's options; redis 4 only those of the nodes it is connected to. */
+/** redis 5 and 6 keep a cluster's options; redis 4 keeps only those of the nodes that it is connected to. */
 function clusterOptions(client) {
   const kept = client._self?._options
   if (kept !== undefined) {
     return kept
   }
   const masters = client.masters ?? []
-  // nodeAddressMap, which it does not show.
+  // Shows a nodeAddressMap, which redis 4 does not expose.
   if (masters.some(isTranslated)) return undefined
   const { options } = masters.find((master) => master.client?.options)?.client ?? {}
   return options && { rootNodes: masters.map(({ host, port }) => ({ socket: { host, port } })), defaults: options }
 }
 
-/** Whether redis 4 connects to a node at another address than the cluster announces. */
+/** Whether redis 4 connects to a node at an address other than the announced one. */
 function isTranslated({ host, port, client }) {
   const socket = client?.options?.socket
   return socket !== undefined && (socket.host !== host || socket.port !== port)
@@ -161,13 +164,13 @@ function nodeRedisCluster(client) {
     password: settings.password ?? first.password,
     credentials: () => nodeRedisCredentials(client, { ...(clusterOptions(client)?.defaults ?? given), RESP }, first),
     tls: settings.tls ?? first.tls,
-    // redis 4 and 5 do not use it.
+    // redis 4 and 5 do not use `keyPrefix`.
     keyPrefix: (isRedis6(client) && keyPrefix) || "",
     database: 0,
   }
 }
 
-/** The options of a redis 6 sentinel, which it hands to the constructor of a duplicate only. */
+/** The options of a redis 6 sentinel, which it passes only to the constructor of a duplicate. */
 function sentinelOptions(client) {
   if (typeof client.duplicate !== "function" || client._self === undefined) return undefined
   let options

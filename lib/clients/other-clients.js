@@ -16,7 +16,7 @@ function callbackRedis(client) {
     tls: client.options.tls ? readTls(connection) : undefined,
     keyPrefix: client.options.prefix ?? "",
     family: familyOf(connection.family),
-    // A user name alone is not sent.
+    // A user name without a password is not sent.
     credentials: () =>
       client.auth_pass === undefined ? {} : { username: client.auth_user, password: client.auth_pass },
   }
@@ -36,7 +36,7 @@ function valkeyGlide(client) {
     tls: useTLS ? readTls({ ca: rootCertificates, rejectUnauthorized: !insecure }) : undefined,
     clientName,
     keyPrefix: "",
-    // A user name alone is not sent.
+    // A user name without a password is not sent.
     credentials: () => {
       const found = current(client, said())
       return found.password ? found : {}
@@ -44,7 +44,7 @@ function valkeyGlide(client) {
   }
 }
 
-/** By what only the cluster's client can do. */
+/** Recognized by a method that only the cluster client has. */
 function isGlideCluster(client) {
   return typeof client.fcallWithRoute === "function"
 }

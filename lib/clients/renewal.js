@@ -1,19 +1,19 @@
 "use strict"
 
-/** The credentials that a client was last given by AUTH, and what its options said then. */
+/** The credentials of a client's last AUTH, and those in its options at that time. */
 const renewed = new WeakMap()
 
-/** By these methods applications give a client other credentials, which most clients keep nowhere. */
+/** The methods by which applications change the credentials of a client. Most clients do not keep the new ones. */
 const METHODS = ["auth", "AUTH", "sendCommand", "call", "customCommand", "updateConnectionPassword"]
 
 /**
- * Observes how `client`, whose options `read` reads, is given credentials. `isOwn` tells those that the client
- * itself logs in with.
+ * Observes calls that give `client` new credentials. `read` reads those in its options; `isOwn` recognizes the
+ * client's own logins.
  */
 function observe(client, read, isOwn = () => false) {
   if (renewed.has(client)) return
   renewed.set(client, undefined)
-  // What views such as withTypeMapping() inherit from; and what redis 4 in legacyMode has of promises.
+  // The object that views such as withTypeMapping() inherit from; in legacyMode of redis 4, the promise API.
   const target = client._self ?? client
   const v4 = client.options?.legacyMode === true ? [client.v4] : []
   for (const each of [target, ...v4]) for (const name of METHODS) observeMethod(each, name, client, read, isOwn)
@@ -42,13 +42,13 @@ function observeMethod(target, name, client, read, isOwn) {
   try {
     Object.defineProperty(target, name, { value, configurable: true, enumerable: false, writable: true })
   } catch {
-    // Frozen: only its options can be read.
+    // The client is frozen: only its options can be read.
   }
 }
 
 function ignore() {}
 
-/** `said` by the options of `client`, unless it was given others since they said so. */
+/** `said`, the credentials in the options of `client`, unless the application gave it newer ones since. */
 function current(client, said) {
   const last = renewed.get(client)
   return last !== undefined && isSame(last.before, said) ? last.given : said
@@ -65,7 +65,7 @@ function givenBy(name, args, client) {
     return { username: client.config.credentials?.username, password: first ?? undefined }
   }
   if (name === "auth" || name === "AUTH") return credentialsOf(args.flat())
-  // A list of words, a Command of ioredis, or words.
+  // An array of words, a Command of ioredis, or separate words.
   const isCommand = typeof first?.name === "string" && Array.isArray(first.args)
   const word = Array.isArray(first) ? first[0] : isCommand ? first.name : first
   if (typeof word !== "string" || !/^(auth|hello)$/i.test(word)) return undefined

@@ -17,14 +17,14 @@ function scanned(reply) {
   return [isObject ? cursor : (textOf(cursor) ?? "0"), keys.map(textOf)]
 }
 
-/** What the script of markers returns. */
+/** The reply of the script of markers. */
 function restored(reply) {
   if (reply === null) return null
   const left = Number(reply)
   return Number.isNaN(left) ? true : left
 }
 
-/** Null where there was nothing to replace; some mocks return 0 or false for that. */
+/** Null if there was no value to replace; some mocks return 0 or false instead. */
 function isReplaced(reply) {
   return reply === null || reply === 0 || reply === false ? null : true
 }
@@ -34,7 +34,7 @@ function serverError(error) {
   return new RedisStoreError("ERR_REDIS_STORE_SERVER", "The client reported an error; see its cause.", coded(error))
 }
 
-/** An error with the code that its message begins with, such as OOM: clients differ in whether they set it. */
+/** An error whose `code` is the first word of its message, such as OOM: not all clients set it. */
 function coded(error) {
   const [word] = /^[A-Z][A-Z0-9]+(?= )/.exec(error?.message) ?? []
   if (word === undefined || error.code !== undefined || !Object.isExtensible(error)) return error

@@ -8,25 +8,29 @@ const { keepAlive, letGo } = require("../native/keep-alive.js")
 const { clearInterval, nextTick, now, setInterval } = require("../timers.js")
 const { Held } = require("./held.js")
 
-/** A refusal of the network may end by itself, as when a server starts again: it must last so long. */
+/** A network error may end by itself, for example when a server restarts. The client takes over after this time. */
 const NETWORK_PATIENCE_MS = 1000
-/** How often it looks while requests are held, and while the client serves. */
+/** The polling interval while requests are held, and while the client serves. */
 const POLL_MS = 20
 const RECONNECT_MS = 1000
-/** So many looks a client has for a PING while the native circuit is open, after which requests fail at once. */
+/** Polls that the client has to answer a PING while the native circuit is open. After them, requests fail at once. */
 const PING_LOOKS = 5
-/** So long the native side waits for writes that the client has not settled: one in its queue would come after later ones. */
+/**
+ * How long the native backend waits for writes that the client has not settled: a write in the client's queue
+ * would overwrite later ones.
+ */
 const CLIENT_WRITES_MS = 10_000
 
 let warned = false
 
 /**
- * A native backend that the application's own client stands in for, while no native connection can be opened
- * and the client answers: there may be a way to connect that this package does not know. It goes on trying, and
- * requests go over when that succeeds.
+ * A native backend with the application's own client as a fallback: the client serves while no native
+ * connection can be opened and the client answers. (It may connect in a way that this package does not know.)
+ * The native backend keeps trying, and requests move to it once it is connected.
  *
- * Where requests go is `#route`: "native", "client", or "held" while it is not known, or while the side before
- * has requests that must be answered first, so that those of a session keep their order.
+ * `#route` is the destination of requests: "native", "client", or "held". Requests are held while the
+ * destination is not known, and while the previous backend still has unanswered requests, so that requests of a
+ * session keep their order.
  */
 class SafetyNet {
   #native
@@ -35,14 +39,14 @@ class SafetyNet {
   #limits
   #listener
   #route = "held"
-  /** Where held requests will go, if that is known. */
+  /** The destination of held requests, if it is known. */
   #next
   #held = new Held(() => this.#heldEnded())
-  /** What close() waits for beside requests. */
+  /** Work other than requests that close() waits for. */
   #kept = 0
   #released
   #isConnected = false
-  /** "ready" was emitted, and nothing has happened since. */
+  /** "ready" was emitted, and the connection has not changed since. */
   #isReady = false
   #failingSince = now()
   #nativeSince = now()
@@ -57,7 +61,7 @@ class SafetyNet {
   #since = now()
   #closing
 
-  /** `openNative` and `openDelegate` are given a listener. */
+  /** `openNative` and `openDelegate` receive a listener. */
   constructor(client, openNative, openDelegate, limits, listener) {
     this.#client = client
     this.#limits = limits
@@ -85,7 +89,7 @@ class SafetyNet {
   }
 
   send(operation, key, value, number, request) {
-    // Fields, not a function: this is the way of every request.
+    // Fields instead of a closure: every request passes here.
     request.operation = operation
     request.operands = key
     request.value = value
@@ -179,7 +183,10 @@ class SafetyNet {
     }
   }
 
-  /** A request that the native side refused for its credentials was not executed, and the client may be let in. Once. */
+  /**
+   * A request that failed natively for its credentials was not executed. It is sent once more through the
+   * client, which may have valid ones.
+   */
   #takeBack(request, error) {
     if (request.isTakenBack || this.#closing !== undefined || !isOfCredentials(error)) return false
     if (this.#native.isServing || !isConnected(this.#client)) return false
@@ -218,15 +225,15 @@ class SafetyNet {
     } else if (event === "reconnecting") {
       this.#isConnected = false
       this.#failingSince = now()
-      // Of a cluster: sessions of the other masters are served.
+      // In a cluster, sessions on the other masters are still served.
       if (!this.#native.isServing) this.#hold(undefined)
     } else if (event === "error" && !this.#isConnected) this.#failed(error)
-    // Served anyway, and reported.
+    // The client serves, and the problem was reported.
     if (this.#route === "client" && (event === "error" || event === "status")) return
     this.#tell(event, error)
   }
 
-  /** "ready" is emitted once, whichever side is. */
+  /** "ready" is emitted once, whichever backend is ready. */
   #tell(event, error) {
     if (event === "ready" && this.#isReady) return
     if (event === "ready") this.#isReady = true
@@ -244,7 +251,7 @@ class SafetyNet {
     this.#askClient()
   }
 
-  /** Asks the client whether it answers. The attempt to connect that begins after its answer is compared with it. */
+  /** Sends PING through the client. The answer counts for the attempt to connect that begins after it. */
   async #askClient() {
     if (this.#asking) return
     if (!isConnected(this.#client)) return this.#clientIsAway()
@@ -274,7 +281,7 @@ class SafetyNet {
     this.#tick()
   }
 
-  /** Requests go to `next` from now on, once those before them are answered. */
+  /** Sends requests to `next` from now on, after the earlier ones are answered. */
   #change(next) {
     if (this.#route === next || this.#closing !== undefined) return
     if (next === "client") this.#warn()
@@ -283,7 +290,7 @@ class SafetyNet {
     else this.#hold(next)
   }
 
-  /** Whether the side that requests do not go to any more is done with those it has. */
+  /** Whether the previous backend has answered all its requests. */
   #isFree(next) {
     if (next === "client") return this.#native.pending === 0
     if (this.#delegate.pending > 0) return false
@@ -301,7 +308,7 @@ class SafetyNet {
     nextTick(() => this.#closing === undefined && this.#tell("ready"))
   }
 
-  /** Checks what no event reports. */
+  /** Checks conditions that no event reports. */
   #tick() {
     const ms = this.#route === "client" ? RECONNECT_MS : POLL_MS
     if (this.#ticker !== undefined && this.#tickMs === ms) return
@@ -326,7 +333,7 @@ class SafetyNet {
     if (this.#route === "native" || this.#closing !== undefined) return this.#stopTicking()
     if (this.#native.isServing) return this.#change("native")
     if (this.#route === "client") {
-      // Where there is no connection that tries again by itself.
+      // Without a connection, the backend does not retry by itself.
       try {
         this.#native.connect()
       } catch (error) {
@@ -339,11 +346,11 @@ class SafetyNet {
       return
     }
     if (this.#asking) {
-      // Frozen, as it seems: requests fail at once, as without a client.
+      // The server seems frozen: requests fail at once, as without a client.
       if (this.#native.status === "down" && ++this.#looksSinceAsked > PING_LOOKS) this.#clientIsAway()
       return
     }
-    // The attempt to connect gets no answer: no error will come for a while.
+    // The attempt to connect gets no answer, so no error comes for a while.
     const waited = now() - Math.max(this.#since, this.#failingSince)
     const isLong = waited >= Math.min(NETWORK_PATIENCE_MS, this.#limits.commandTimeoutMs / 2)
     if (this.#clientAnswers && isLong) this.#change("client")
@@ -355,20 +362,20 @@ class SafetyNet {
     warned = true
     const why = this.#lastError?.message ?? "The server does not answer."
     process.emitWarning(
-      `The native connection cannot be opened. ${why} Until it can be, stores use the commands of the client they are given.`,
+      `The native connection cannot be opened. ${why} Until it can be opened, stores call the commands of their client.`,
       { code: "CONNECT_REDIS_NATIVE_FALLBACK" },
     )
   }
 }
 
-/** Asks `to` what the request was to ask. */
+/** Sends the request to the backend `to`. */
 function askAgain(request, to) {
   if (request.again !== undefined) return request.again(to)
   const { operation, operands, value, number } = request
   to.send(operation, operands, value, number, request)
 }
 
-/** Whether the client has a connection now. A PING may connect one that was never asked to. */
+/** Whether the client has a connection now. (A PING may connect a client that the application never connected.) */
 function isConnected(client) {
   try {
     if (typeof client.isReady === "boolean") return client.isReady
@@ -383,7 +390,7 @@ function isOfCredentials({ code, cause }) {
   return code === "ERR_REDIS_STORE_AUTH" && /^(WRONGPASS|NOAUTH)$/.test(cause?.code ?? "")
 }
 
-/** Whether the server was not reached, or does not serve yet. */
+/** Whether the server was not reached, or is not ready yet. */
 function isOfTheNetwork({ code, cause }) {
   return code === "ERR_REDIS_STORE_CONNECT" && /^E[A-Z]+$|^LOADING$|^MASTERDOWN$/.test(cause?.code ?? "")
 }

@@ -3,8 +3,7 @@
 const { ADOPTED, HARMLESS, TABLES } = require("./settings-table.js")
 
 /**
- * The settings of each kind of client, as [table, settings] pairs: what lib/adopt.js reads, and all that
- * stands beside it.
+ * The settings of each kind of client, as [table, settings] pairs: those that adopt.js reads, and all others.
  */
 const SETTINGS_OF = {
   "ioredis Cluster": ({ options, startupNodes }) => [
@@ -34,7 +33,7 @@ const SETTINGS_OF = {
   "redis in legacyMode": ({ options }) => nodeRedisOptions(options),
   "valkey-glide": ({ config, fcallWithRoute }) => [
     ["glide", config],
-    // What only the cluster's client can do.
+    // Only the cluster client has this method.
     ["glideStandalone", fcallWithRoute ? {} : { addresses: config.addresses }],
     ["glideAdvanced", config.advancedConfiguration],
     ["glideTls", config.advancedConfiguration?.tlsAdvancedConfiguration],
@@ -52,7 +51,7 @@ function ioredisOptions(options) {
   return [["ioredis", options], ...tlsOptions(options?.tls, options)]
 }
 
-/** ioredis makes `true` of a url rediss://. The object may override the address. */
+/** For a rediss:// URL ioredis sets `tls` to true. An object may override the address. */
 function tlsOptions(options, address = {}) {
   if (!options) return []
   const { host, port, path, ...others } = options === true ? {} : options
@@ -78,9 +77,8 @@ function nodeRedisOptions(options) {
 }
 
 /**
- * Why a client of this kind must be delegated to: the first of its settings that a native connection could
- * not follow, and what it does. Undefined if there is none. Null and undefined mean that a setting is not
- * set.
+ * The reason to delegate to a client of this kind: its first setting that a native connection cannot follow,
+ * and the effect of that setting. Undefined if there is none. Null and undefined settings count as not set.
  */
 function whyDelegate(kind, client, options) {
   for (const [name, settings] of SETTINGS_OF[kind]?.(client, options) ?? []) {

@@ -3,12 +3,12 @@
 const dns = require("node:dns")
 const tls = require("node:tls")
 
-/** lib/adopt.js reads it, and the native connection does the same with it. */
+/** adopt.js reads this setting, and the native connection follows it. */
 const ADOPTED = Symbol("adopted")
-/** Has no influence on which server is reached, and how. */
+/** This setting does not change which server is reached, or how. */
 const HARMLESS = Symbol("harmless")
 
-/** The client does it and a native connection does not, except with values that `isAdopted`. */
+/** The client follows this setting and a native connection does not, except for values that pass `isAdopted`. */
 const delegate = (reason, isAdopted = () => false) => ({ reason, isAdopted })
 
 const all = (mark, names) =>
@@ -47,7 +47,7 @@ const TLS = {
   ca: delegate("is not PEM", isText),
   cert: delegate("is not PEM", isText),
   key: delegate("is encrypted, not PEM, or several", isPlainKey),
-  // The first seven are a server's.
+  // The first seven are for servers only.
   ...all(
     HARMLESS,
     `dhparam honorCipherOrder requestCert sessionIdContext sessionTimeout SNICallback ticketKeys
@@ -75,11 +75,11 @@ const TLS = {
   socket: delegate("brings its own socket"),
 }
 
-/** Options of TLS that say where to connect, beside those of the client. */
+/** TLS options that override the client's address. */
 const TLS_ADDRESS = {
   host: delegate("overrides the host"),
   port: delegate("overrides the port"),
-  path: delegate("speaks TLS over a unix socket"),
+  path: delegate("uses TLS over a unix socket"),
 }
 
 /** Options that only a TLS connection reads. */
@@ -116,13 +116,13 @@ const NODE_REDIS = {
   readonly: delegate("reads from replicas", isOff),
 }
 
-/** Credentials of sentinels are read once. */
+/** The credentials of sentinels are read once. */
 const NODE_REDIS_SENTINEL_CLIENT = {
   ...NODE_REDIS,
   credentialsProvider: delegate("provides credentials of sentinels", (_value, { password }) => password !== undefined),
 }
 
-/** What redis 4 to 6 add to the options of net.connect() or tls.connect(). */
+/** Options that redis 4 to 6 add to those of net.connect() or tls.connect(). */
 const NODE_REDIS_SOCKET = {
   ...all(ADOPTED, "tls"),
   ...all(HARMLESS, "connectTimeout reconnectStrategy socketTimeout"),
@@ -202,7 +202,7 @@ const IOREDIS_NODE = {
   ...all(ADOPTED, "host port"),
 }
 
-/** Of a sentinel ioredis reads its address and family. */
+/** ioredis reads only the address and family of a sentinel. */
 const IOREDIS_SENTINEL = { family: delegate("is that of one sentinel only", isOff) }
 
 const GLIDE = {
@@ -218,7 +218,7 @@ const GLIDE = {
   readOnly: delegate("reads from replicas", isOff),
 }
 
-/** Of several servers the client finds the primary. */
+/** With several servers the client finds the primary. */
 const GLIDE_STANDALONE = { addresses: delegate("has several servers", ({ length }) => length === 1) }
 
 const GLIDE_ADVANCED = {
@@ -241,13 +241,13 @@ function isText(value) {
 }
 
 function isPlainKey(value) {
-  // Several keys belong to several certificates, and the server chooses one.
+  // Several keys belong to several certificates, and OpenSSL selects one.
   return isText(value) && list(value).length === 1 && !/ENCRYPTED/.test(String(list(value)[0]))
 }
 
 /**
  * Whether `lookup` is `(address, callback) => callback(null, address)`, which makes ioredis connect to names
- * as they are. Only its text tells: calling it may ask a name server.
+ * as they are. It is recognized by its source text: a call might query a name server.
  */
 function isIdentity(lookup) {
   if (typeof lookup !== "function") return false

@@ -2,15 +2,15 @@
 
 const { isProxy } = require("node:util").types
 
-/** The methods that applications wrap to give keys a namespace, and that a native connection would pass by. */
+/** The methods that applications wrap to put keys into a namespace, and that a native connection would bypass. */
 const COMMANDS = ["get", "set", "del", "expire", "pexpire", "pExpire", "mget", "mGet", "scan", "scanIterator"]
-/** A command of every library that stores do not use, nor wrappers. */
+/** A command of every library that neither stores nor wrappers use. */
 const OTHER = "append"
 
 /**
- * Why the commands of this client of a known kind are not those of its library, or undefined. Libraries define
- * each command once, on a prototype: tracing tools that replace it there are no wrappers. Except for redis 4 in
- * legacyMode, which makes all of them again as properties of the client.
+ * The reason why the commands of a client of a known kind are not its library's own, or undefined. Libraries
+ * define each command once, on a prototype; tracing tools that replace it there do not count as wrappers. redis
+ * 4 in legacyMode is the exception: it defines all commands again as properties of the client.
  */
 function whyWrapped(client, { isLegacy = false } = {}) {
   if (isProxy(client)) return "it is a Proxy"
@@ -25,7 +25,7 @@ function isOfLibrary(client, name, isLegacy) {
   const [holder, ...others] = holdersOf(client, name)
   if (isLegacy && holder === client) return Object.hasOwn(client, OTHER) && isAlike(client[name], client[OTHER])
   if (others.length > 0 || !Object.hasOwn(holder, "constructor")) return false
-  // A class that was written around a client has few commands.
+  // A class around a client defines few commands.
   return name !== "get" || Object.hasOwn(holder, OTHER)
 }
 

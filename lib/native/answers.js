@@ -5,23 +5,27 @@ const { loadProtocol } = require("./protocol.js")
 
 const ANSWERS_PER_TURN = 512
 
-/** The memory in which answers are handed over. Nothing stays in it: a callback may run the event loop itself. */
+/**
+ * The memory for the rows of answers. It is read completely before any callback runs, because a callback may
+ * run the event loop itself.
+ */
 let rows
 
 /**
- * Takes answers out of the native half into `pending`, and calls `noticed(notice, error)` for each notice.
- * Neither runs code of the application. Returns how many are left for another turn of the event loop.
+ * Moves answers from the native half to `pending`, and calls `noticed(notice, error)` for each notice. No code
+ * of the application runs meanwhile. Returns the number of answers that are left for another turn of the event
+ * loop.
  */
 function takeAnswers(native, pending, noticed) {
   const { answerHeader, answerColumns, answers: kinds, errorCodes, notices } = loadProtocol()
   const { part: PART, text: TEXT, ok: OK, count: COUNT, nil: NIL, texts: TEXTS, notice: NOTICE } = kinds
   rows ??= new Float64Array(answerHeader + ANSWERS_PER_TURN * answerColumns)
-  // A connection that has ended writes nothing, and what is here is another one's.
+  // An ended connection writes no header; the memory may still have that of another connection.
   rows.fill(0, 0, answerHeader)
   const texts = native.drain(rows, pending.count)
   const [count, left] = rows
   let text = 0
-  /** Where the next part of that text begins. */
+  /** The start of the next part of that text. */
   let begin = 0
   for (let i = 0, at = answerHeader; i < count; i++, at += answerColumns) {
     const id = rows[at]
@@ -69,7 +73,7 @@ function errorOf(code, texts, at) {
 function crashError(place) {
   return new RedisStoreError(
     "ERR_REDIS_STORE_CONNECT",
-    `The native half of the store failed (${place ?? "at an unknown place"}) and is started anew; please report this.`,
+    `The native half of the store failed (${place ?? "at an unknown place"}) and was restarted; please report this.`,
   )
 }
 

@@ -8,7 +8,7 @@ const { connectionOf } = require("./connecting.js")
 const { keepAlive, letGo } = require("./keep-alive.js")
 const { loadProtocol } = require("./protocol.js")
 
-/** What answers one store by a native connection, which other stores over the same client may share. */
+/** The backend of one store over a native connection, which stores over the same client may share. */
 class NativeBackend {
   native = true
   #client
@@ -18,7 +18,7 @@ class NativeBackend {
   #protocol = loadProtocol()
   #batch
   #connecting
-  /** Requests that came before the settings were known, and how they are made again. */
+  /** Requests that were made before the settings were known, each with the function that sends it. */
   #waiting = []
   #pending = 0
   #counts = new Counts(this.#protocol)
@@ -28,7 +28,7 @@ class NativeBackend {
   /** Called when no request is pending. */
   #idle
 
-  /** Called with a request and an error that came for it: true if the request is asked elsewhere. */
+  /** Called with a failed request and its error. Returns true if the request is sent to another backend instead. */
   takeBack
 
   /** `listener` is called with the name of an event and, for "error", the error. */
@@ -52,7 +52,7 @@ class NativeBackend {
     return this.#ended ? "closed" : (this.#batch?.status ?? "connecting")
   }
 
-  /** Connects, unless connected. Throws an error if the settings are wrong. */
+  /** Connects, unless it is connected. Throws an error if the settings are wrong. */
   connect() {
     if (this.#batch?.isOpen || this.#connecting !== undefined || this.#closed) return
     const settings = this.#readSettings()
@@ -77,7 +77,7 @@ class NativeBackend {
 
   #refuseWaiting(cause) {
     this.#connecting = undefined
-    const message = "The client did not tell its settings; see the cause."
+    const message = "The client's settings could not be read; see the cause."
     const error =
       cause instanceof RedisStoreError ? cause : new RedisStoreError("ERR_REDIS_STORE_CONNECT", message, cause)
     for (const { request } of this.#waiting.splice(0)) {
@@ -106,7 +106,7 @@ class NativeBackend {
     this.#ask(OPERATIONS.destroy, args)
   }
 
-  /** `operation` is restore or add. */
+  /** `operation` is "restore" or "add". */
   restore(operation, ...args) {
     this.#ask(operation, args)
   }
@@ -130,7 +130,7 @@ class NativeBackend {
     else this.#later(request, () => this.#batch[operation.name](...args))
   }
 
-  /** Calls `again` once there is a connection, or refuses the request. */
+  /** Calls `again` once the settings are known, or refuses the request. */
   #later(request, again) {
     if (this.#closed && (!this.#batch?.isOpen || !request.follows)) return this.refuse(request, closedError())
     try {
@@ -143,25 +143,25 @@ class NativeBackend {
     this.#waiting.push({ request, again })
   }
 
-  /** The same for a request that was not sent here. */
+  /** The same for a request that was not begun here. */
   deny(operation, request, error) {
     request.begin(operation.command)
     this.refuse(request, error)
   }
 
-  /** The native half has answered a request. */
+  /** The native half answered a request. */
   settle(request, error, reply) {
     this.release()
     if (error === null || this.takeBack === undefined || !this.takeBack(request, error)) request.settle(error, reply)
   }
 
-  /** Answers a request that never reaches the native half. */
+  /** Fails a request that is not passed to the native half. */
   refuse(request, error) {
     this.#counts.ended(request.command, error)
     nextTick(settle, request, error)
   }
 
-  /** Something is pending, a command or not: it keeps the process alive, and close() waits for it. */
+  /** Keeps the process alive, and makes close() wait, until release() is called. */
   keep() {
     if (this.#pending++ === 0) keepAlive(this)
   }
@@ -172,7 +172,10 @@ class NativeBackend {
     this.#idle?.()
   }
 
-  /** The connection has changed. An error of a listener is uncaught, and does not affect the answers of this turn. */
+  /**
+   * Called for an event of the connection. An error of a listener is an uncaught exception, and does not affect
+   * the answers of this turn.
+   */
   noticed(event, error) {
     if (this.#ended) return
     try {
@@ -182,14 +185,14 @@ class NativeBackend {
     }
   }
 
-  /** What store.stats() returns. */
+  /** The result of store.stats(). */
   stats() {
     const { batches, numbers } = this.#batch?.stats() ?? { batches: 0 }
     const sharedBy = Math.max(this.#batch?.shared ?? 1, 1)
     return this.#counts.read({ pending: this.#pending, batches, sharedBy }, numbers)
   }
 
-  /** Answers pending requests, then leaves the connection. */
+  /** Waits for the pending requests, then leaves the connection. */
   close() {
     this.#closing ??= this.#close()
     return this.#closing
@@ -198,7 +201,7 @@ class NativeBackend {
   async #close() {
     if (this.#connecting !== undefined) await this.#connecting
     this.#closed = true
-    // A command that is answered may be followed by another of its request.
+    // A request may send another command after a reply.
     while (this.#pending > 0) await new Promise((resolve) => (this.#idle = resolve))
     await this.#batch?.leave(this)
     this.#ended = true

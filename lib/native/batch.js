@@ -11,36 +11,36 @@ const { Outbox } = require("./outbox.js")
 const { Pending } = require("./pending.js")
 const { loadProtocol } = require("./protocol.js")
 
-/** Bun and Deno have an event loop of another kind, and some of libuv's names. */
+/** Bun and Deno have another event loop, but export some of libuv's symbols. */
 const IS_NODE = process.versions.bun === undefined && process.versions.deno === undefined
 
-/** A batch of more text than this is not waited for: V8 has no string for more than 512 M units. */
+/** A batch with more text than this is sent at once: V8's strings have at most 512 M units. */
 const TEXT_MAX_UNITS = 2 ** 26
 
 /**
- * The native connection of one store or of several: gathers the requests of one turn of the event loop,
- * hands them over in one call, and settles each when its answer comes.
+ * The native connection of one or several stores: collects the requests of one turn of the event loop, passes
+ * them to the native half in one call, and settles each request when its answer arrives.
  */
 class Batch {
   /** "connecting", "ready", "down" or "closed". */
   status = "connecting"
-  /** Whether it can take requests: not once it has failed or is closed. */
+  /** False after the connection has failed or was closed: it then accepts no requests. */
   isOpen = true
   #protocol = loadProtocol()
   #native
   #keyPrefix
   #maxPendingBytes
-  /** Where requests go, if that is one server. */
+  /** The server, if there is only one. */
   #server
   #failed = false
   #isConnected = false
   #circuit = "closed"
-  /** The backends of its stores. Weak: a store that is dropped without close() is collected. */
+  /** The backends of its stores. Weak, so that a store that is dropped without close() can be garbage collected. */
   #members = new Set()
   #pending = new Pending()
   #outbox = new Outbox(this.#protocol.requestColumns)
   #flushing = false
-  /** When the batch was begun. */
+  /** The time of the first request in the batch. */
   #openedAt = 0
   #count = 0
   /** Messages of this batch's requests, where there are subscribers. */
@@ -65,14 +65,14 @@ class Batch {
     }
   }
 
-  /** How many stores it has. */
+  /** The number of stores that share it. */
   get shared() {
     return this.#live().length
   }
 
   join(member) {
     this.#members.add(new WeakRef(member))
-    // The first one hears it as it happens.
+    // The first member receives the event itself.
     if (this.#isConnected) setImmediate(() => member.noticed("ready", undefined))
   }
 
@@ -86,7 +86,7 @@ class Batch {
     return live
   }
 
-  /** `member` is being closed, and has no pending request. The last one closes the connection. */
+  /** Removes `member`, which has no pending requests. The last member closes the connection. */
   async leave(member) {
     for (const reference of this.#members) {
       if (reference.deref() === member) this.#members.delete(reference)
@@ -102,7 +102,7 @@ class Batch {
     })
   }
 
-  /** Answers the native half's question for credentials. */
+  /** Answers a request of the native half for credentials. */
   async #answer(number, credentials) {
     try {
       const { username, password } = await credentials()
@@ -123,7 +123,7 @@ class Batch {
     this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
   }
 
-  /** SET of `value` if `base` is still stored: true; else the stored value, or null if there is none. */
+  /** SET of `value` if `base` is still stored. Replies true, or the stored value; null if there is none. */
   swap(key, base, value, ttl, request) {
     if (!this.#admits(request, base.length + value.length)) return
     this.#add(this.#open(request), OPERATIONS.swap, this.#keyPrefix + key, base, ttl)
@@ -131,8 +131,8 @@ class Batch {
   }
 
   /**
-   * SET of `theirs`, which is stored now, with the changes that `mine` made to `base`, within so many
-   * milliseconds. Null if the session is gone, else the paths that both had changed, as JSON.
+   * SET of `theirs`, the stored value, with the changes from `base` to `mine`, within `withinMs` milliseconds.
+   * Replies null if the session does not exist, otherwise the paths that both sides have changed, as JSON.
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
     if (!this.#admits(request, base.length + mine.length + theirs.length)) return
@@ -140,21 +140,21 @@ class Batch {
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
-  /** DEL of `key`, which starts with `prefix`, behind a marker. */
+  /** Writes the marker of `key`, which starts with `prefix`, then sends DEL. */
   destroy(key, prefix, request) {
     if (!this.#admits(request, key.length + prefix.length)) return
     this.#add(this.#open(request), OPERATIONS.destroy, this.#keyPrefix + key, this.#keyPrefix + prefix, 0)
   }
 
   /**
-   * SET of `value` unless a marker has more than `known` milliseconds left: true, else that number. Null if
-   * it cannot be known.
+   * SET of `value` unless a marker has more than `known` milliseconds left. Replies true, or the milliseconds
+   * left; null if the marker cannot be read.
    */
   restore(key, prefix, value, ttl, known, request) {
     this.#restore(OPERATIONS.restore, key, prefix, value, ttl, known, request)
   }
 
-  /** The same if there is no value; else that. */
+  /** The same if there is no value; otherwise replies the value. */
   add(key, prefix, value, ttl, known, request) {
     this.#restore(OPERATIONS.add, key, prefix, value, ttl, known, request)
   }
@@ -165,7 +165,7 @@ class Batch {
     this.#outbox.row(0, 0, value, "", known)
   }
 
-  /** What concerns the sessions of a user: see lib/users/rows.js. */
+  /** An operation on the sessions of a user: see lib/users/rows.js. */
   byUser(operation, about, request) {
     if (operation === OPERATIONS.save) return this.#saveEntered(about, request)
     const { rows, units } = rowsOf(operation.name, this.#keyPrefix, about)
@@ -175,7 +175,7 @@ class Batch {
     for (const row of more) this.#outbox.row(0, 0, ...row)
   }
 
-  /** The most frequent of them, without a list of rows. */
+  /** The most frequent of these operations, without a list of rows. */
   #saveEntered({ key, value, ttl, index, handle }, request) {
     if (!this.#admits(request, key.length + value.length + index.length + handle.length)) return
     this.#add(this.#open(request), OPERATIONS.save, this.#keyPrefix + key, value, ttl)
@@ -188,7 +188,7 @@ class Batch {
     for (const key of keys) this.#outbox.row(0, 0, this.#keyPrefix + key, "", 0)
   }
 
-  /** How many batches there were, and the numbers of src/core/stats.rs. */
+  /** The number of batches, and the numbers of src/core/stats.rs. */
   stats() {
     return { batches: this.#count, numbers: this.#failed ? undefined : this.#native.stats() }
   }
@@ -198,7 +198,7 @@ class Batch {
     return this.isOpen && this.#native.isServing()
   }
 
-  /** Whether a request of so many characters can be added now; if not, it has been refused. */
+  /** Returns whether a request of `units` characters may be added. If not, it was refused. */
   #admits(request, units) {
     if (this.#pending.units + units > this.#maxPendingBytes) {
       request.owner.refuse(request, fullError(`${this.#maxPendingBytes} bytes of requests`, "maxPendingBytes"))
@@ -257,8 +257,8 @@ class Batch {
   }
 
   /**
-   * Settles every request that is answered. What the callbacks ask for leaves together, behind the last
-   * of them; where one of them runs the event loop itself, that goes on with both.
+   * Settles every answered request. Requests that the callbacks make are sent together, after the last
+   * callback. If a callback runs the event loop itself, that inner loop settles and sends too.
    */
   settle() {
     const pending = this.#pending
@@ -306,7 +306,7 @@ class Batch {
     for (const member of this.#live()) member.noticed(event, error)
   }
 
-  /** The native half has failed: it answers no pending request, and the next request starts another one. */
+  /** Handles a failure of the native half: pending requests fail, and the next request starts a new native half. */
   #crash(error) {
     this.#failed = true
     this.isOpen = false

@@ -6,18 +6,18 @@ const { Batch } = require("./batch.js")
 const { loadProtocol } = require("./protocol.js")
 const { giveRoots } = require("./roots.js")
 
-/** The process's order of addresses. Undefined for the system's. */
+/** The address order of the process. Undefined: the order of the system. */
 const FIRST_FAMILY = { ipv4first: 4, ipv6first: 6 }
 
 /**
- * Connections that stores over one client share, by client, then by everything that makes them equal.
- * Weak: one whose stores are dropped without close() is collected.
+ * Connections that stores over one client share, by client, then by settings and limits. Weak, so that a
+ * connection whose stores are dropped without close() can be garbage collected.
  */
 const shared = new WeakMap()
 
 /**
- * A connection by these settings and limits; one that another store over the same client has already, if
- * it is equal.
+ * A connection with these settings and limits. Stores over one client get the same connection if both are
+ * equal.
  */
 function connectionOf(client, settings, limits) {
   const complete = completed(settings)
@@ -34,7 +34,7 @@ function connectionOf(client, settings, limits) {
   return made
 }
 
-/** Every property that the native half reads, so that none is read from Object.prototype. */
+/** Sets every property that the native half reads, so that none is read from Object.prototype. */
 function completed(settings) {
   const own = (object, name) => (Object.hasOwn(object, name) ? (object[name] ?? undefined) : undefined)
   const sentinel = own(settings, "sentinel")

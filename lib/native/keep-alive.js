@@ -5,8 +5,9 @@ const { clearInterval, setInterval } = require("../timers.js")
 const LONG_MS = 2 ** 31 - 1
 
 /**
- * What has pending requests. A timer, which lives no longer, keeps the process alive for them. Held, since a store
- * and its callers may refer to each other only: a garbage collection would take all of them before the answer.
+ * The backends with pending requests. A timer keeps the process alive while there are any. Strong references,
+ * because a store and its callers may refer only to each other: a garbage collection would remove them before
+ * the answer.
  */
 const busy = new Set()
 let timer

@@ -11,7 +11,7 @@ const NAME = "connect-redis-native"
 /** The newest glibc that the prebuilt binaries may need; scripts/check-binary.mjs checks it. */
 const GLIBC_FLOOR = "2.17"
 
-/** This system in the words of package managers, and the name that its binary has. */
+/** This system by the names that package managers use, and the name of its binary. */
 function system() {
   const { platform, arch } = process
   if (platform !== "linux") {
@@ -22,7 +22,7 @@ function system() {
   return { platform, arch, libc, glibc, target: `linux-${arch}-${libc === "musl" ? "musl" : "gnu"}` }
 }
 
-/** Undefined where the C library is not glibc. */
+/** Undefined if the C library is not glibc. */
 function glibcVersion() {
   const { report } = process
   if (typeof report?.getReport === "function") {
@@ -33,7 +33,7 @@ function glibcVersion() {
       const { header } = report.getReport()
       if (header !== undefined) return header.glibcVersionRuntime
     } catch {
-      // Deno asks for the permission to know the system.
+      // Deno may deny access to system information.
     } finally {
       report.excludeNetwork = excludeNetwork
     }
@@ -42,7 +42,7 @@ function glibcVersion() {
   return existsSync(`/lib/ld-musl-${musl}.so.1`) ? undefined : "of unknown version"
 }
 
-/** Built in a clone, or by `npx connect-redis-native build`. */
+/** The binary that was built in a clone, or by `npx connect-redis-native build`. */
 function loadBeside({ target }) {
   const file = join(__dirname, "../..", `${NAME}.${target}.node`)
   // A bundler would try to bundle a plain require.
@@ -50,8 +50,8 @@ function loadBeside({ target }) {
 }
 
 /**
- * Literal names, and in a try: so bundlers and file tracers find the package of a platform, and do not
- * insist on those of the others.
+ * Literal names in a try block: bundlers and file tracers then find the package of a platform, and do not
+ * require those of the others.
  */
 function loadPackage({ target }) {
   try {
@@ -82,23 +82,23 @@ function loadPackage({ target }) {
         return require("connect-redis-native-win32-arm64-msvc")
     }
   } catch (error) {
-    // Its further lines list the files that required it.
+    // The other lines list the files that required it.
     const [what] = error.message.split("\n")
     throw Object.assign(new Error(what, { cause: error }), { code: error.code })
   }
-  throw Object.assign(new Error("there is no such package"), { code: "NO_PACKAGE" })
+  throw Object.assign(new Error("the package is not installed"), { code: "NO_PACKAGE" })
 }
 
 function check({ name, version: found, config }) {
-  if (found !== version) throw new Error(`is of version ${found}, needed is ${version}`)
+  if (found !== version) throw new Error(`has version ${found}, but version ${version} is needed`)
   const bytes = sizeOf(name)
-  // dlopen of a file that was cut short may end the process.
+  // dlopen of a truncated file may crash the process.
   if (bytes !== undefined && bytes !== config.bytes) {
     throw new Error(`the file has ${bytes} bytes, it should have ${config.bytes}`)
   }
 }
 
-/** Undefined where a bundler has put the file elsewhere. */
+/** Undefined if a bundler has moved the file. */
 function sizeOf(name) {
   try {
     return statSync(createRequire(__filename).resolve(name)).size
@@ -107,7 +107,7 @@ function sizeOf(name) {
   }
 }
 
-/** The native half. Throws an error with the way out if none works here. */
+/** The native half. Throws an error that names the remedy if no binary loads. */
 function load() {
   const here = system()
   let beside
@@ -159,7 +159,7 @@ function explanation({ platform, arch, libc, glibc, target }, beside, failure) {
   ].join("\n")
 }
 
-/** The newest glibc that dlopen has asked for in vain: "version `GLIBC_2.34' not found". */
+/** The glibc version that dlopen missed: "version `GLIBC_2.34' not found". */
 function neededGlibc(text) {
   const versions = [...text.matchAll(/GLIBC_(\d+\.\d+)\S* not found/g)].map(([, found]) => found)
   return versions.sort((a, b) => a.localeCompare(b, "en", { numeric: true })).at(-1)

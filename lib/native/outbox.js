@@ -2,7 +2,7 @@
 
 /** The requests of one batch, in the shape that src/binding/submission.rs describes. */
 class Outbox {
-  /** Of requests; one may take several rows. */
+  /** The number of requests; a request may take several rows. */
   count = 0
   #columns
   #rows
@@ -19,13 +19,13 @@ class Outbox {
     return this.#text.length
   }
 
-  /** Begins a request. */
+  /** Adds a request. */
   add(id, operation, key, value, number) {
     this.row(id, operation, key, value, number)
     this.count++
   }
 
-  /** A row, the first one of a request or another one. */
+  /** Adds a row, the first of a request or another one. */
   row(id, operation, key, value, number) {
     if (this.#used === this.#rows.length) {
       const larger = new Float64Array(this.#rows.length * 2)
@@ -44,7 +44,7 @@ class Outbox {
     if (value !== "") this.#text += value
   }
 
-  /** Hands everything over to the native half. */
+  /** Passes everything to the native half. */
   submit(store) {
     const count = this.count
     const used = this.#used

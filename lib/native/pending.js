@@ -1,17 +1,17 @@
 "use strict"
 
-/** The requests of one connection that Redis has not answered, by the ids that both halves know them by. */
+/** The unanswered requests of one connection, by the ids that JavaScript and Rust share. */
 class Pending {
   count = 0
-  /** What they amount to, in characters. */
+  /** Their total size in characters. */
   units = 0
-  /** Those that are answered; from `next` on they are to be settled. */
+  /** The answered requests; those from `next` on are not settled yet. */
   answered = []
   next = 0
   #requests = []
   #free = []
 
-  /** The id of a request from now on. */
+  /** Registers a request and returns its id. */
   open(request) {
     const id = this.#free.length > 0 ? this.#free.pop() : this.#requests.length
     this.#requests[id] = request
@@ -19,7 +19,7 @@ class Pending {
     return id
   }
 
-  /** The request `id` is answered. */
+  /** Records the answer to the request `id`. */
   answer(id, error, reply) {
     const request = this.#requests[id]
     this.#requests[id] = undefined
@@ -31,7 +31,7 @@ class Pending {
     this.answered.push(request)
   }
 
-  /** Those that will never be answered. */
+  /** Removes and returns the requests that will never be answered. */
   abandoned() {
     return this.#requests.filter((request) => request !== undefined)
   }

@@ -5,7 +5,7 @@ const loader = require("./load.js")
 
 let protocol
 
-/** The native binding, and the numbers and names that it shares with JavaScript: src/binding/protocol.rs. */
+/** The native binding, and the numbers and names that Rust and JavaScript share: src/binding/protocol.rs. */
 function loadProtocol() {
   protocol ??= read(loader.load())
   return protocol

@@ -3,8 +3,8 @@
 const tls = require("node:tls")
 
 /**
- * Gives the binding the roots that Node trusts, once a process, if these settings need them: Rust reads
- * those of the system itself, which slim images lack.
+ * Passes the roots that Node trusts to the binding, once per process, if these settings need them. Rust reads
+ * the system's roots itself, but slim images have none.
  */
 function giveRoots(binding, { tls: own, sentinel }) {
   if ([own, sentinel?.tls].some(needsRoots) && binding.needsRoots()) binding.giveRoots(nodeRoots())
@@ -13,7 +13,7 @@ function giveRoots(binding, { tls: own, sentinel }) {
 const needsRoots = (settings) => settings?.rejectUnauthorized === true && settings.ca.length === 0
 
 function nodeRoots() {
-  // Node 22 has those of NODE_EXTRA_CA_CERTS and --use-system-ca among them.
+  // In Node 22 they include those of NODE_EXTRA_CA_CERTS and --use-system-ca.
   const roots = tls.getCACertificates?.("default") ?? tls.rootCertificates
   return [...(roots ?? [])]
 }

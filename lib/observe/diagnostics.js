@@ -10,10 +10,10 @@ const { start, end, asyncStart, asyncEnd, error: failed } = commands
 const connections = channel("connect-redis-native:connection")
 const debug = debuglog("connect-redis-native")
 
-/** Whether debug output is worth making; Bun does not tell. */
+/** Whether debug output may be enabled; Bun has no `enabled`. */
 const isDebugged = () => debug.enabled !== false
 
-/** Node 20 cannot ask a tracing channel as a whole. */
+/** Node 20 has no `hasSubscribers` for a tracing channel. */
 function isTraced() {
   return (
     start.hasSubscribers ||
@@ -36,7 +36,7 @@ function begun(command) {
 function ended(trace, error, deliver) {
   trace.outcome = error === null ? "ok" : error.code
   if (error !== null) {
-    // Without its cause: clients put a command's arguments into their errors.
+    // Without its cause: some clients put the arguments of a command into their errors.
     trace.error = new RedisStoreError(error.code, error.message)
     failed.publish(trace)
   }
@@ -49,7 +49,7 @@ function ended(trace, error, deliver) {
   })
 }
 
-/** Something has happened to the connection of a store that now has this status. */
+/** Publishes a connection event of a store that now has this status. */
 function announce(event, status, error) {
   if (isDebugged()) debug("%s, the store is %s%s", event, status, error === undefined ? "" : `: ${error.message}`)
   if (connections.hasSubscribers) connections.publish({ event, status, ...(error !== undefined && { error }) })

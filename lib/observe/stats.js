@@ -1,12 +1,15 @@
 "use strict"
 
 /**
- * Upper bounds of the classes of latency of a store that delegates, which may have no binding to ask; a
- * test holds them to the binding's.
+ * Upper bounds of the latency classes of a store that delegates, since the binding may be missing. A test
+ * compares them with the binding's.
  */
 const BOUNDS_MS = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000]
 
-/** Counts of JavaScript: all requests of a delegating store; of others, those that never reached Rust. */
+/**
+ * Counters in JavaScript: all requests of a delegating store; for other stores, the requests that never reached
+ * Rust.
+ */
 class Counts {
   #protocol
   #boundsMs
@@ -15,28 +18,28 @@ class Counts {
   #latency
   #sumMs = 0
 
-  /** Without `protocol` of a store that delegates. */
+  /** A store that delegates passes no `protocol`. */
   constructor(protocol) {
     this.#protocol = protocol
     this.#boundsMs = protocol?.latencyBoundsMs ?? BOUNDS_MS
     this.#latency = [...this.#boundsMs, Infinity].map(() => 0)
   }
 
-  /** A command has come to its end, with an error or null. */
+  /** A command has ended, with an error or null. */
   ended(command, error) {
     // close() sends no command.
     if (command === undefined) return
     add(this.#commands, command, error === null ? "ok" : error.code, 1)
   }
 
-  /** A command was answered, or ran into its deadline, after so many milliseconds. */
+  /** A command was answered or reached its deadline after `ms` milliseconds. */
   took(ms) {
     const at = this.#boundsMs.findIndex((bound) => ms <= bound)
     this.#latency[at === -1 ? this.#boundsMs.length : at]++
     this.#sumMs += ms
   }
 
-  /** What store.stats() returns: these counts and, if given, those of src/core/stats.rs. */
+  /** The result of store.stats(): these counters plus, if given, those of src/core/stats.rs. */
   read({ pending, batches, sharedBy }, numbers) {
     const commands = {}
     for (const [command, outcomes] of Object.entries(this.#commands)) {
@@ -68,7 +71,7 @@ function add(commands, command, outcome, count) {
   commands[command][outcome] = (commands[command][outcome] ?? 0) + count
 }
 
-/** Adds the counts of a store's client to its own. */
+/** Adds the counters of the fallback client to those of the store. */
 function addStats(stats, more) {
   for (const [command, outcomes] of Object.entries(more.commands)) {
     for (const [outcome, count] of Object.entries(outcomes)) add(stats.commands, command, outcome, count)

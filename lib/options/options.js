@@ -10,20 +10,20 @@ const integer = (min, max) => (value) => Number.isInteger(value) && value >= min
 
 const positive = integer(1, 2 ** 31 - 1)
 
-/** A numeric text as its number, as it comes from an environment variable; anything else as it is. */
+/** Converts a numeric text, such as an environment variable, to a number; returns any other value unchanged. */
 const numeric = (value) => (typeof value === "string" && value.trim() !== "" ? numberOf(value) : value)
 const numberOf = (text) => (Number.isNaN(Number(text)) ? text : Number(text))
-/** A count as connect-redis takes it, rounded down and limited. */
+/** Reads a count as connect-redis does: rounded down and limited. */
 const count = (value) => {
   const number = numeric(value)
   return Number.isFinite(number) && number >= 1 ? Math.min(Math.floor(number), SCAN_COUNT_MAX) : number
 }
-/** What can be put before an id, as a template string does. */
+/** Converts a prefix to text, as a template string does. */
 const text = (value) => (["number", "boolean", "bigint"].includes(typeof value) ? String(value) : value)
 
 /**
- * Every option: its default, what it must be, the test for that, and how a value is read before. What
- * connect-redis takes is read as connect-redis reads it.
+ * Every option: its default, its requirement as text and as a test, and the function that reads a value first.
+ * Values that connect-redis accepts are read as connect-redis reads them.
  */
 const OPTIONS = {
   client: { must: "be a Redis client", test: (value) => typeof value === "object" || typeof value === "function" },
@@ -129,34 +129,34 @@ const OPTIONS = {
   },
 }
 
-/** What the sessions of users are kept by. */
+/** Options that need `userOf`. */
 const OF_USERS = ["userPrefix", "sessionInfo", "maxSessionsPerUser"]
 
-/** Where the connection comes from: one of these. */
+/** The source of the connection: exactly one of these. */
 const SOURCES = ["client", "url", "nodes", "sentinel"]
 
-/** What a client brings with it. */
+/** Options whose values come from the client, if there is one. */
 const CONNECTION = ["tls", "username", "password", "credentials", "database", "clientName"]
 
-/** The options of the connection: a wrong value may hold a password. */
+/** Connection options: a wrong value may contain a password. */
 const SECRET = new Set([...SOURCES, ...CONNECTION])
 
-/** Texts that are taken for true or false. */
+/** Texts that stand for true or false. */
 const FLAGS = new Set(["yes", "no", "on", "off", "true", "false", "1", "0"])
 
 /** connect-redis 3's own connection options. */
 const RETIRED = new Set(["host", "port", "socket", "db", "pass"])
 
-/** What is false, 0 or an empty text here is the default to connect-redis. */
+/** For these options, connect-redis takes false, 0 and an empty text as the default. */
 const OR_DEFAULT = new Set(["ttl", "scanCount", "serializer"])
 
-/** Names that a process warning has named. */
+/** Option names that a process warning has already reported. */
 const warned = new Set()
 
 /**
  * Checks `options` and fills in the defaults. Null and undefined mean the default, and so do a ttl and a
- * scanCount of 0, as in connect-redis. What is unknown, or does not go with a client, is ignored, with a
- * process warning.
+ * scanCount of 0, as in connect-redis. Unknown options, and connection options beside a client, are ignored
+ * with a process warning.
  */
 function readOptions(options) {
   if (options === null || typeof options !== "object") {
@@ -197,7 +197,7 @@ function readOptions(options) {
   return read
 }
 
-/** A wrong value as a message may show it. */
+/** A wrong value in the form that a message may show. */
 function shownOption(name, value) {
   if (name === "clientName" || (name === "database" && typeof value === "number")) return shown(value)
   if (name === "tls" && FLAGS.has(value)) return shown(value)
@@ -223,7 +223,7 @@ function demandOneSource(read, options) {
   const retired = Object.keys(options).find((name) => RETIRED.has(name))
   if (sources.length === 0 && retired !== undefined) {
     throw optionError(
-      `Option "${retired}" is connect-redis 3's and opens no connection any more; pass {url: "redis://user:password@host:port/database"} or {client}.`,
+      `Option "${retired}" is an option of connect-redis 3 and is no longer supported; pass {url: "redis://user:password@host:port/database"} or {client}.`,
     )
   }
   throw optionError(
@@ -233,7 +233,7 @@ function demandOneSource(read, options) {
   )
 }
 
-/** Once a process for each name. */
+/** Emitted once per process for each name. */
 function warnOfIgnored(names, hasClient) {
   const unheard = names.filter((name) => !warned.has(name))
   if (unheard.length === 0) return
@@ -245,13 +245,13 @@ function warnOfIgnored(names, hasClient) {
 
 function reason(name, hasClient) {
   if (hasClient && (SECRET.has(name) || RETIRED.has(name))) {
-    return "does not go with a client, whose own setting is used; set it there"
+    return "is a setting of the client; set it there"
   }
   const nearest = Object.keys(OPTIONS).find((known) => distance(known.toLowerCase(), name.toLowerCase()) <= 2)
   return nearest === undefined ? "is unknown; remove it" : `is unknown; did you mean "${nearest}"?`
 }
 
-/** Levenshtein's distance, by rows. */
+/** The Levenshtein distance, computed row by row. */
 function distance(a, b) {
   let row = Array.from({ length: b.length + 1 }, (_, at) => at)
   for (let i = 1; i <= a.length; i++) {

@@ -8,9 +8,8 @@ const SENTINEL_PORT = 26379
 const SENTINEL_OPTIONS = ["name", "nodes", "username", "password", "tls"]
 
 /**
- * The connection settings that the options mean where there is no client: one server by `url`, a
- * cluster by some of its `nodes`, or the master that a `sentinel` names. What `url` says goes before
- * what the other options say.
+ * The connection settings of a store without a client: one server by `url`, a cluster by some of its `nodes`,
+ * or the master that a `sentinel` names. Values in `url` override the other options.
  */
 function readSettings({ url, nodes, sentinel, tls, username, password, credentials, database, clientName }) {
   const common = {
@@ -36,7 +35,7 @@ function readSettings({ url, nodes, sentinel, tls, username, password, credentia
   }
   if (nodes !== undefined) {
     if (common.database !== 0) {
-      throw optionError(`Option "database" must be 0 for a cluster, which has no other, got ${kindOf(database)}.`)
+      throw optionError(`Option "database" must be 0 for a cluster, got ${kindOf(database)}.`)
     }
     return { nodes: readNodes("nodes", nodes, DEFAULT_PORT), cluster: true, ...common }
   }
@@ -46,7 +45,7 @@ function readSettings({ url, nodes, sentinel, tls, username, password, credentia
 function readSentinel(sentinel) {
   for (const name of Object.keys(sentinel)) {
     if (!SENTINEL_OPTIONS.includes(name)) {
-      throw optionError(`Option "sentinel.${name}" is unknown; known are ${SENTINEL_OPTIONS.join(", ")}.`)
+      throw optionError(`Option "sentinel.${name}" is unknown; the known options are ${SENTINEL_OPTIONS.join(", ")}.`)
     }
   }
   const own = (field) => (Object.hasOwn(sentinel, field) ? sentinel[field] : undefined)
@@ -70,7 +69,7 @@ function readSentinel(sentinel) {
   }
 }
 
-/** `[{host, port}]` of nodes; a node may be written as "host:port". */
+/** `[{host, port}]` of nodes; a node may also be a string "host:port". */
 function readNodes(option, nodes, defaultPort) {
   if (!Array.isArray(nodes) || nodes.length === 0) {
     throw optionError(`Option "${option}" must be a list of {host, port}, got ${kindOf(nodes)}.`)
@@ -88,7 +87,7 @@ function readNodes(option, nodes, defaultPort) {
   })
 }
 
-/** "host:port", or redis:// with host and port only: the other options give the rest. */
+/** "host:port", or redis:// with host and port only: the other options have the remaining settings. */
 function readNode(text) {
   try {
     const url = new URL(/^\w+:\/\//.test(text) ? text : `redis://${text}`)

@@ -13,7 +13,7 @@ function readTlsOption(owner, value) {
   }
   for (const name of Object.keys(value)) {
     if (!KNOWN.includes(name)) {
-      throw optionError(`Option "${owner}.${name}" is unknown; known are ${KNOWN.join(", ")}.`)
+      throw optionError(`Option "${owner}.${name}" is unknown; the known options are ${KNOWN.join(", ")}.`)
     }
   }
   const { cert, key } = ownOf(value)
@@ -23,7 +23,7 @@ function readTlsOption(owner, value) {
   return readTls(value)
 }
 
-/** Node's TLS options, as far as they concern a client; PEM as text. */
+/** Node's TLS options that concern a client; PEM as text. */
 function readTls(given) {
   const options = ownOf(given)
   return {
@@ -34,22 +34,22 @@ function readTls(given) {
   }
 }
 
-/** Node's rule: the variable counts where the option is not there at all. */
+/** As in Node, the environment variable counts only if the option is absent. */
 function rejectsUnauthorized(options) {
   if ("rejectUnauthorized" in options) return options.rejectUnauthorized !== false
   return process.env.NODE_TLS_REJECT_UNAUTHORIZED !== "0"
 }
 
-/** As tls.connect() copies them: settings that are inherited do not count. */
+/** As tls.connect() copies them: inherited settings do not count. */
 const ownOf = (options) => ({ __proto__: null, ...options })
 
-/** Neither counts without the other. */
+/** A certificate without a key, or a key without a certificate, is ignored. */
 function clientCertificate({ cert, key }) {
   const [certs, keys] = [cert, key].map((value) => list(value).filter(isSet).map(pem).join("\n"))
   return certs !== "" && keys !== "" ? { cert: certs, key: keys } : { cert: undefined, key: undefined }
 }
 
-/** Node takes an empty text for none. */
+/** Node ignores an empty text. */
 const isSet = (value) => value != null && value.length !== 0
 const pem = (value) =>
   (ArrayBuffer.isView(value) ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value).toString()

@@ -4,10 +4,10 @@ const { isNumberObject } = require("node:util").types
 
 const { argumentError, shown, thrownError } = require("../errors.js")
 
-/** No end, where milliseconds to live are asked for. */
+/** Stands for "no expiry" where milliseconds to live are expected. */
 const FOR_EVER = -1
 
-/** What express-session stores, and most others: known without the test of all words. */
+/** The format of express-session and most others: recognized without the slower test below. */
 const ISO_8601 = /^\d{4}-\d\d-\d\d/
 
 const WORDS = [
@@ -23,13 +23,12 @@ const WORDS = [
 const DATE = new RegExp(`^(?=.*\\d{4})(?:[\\d\\s.,:/+-]|\\([^()]*\\)|(?<![a-z])(?:${WORDS.join("|")})(?![a-z]))+$`, "i")
 
 /**
- * How long a session is to live, in milliseconds: what the ttl function says; else until
- * `cookie.expires`, as express-session has it; else `ttl`. A `cookie.expires` that is no date
- * counts as none.
+ * The lifetime of a session in milliseconds: the result of the ttl function; otherwise the time until
+ * `cookie.expires`; otherwise `ttl`. A `cookie.expires` that is not a date is ignored.
  */
 function ttlMs(store, session) {
   const { ttl } = store
-  // The field takes every value of the option.
+  // The field `ttl` accepts every value of the option.
   let seconds = secondsOf(ttl)
   if (typeof ttl === "function") {
     try {
@@ -49,7 +48,7 @@ function ttlMs(store, session) {
   return Math.min(Math.ceil(seconds * 1000), Number.MAX_SAFE_INTEGER)
 }
 
-/** A number as text, such as that of an environment variable, or in another form, as its number. */
+/** Converts a number as text, such as an environment variable, or a bigint to a number. */
 function secondsOf(value) {
   if (typeof value === "string" && value.trim() === "") return value
   return ["string", "bigint"].includes(typeof value) || isNumberObject(value) ? Number(value) : value

@@ -8,10 +8,10 @@ const SHAPE = "redis://user:password@host:port/database, rediss:// for TLS, or r
 /** Whether a protocol is TLS. */
 const PROTOCOLS = { redis: false, rediss: true, valkey: false, valkeys: true }
 
-/** Beginnings that a message may show; another one may be a password. */
+/** Schemes that a message may show; any other text may be a password. */
 const SCHEMES = new Set(["http", "https", "localhost", "redis-cluster", "redis-sentinel", "tcp", "valkey", "valkeys"])
 
-/** The connection settings that a Redis URL means. No part of it is in a message: it may hold a password. */
+/** The connection settings in a Redis URL. Messages show no part of it, because it may contain a password. */
 function readUrl(url) {
   let parsed
   try {
@@ -21,7 +21,7 @@ function readUrl(url) {
   }
   if (parsed.hash !== "" || /@/.test(parsed.pathname + parsed.search)) {
     throw optionError(
-      'Option "url" has a "#", or an "@" behind the host; percent-encode what stands in user and password.',
+      'Option "url" has a "#", or an "@" after the host; percent-encode special characters in user and password.',
     )
   }
   const protocol = parsed.protocol.slice(0, -1)
@@ -63,7 +63,7 @@ function decoded(text) {
   try {
     return decodeURIComponent(text) || undefined
   } catch {
-    throw optionError(`Option "url" has a "%" that begins no escape; write it as %25.`)
+    throw optionError(`Option "url" has a "%" that is not part of an escape; write it as %25.`)
   }
 }
 
@@ -85,7 +85,7 @@ function family(text) {
 function allowParameters(parsed, allowed) {
   for (const name of parsed.searchParams.keys()) {
     if (!allowed.includes(name)) {
-      throw optionError(`Option "url" has a parameter that is unknown; remove it.`)
+      throw optionError(`Option "url" has an unknown parameter; remove it.`)
     }
   }
 }

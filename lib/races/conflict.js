@@ -6,30 +6,33 @@ const { RedisStoreError, argumentError, decodeError, kindOf, thrownError, timeou
 const { nextTick, now, withDeadline } = require("../timers.js")
 
 const TRIES = 5
-const LATE_SAVE = "The conflict of two writes could not be settled"
+const LATE_SAVE = "The conflict of two writes could not be resolved"
 
 /**
- * Settles conflicts of one store: others have written a session since it was loaded, and it is merged
- * in Rust, or the application's function decides. Those on one key take turns, so that requests of one
- * process need not fight for it.
+ * Resolves conflicts of one store: another request has written a session since it was loaded. Rust merges both,
+ * or the application's function decides. Conflicts on one key take turns, so that requests of one process do
+ * not compete.
  */
 class Conflicts {
   #options
-  /** By key, the conflicts that wait for the one before them. */
+  /** By key, the conflicts that wait for an earlier one. */
   #turns = new Map()
-  /** Which keys the running function is deciding on. Made when it is needed: it costs every promise something. */
+  /** The keys that the running function decides on. Created on demand, because it makes every promise slower. */
   #deciding
 
   constructor(options) {
     this.#options = options
   }
 
-  /** Ends `conflict` by one of its functions: `done(paths)`, `gone(request)` or `failed(request, error)`. */
+  /**
+   * Resolves `conflict`, then calls one of its functions: `done(paths)`, `gone(request)` or `failed(request,
+   * error)`.
+   */
   settle(conflict) {
     const { key } = conflict
     for (let outer = this.#deciding?.getStore(); outer !== undefined; outer = outer.outer) {
       if (outer.key !== key) continue
-      const why = 'the function of the option "onConflict" has saved it itself; return the session instead'
+      const why = 'the function of the option "onConflict" has saved the session itself; return it instead'
       return conflict.failed(conflict.request, conflictError(why))
     }
     const { backend } = this.#options
@@ -55,7 +58,7 @@ class Conflicts {
   #start(conflict, ended) {
     const { request } = conflict
     const finish = (error, paths) => {
-      // Not at once: an error of this callback does not concern the next conflict.
+      // Deferred, so that an error of this callback does not affect the next conflict.
       nextTick(ended)
       if (error !== null) conflict.failed(request, error)
       else if (paths === null) conflict.gone(request)
@@ -84,7 +87,7 @@ class Conflicts {
     this.#options.backend.merge(key, { base, mine: value, theirs }, ttl, left, request.follow(merged))
   }
 
-  /** Lets the application's function decide, and writes its result. Null if the session is gone. */
+  /** Calls the application's function and writes its result. Null if the session does not exist. */
   async #decide(conflict) {
     const { request, key, base, value, created } = conflict
     const { serialize, lifetime } = this.#options
@@ -100,7 +103,7 @@ class Conflicts {
       const { text, ttl } = serialize(decided, request.sid)
       const written = lifetime.stamped(text, since)
       const bound = lifetime.isLimited ? Math.max(lifetime.bound(ttl, since), 1) : ttl
-      // The request has failed by then.
+      // The request has already failed.
       if (this.#left(request) <= 0) return null
       const reply = await new Promise((resolve, reject) => {
         const swapped = (error, found) => (error === null ? resolve(found) : reject(error))
@@ -110,9 +113,7 @@ class Conflicts {
       if (typeof reply !== "string") return []
       theirs = reply
     }
-    throw conflictError(
-      `it was written ${TRIES} times more while that was settled; the other writer's session is stored`,
-    )
+    throw conflictError(`it was written ${TRIES} more times meanwhile; the session of the other request is stored`)
   }
 
   async #parse(request, text) {
@@ -125,7 +126,7 @@ class Conflicts {
     }
   }
 
-  /** What the function returns for these sessions. */
+  /** The result of the application's function for these sessions. */
   async #call(key, ...sessions) {
     const { onConflict } = this.#options
     this.#deciding ??= new AsyncLocalStorage()
@@ -137,7 +138,7 @@ class Conflicts {
     }
     if (typeof decided === "object" && decided !== null && !Array.isArray(decided)) return decided
     throw argumentError(
-      `Option "onConflict" must return a session, got ${kindOf(decided)}; the other writer's session is stored.`,
+      `Option "onConflict" must return a session, got ${kindOf(decided)}; the session of the other request is stored.`,
     )
   }
 }
@@ -145,7 +146,7 @@ class Conflicts {
 function conflictError(what) {
   return new RedisStoreError(
     "ERR_REDIS_STORE_CONFLICT",
-    `Others have written the session since it was loaded: ${what}.`,
+    `Another request has written the session since it was loaded: ${what}.`,
   )
 }
 

@@ -6,14 +6,14 @@ const { MARKER_LIFE_MS } = require("./marker.js")
 
 /** The reply to a save of a session that was destroyed meanwhile. */
 const DROPPED = Symbol("dropped")
-/** Replies of servers that have no scripts, deny them, or do not let one name a session and its marker. */
+/** Error replies of servers that lack or deny scripts, or do not let a script name a session and its marker. */
 const REFUSALS = new Set(["ERR", "NOPERM", "CROSSSLOT"])
-/** What such a reply can quote, and is no refusal. */
+/** Words in such a reply that mean another failure. */
 const FAILURES = /\b(?:OOM|MISCONF|READONLY|NOREPLICAS)\b/
 
 /**
- * Saves that find their session gone. One that was destroyed after it was loaded stays so; one that expired
- * or was evicted is written.
+ * Handles saves whose session no longer exists. A session that was destroyed after it was loaded is not
+ * written; one that expired or was evicted is written.
  */
 class Gone {
   #onDestroyed
@@ -23,19 +23,20 @@ class Gone {
 
   /**
    * `follow(request, send, done)` sends another command of a request: `send(next)`, then `done(error, reply)`.
-   * `destroyed(request)` hears of each session that is not written.
+   * `destroyed(request)` is called for each session that is not written.
    */
   constructor({ onDestroyed, commandTimeoutMs }, follow, destroyed) {
     this.#onDestroyed = onDestroyed
-    // A marker of a session that was loaded longer ago may be over before the save is looked at.
+    // If the session was loaded before this, its marker may expire before the save is checked.
     this.#oldestMs = MARKER_LIFE_MS - Math.min(commandTimeoutMs, MARKER_LIFE_MS / 2)
     this.#follow = follow
     this.#destroyed = destroyed
   }
 
   /**
-   * `save.send(known)` makes the attempt; it ignores a marker with at most `known` milliseconds left. `save.at`
-   * is when the session was loaded. The end is a call of `save.written()`, of `save.found(theirs)` or of the request.
+   * `save.send(known)` sends the save; it ignores a marker with at most `known` milliseconds left. `save.at` is
+   * the time of the load. Ends by a call of `save.written()` or `save.found(theirs)`, or by finishing the
+   * request.
    */
   settle(request, save) {
     if (save.at === undefined || now() - save.at > this.#oldestMs) return this.drop(request)
@@ -51,7 +52,7 @@ class Gone {
         if (typeof reply === "string") return save.found(reply)
         if (reply === true) return save.written()
         if (typeof reply !== "number") return this.drop(request)
-        // No later than that: the reply has travelled.
+        // An upper bound, because the reply took some time.
         const destroyedAt = now() - (MARKER_LIFE_MS - reply) + 1
         if (destroyedAt >= save.at) return this.drop(request)
         this.#attempt(request, save, reply)
@@ -59,7 +60,7 @@ class Gone {
     )
   }
 
-  /** The session of `request` is not written. */
+  /** Ends a save whose session is not written. */
   drop(request) {
     this.#destroyed(request)
     if (this.#onDestroyed !== "error") return request.finish(null, null)

@@ -13,9 +13,9 @@ const { Tag } = require("./tag.js")
 const LATE_TOUCH = "Redis did not answer"
 
 /**
- * What a store knows of the sessions that requests work on, for as long as they live: which it has
- * loaded or saved, when, under which key, as what text, and when each was created. From that follows how
- * one is saved: a session that was stored is written only over what was stored.
+ * Tracks the sessions that requests work on, for as long as their objects live: when the store loaded or saved
+ * each, under which key and as which text, and when it was created. This decides how a session is saved: a
+ * stored session is written only over the text that was stored.
  */
 class Guard {
   #store
@@ -28,9 +28,9 @@ class Guard {
   #done
   #conflicts
   #gone
-  /** Whether the text that a session was read as matters later. */
+  /** Whether the text of a loaded session is needed later. */
   #keepsText
-  /** What is known of sessions. */
+  /** The state of each session. */
   #known = new WeakMap()
   #marks = createMarks()
 
@@ -62,7 +62,10 @@ class Guard {
     )
   }
 
-  /** `data` was read under `key` as `text`, and asked for at `at`. False: it has outlived its lifetime. */
+  /**
+   * Records that `data` was read under `key` as `text`, by a request of the time `at`. Returns false if its
+   * maximum lifetime is over.
+   */
   read(data, key, text, at) {
     const created = this.#keepsText ? this.#lifetime.take(data) : undefined
     if (this.#tagSessions) this.#tag(data, { key, at, base: this.#keepsText ? text : undefined, created })
@@ -70,7 +73,10 @@ class Guard {
     return !this.#lifetime.hasEnded(created)
   }
 
-  /** For hosts without `createSession`: the session may come back itself, or copied, or in another object. */
+  /**
+   * For frameworks without `createSession`: a save may pass the session itself, a copy, or an object that
+   * contains it.
+   */
   #tag(data, known) {
     for (const value of Object.values(data)) {
       if (typeof value === "object" && value !== null) this.#known.set(value, known)
@@ -79,7 +85,10 @@ class Guard {
     Tag.put(data, this, known)
   }
 
-  /** express-session has made `session` of `data`: it counts as loaded if this store has read that under this key. */
+  /**
+   * express-session has created `session` from `data`. It counts as loaded if this store has read `data` under
+   * this key.
+   */
   loaded(session, key, data) {
     if (session === null || typeof session !== "object") return
     if (this.#tagSessions) {
@@ -108,13 +117,13 @@ class Guard {
     return undefined
   }
 
-  /** `ttl`, so that the session does not outlive its lifetime. */
+  /** Limits `ttl` to the rest of the session's maximum lifetime. */
   bound(ttl, key, session) {
     if (!this.#lifetime.isLimited) return ttl
     return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
   }
 
-  /** Saves `session`, serialized as `text`, for a call that `callback` ends; by `writer` in place of the backend. */
+  /** Saves `session`, serialized as `text`, and calls `callback`; by `writer` instead of the backend, if given. */
   save(callback, sid, key, session, text, ttl, writer = this.#backend) {
     const known = this.#knownOf(key, session)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
@@ -139,15 +148,16 @@ class Guard {
     return new Request(receive, callback, this.#store, sid, key)
   }
 
-  /** It is known that the session was there when that was asked for. */
+  /** Records that the session existed when the request was made. */
   #written(request, known, reply) {
     known.at = request.sentAt
     this.#done(request, reply)
   }
 
-  /** Only a session of a request is known from then on: any other object is written whenever it is set. */
+  /** Only a session of a request is tracked from then on; any other object is written at every set. */
   #saveUnknown(callback, sid, key, session, text, ttl, writer) {
-    // Before it is sent: a getter may throw, and no application code runs when the reply comes.
+    // Evaluated before the request is sent: a getter may throw, and no application code may run when the reply
+    // comes.
     const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
     const save = (created) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
@@ -163,7 +173,10 @@ class Guard {
     this.#saveRebuilt(callback, sid, key, text, ttl, save, writer)
   }
 
-  /** A host may have rebuilt a stored session, through JSON perhaps: when it was created is asked of Redis. */
+  /**
+   * A framework may have rebuilt a stored session, for example through JSON. The store reads its creation time
+   * from Redis.
+   */
   #saveRebuilt(callback, sid, key, text, ttl, save, writer) {
     const received = (own, error, stored) => {
       if (error !== null) return own.finish(error, null)
@@ -209,12 +222,15 @@ class Guard {
     }
     const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
-    // At once: the next save of this session may not wait for this one, and starts from it.
+    // Set now: the next save of this session may not wait for this one, and is based on it.
     known.base = value
     writer.swap(key, base, value, ttl, request)
   }
 
-  /** Lets a session live on; `receive(request, error, reply)` ends it. One without a time of creation gets it now. */
+  /**
+   * Extends the life of a session; `receive(request, error, reply)` gets the reply. A session without a
+   * creation time gets one.
+   */
   touch(callback, sid, key, session, ttl, receive) {
     const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
     if (known?.base === undefined || known.created !== undefined) {
@@ -223,7 +239,7 @@ class Guard {
     const created = Date.now()
     const value = this.#lifetime.stamped(known.base, created)
     const received = (own, error, reply) => {
-      // Another request wrote it meanwhile, with the time.
+      // Another request has written the session meanwhile, with its creation time.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
         const expire = this.#sending(OPERATIONS.expire, key, "", ttl)
         return this.#follow(own, LATE_TOUCH, expire, (failure, count) => receive(own, failure, count))
@@ -241,8 +257,8 @@ class Guard {
   }
 
   /**
-   * What was to be written over is not there any more. Where others may have written it meanwhile, and that
-   * matters, `found(theirs)` goes on.
+   * The session no longer exists. If another request has written it meanwhile, and that matters,
+   * `found(theirs)` continues.
    */
   #restore(request, known, value, ttl, { found, failed = (error) => request.finish(error, null) } = {}) {
     const { key } = request
@@ -265,7 +281,7 @@ class Guard {
     return (next) => this.#backend.send(operation, key, value, ttl, next)
   }
 
-  /** Another command of `request`, within the rest of its time. `done(error, reply)` gets its reply. */
+  /** Sends another command of `request`, within the rest of its deadline. `done(error, reply)` gets its reply. */
   #follow(request, what, send, done) {
     const startedAt = request.startedAt === 0 ? request.sentAt : request.startedAt
     const late = () => timeoutError(what, this.#commandTimeoutMs)
@@ -278,7 +294,7 @@ class Guard {
     const store = this.#store
     if (store.listenerCount("conflict") === 0) return
     const event = { kind, sidHash: sidHash(sid), ...(paths !== undefined && { paths }) }
-    // By nextTick: an error of a listener does not concern the request.
+    // By nextTick, so that an error of a listener does not affect the request.
     nextTick(() => store.emit("conflict", event))
   }
 }

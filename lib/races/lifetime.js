@@ -3,10 +3,10 @@
 const { optionError } = require("../errors.js")
 const { FOR_EVER } = require("../options/ttl.js")
 
-/** The property of a stored session with the time of its creation; the application never sees it. */
+/** The property of a stored session with its creation time. It is hidden from the application. */
 const CREATED = "~created"
 
-/** The option maxLifetime of a store: sessions end so long after they were created. */
+/** The option maxLifetime of a store: the limit for the life of a session since its creation. */
 class Lifetime {
   #store
   #ms
@@ -21,7 +21,7 @@ class Lifetime {
     return this.#ms !== undefined
   }
 
-  /** Takes out of `data` when it was created, in milliseconds, if that is known and of interest. */
+  /** Removes the creation time from `data` and returns it in milliseconds, if it is known and needed. */
   take(data) {
     if (this.#ms === undefined || !Object.hasOwn(data, CREATED)) return undefined
     const created = data[CREATED]
@@ -29,7 +29,7 @@ class Lifetime {
     return Number.isFinite(created) ? created : undefined
   }
 
-  /** The time at which the session with the stored `text` (or null) was created, if it is in there. */
+  /** The creation time in the stored `text` (or null) of a session, if it has one. */
   createdOf(text) {
     if (text === null || !text.includes(CREATED)) return undefined
     try {
@@ -43,14 +43,14 @@ class Lifetime {
     return created !== undefined && Date.now() >= created + this.#ms
   }
 
-  /** `ttl`, so that a session that was created then does not outlive its lifetime. */
+  /** Limits `ttl` to the rest of the lifetime of a session with this creation time. */
   bound(ttl, created = Date.now()) {
     if (this.#ms === undefined) return ttl
     const left = Math.ceil(created + this.#ms - Date.now())
     return ttl === FOR_EVER ? Math.max(left, 0) : Math.min(ttl, left)
   }
 
-  /** `text` with the time at which the session was created, if that matters. */
+  /** `text` with the creation time, if the option is set. */
   stamped(text, created) {
     if (this.#ms === undefined) return text
     this.demandJson("maxLifetime", text)
@@ -58,7 +58,7 @@ class Lifetime {
     return `{"${CREATED}":${created}${rest[0] === "}" ? "" : ","}${rest}`
   }
 
-  /** Checks once the output of a serializer other than JSON. */
+  /** Checks the output of a serializer other than JSON, once. */
   demandJson(option, text) {
     const { serializer } = this.#store
     if (this.#jsonSerializers.has(serializer)) return

@@ -1,6 +1,6 @@
 "use strict"
 
-/** Its constructor returns the object it was given, so that private members of a subclass stand on that. */
+/** The constructor returns its argument, so that a subclass adds its private members to that object. */
 class Carrier {
   constructor(data) {
     return data
@@ -10,10 +10,9 @@ class Carrier {
 const NONE = {}
 
 /**
- * Makes what one store knows of objects that it has read: their key or, where the text matters, also that;
- * and when they were asked for, by the clock of timers.js. It stands beside an object and not in it, as
- * the application cannot see private members. A WeakMap does the same at the price of half a JSON.parse
- * for each session.
+ * Creates the marks of one store on the objects that it has read: the key, the text if it is needed, and the
+ * time of the request by the clock of timers.js. Marks are private members, which the application cannot see. A
+ * WeakMap would do the same, but cost half a JSON.parse for each session.
  */
 function createMarks() {
   const unmarkable = new WeakMap()
@@ -31,7 +30,7 @@ function createMarks() {
       try {
         return new Mark(data, mark, at)
       } catch {
-        // Marked already, or not extensible: an engine may keep private members off such an object.
+        // The object is marked already, or not extensible: engines may reject private members on such objects.
         if (!(#mark in data)) return unmarkable.set(data, { mark, at })
         data.#mark = mark
         data.#at = at

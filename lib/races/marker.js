@@ -1,8 +1,8 @@
 "use strict"
 
 /**
- * Markers, as src/marker.rs has them: for stores that delegate, which may have no binding to ask. A test
- * holds them to the binding's.
+ * Markers as in src/marker.rs, for stores that delegate, since the binding may be missing. A test compares
+ * both.
  */
 const MARKER_LIFE_MS = 60_000
 
@@ -14,7 +14,7 @@ const RESTORE_SCRIPT =
   "if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1]) end " +
   "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
 
-/** The end of a marker without a prefix: ids in braces, as GUIDs may be, are no markers. */
+/** The end of a marker without a prefix, so that ids in braces, such as GUIDs, are not taken for markers. */
 const UNPREFIXED = "}:destroyed"
 
 /** The marker of `key`; the marker of a prefix is for all its keys. `own` is the client's own key prefix. */

@@ -4,8 +4,8 @@
 const TAG = "~loaded"
 
 /**
- * What a store knows of a session that it has read, in a property of it: copies of the session have it too,
- * and JSON leaves it out.
+ * The state of a loaded session as one of its properties: copies of the session keep it, and JSON leaves it
+ * out.
  */
 class Tag {
   #by
@@ -16,13 +16,13 @@ class Tag {
     this.#known = known
   }
 
-  /** Tags `data`, unless it takes no further property. */
+  /** Tags `data`, unless it is not extensible. */
   static put(data, by, known) {
     const value = new Tag(by, known)
     Reflect.defineProperty(data, TAG, { value, configurable: true, enumerable: true, writable: true })
   }
 
-  /** What `by` knows of `session`, if that is tagged. */
+  /** The state that `by` has stored in `session`, if it is tagged. */
   static of(session, by) {
     const tag = session[TAG]
     return typeof tag === "object" && tag !== null && #by in tag && tag.#by === by ? tag.#known : undefined
@@ -33,13 +33,13 @@ class Tag {
   }
 }
 
-/** Whether JSON would write the tag of `session`: a structured clone of it has a plain, empty object there. */
+/** Whether JSON would write the tag of `session`: in a structured clone the tag is a plain, empty object. */
 function hasClonedTag(session) {
   const tag = session?.[TAG]
   return typeof tag === "object" && tag !== null && tag.toJSON === undefined && Object.keys(tag).length === 0
 }
 
-/** Calls `write(session)` while no tag is in `session`: serializers other than JSON would write it. */
+/** Calls `write(session)` with the tag removed, because serializers other than JSON would write it. */
 function untagged(session, write) {
   if (typeof session !== "object" || session === null || !Object.hasOwn(session, TAG)) return write(session)
   const tag = session[TAG]

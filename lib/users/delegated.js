@@ -6,9 +6,9 @@ const { expiryOf } = require("./keys.js")
 const { SCRIPTS } = require("./scripts.js")
 
 /**
- * The order of src/users/flow.rs, spoken through a client. `ask` runs one command and returns a promise of its
- * reply: `script(text, keys, args)`, `replace(key, value, ttl)`, `set(key, value, ttl)`, `markerLeft(key, prefix)`,
- * `restore(key, prefix, value, ttl, known)` and `destroy(key, prefix)`.
+ * The operations of src/users/flow.rs by the commands of a client. Each function of `ask` runs one command and
+ * returns a promise of its reply: `script(text, keys, args)`, `replace(key, value, ttl)`, `set(key, value,
+ * ttl)`, `markerLeft(key, prefix)`, `restore(key, prefix, value, ttl, known)` and `destroy(key, prefix)`.
  */
 const OPERATIONS = {
   index: (ask, about) => enter(ask, about, about.text),
@@ -44,7 +44,7 @@ const OPERATIONS = {
   },
 }
 
-/** Entries are not counted, or counted only. */
+/** No limit, and a limit that the script only counts for. */
 const LIMITS = { "-1": "", "-2": "counted" }
 
 function keysOf(index, ...more) {
@@ -70,16 +70,16 @@ async function signInByTurns(ask, about) {
   const at = now()
   const count = await enter(ask, about, `p:${about.text}`)
   if (count === 0) return 0
-  // Both ends of the time are whole milliseconds.
+  // Both times are rounded to milliseconds.
   const known = left === null || left < 0 ? -1 : Math.max(left - Math.floor(now() - at) + 1, -1)
   const reply = ignoresMarkers ? null : await unlessRefused(ask.restore(key, prefix, value, ttl, known))
   if (typeof reply === "number") return -1 - reply
-  // Its marker is in another slot, or denied.
+  // The marker is in another slot, or access to it is denied.
   if (reply === null) await ask.set(key, value, ttl)
   return count
 }
 
-/** Null where the server denies a command or its keys. */
+/** Null if the server denies a command or its keys. */
 async function unlessRefused(promise) {
   try {
     return await promise
@@ -89,7 +89,7 @@ async function unlessRefused(promise) {
   }
 }
 
-/** Runs an operation; a promise of its reply. */
+/** Runs an operation and returns a promise of its reply. */
 function delegated(operation, ask, about) {
   return OPERATIONS[operation](ask, about)
 }

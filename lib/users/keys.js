@@ -12,12 +12,12 @@ function hashOf(text) {
   return crypto.createHash("sha256").update(text).digest("base64url")
 }
 
-/** A session as others may know it: it opens none. */
+/** The public handle of a session, which cannot be used as a session id. */
 function handleOf(sid) {
   return hashOf(String(sid))
 }
 
-/** The key of the index of a user, without the client's prefix. A sorted set stands beside it. */
+/** The key of a user's index, without the client's prefix. The sorted set has the same key with a suffix. */
 function indexOf(userPrefix, user) {
   return `${userPrefix}{${hashOf(user)}}`
 }
@@ -26,29 +26,29 @@ function expiryOf(index) {
   return `${index}:expiry`
 }
 
-/** What the keys of indexes start with by default: nothing that counts sessions finds them. */
+/** The default prefix of index keys, which is outside the prefix of the sessions. */
 function defaultUserPrefix(prefix) {
   // Empty braces would put the two keys of an index into two slots of a cluster.
   return `users:${prefix.replaceAll("{}", "")}`
 }
 
-/** Whether `key` is of an index. */
+/** Whether `key` belongs to an index. */
 function isIndex(userPrefix, key) {
   if (!key.startsWith(userPrefix)) return false
   const rest = key.slice(userPrefix.length)
   return rest.length >= HASH_UNITS && /^\{[\w-]{43}\}(:expiry)?$/.test(rest)
 }
 
-/** A user as text; undefined if `user` is none. `what` has it. */
+/** A user id as text; undefined if there is none. `what` names the value in the error. */
 function userText(user, what) {
-  // Half of a surrogate pair has no bytes of its own.
+  // A lone surrogate has no UTF-8 encoding.
   if (typeof user === "string") return user === "" ? undefined : user.isWellFormed() ? user : user.toWellFormed()
   if (user === undefined || user === null || user === false) return undefined
   if (typeof user === "bigint" || (typeof user === "number" && Number.isFinite(user))) return String(user)
   throw argumentError(`${what} must be a string or a number, got ${kindOf(user)}.`)
 }
 
-/** What `src/users.rs` has entered. Times are in milliseconds, by the server's clock. */
+/** Parses an entry that `src/users.rs` has written. Times are in milliseconds, by the server's clock. */
 function readEntry(handle, entry, now) {
   const [created, written, life, kind] = entry.split(":", 4)
   const begin = created.length + written.length + life.length + kind.length + 4

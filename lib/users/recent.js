@@ -6,8 +6,8 @@ const { FOR_EVER } = require("../options/ttl.js")
 const HALF = 2 ** 15
 
 /**
- * Which sessions this process has entered lately, by key: for which user, and until when. Bounded: sessions are
- * forgotten by the thousand, and what is used moves to the newer half.
+ * The index entries that this process has written lately, by session key: the user, and the expiry. The size is
+ * limited: the older half is dropped at once, and sessions in use move to the newer half.
  */
 class Recent {
   #newer = new Map()
@@ -21,13 +21,13 @@ class Recent {
     return old
   }
 
-  /** Whether the entry of `key` is of `user` and need not be written for a session that is to live for `ttl`. */
+  /** Whether `key` has an entry of `user` that need not be written again for a session with this `ttl`. */
   has(key, user, ttl) {
     const entry = this.get(key)
     return entry !== undefined && entry.user === user && isFresh(entry, ttl)
   }
 
-  /** `entry` was written at `at` for a session that lives for `ttl`. */
+  /** Records that `entry` was written at `at` for a session with this `ttl`. */
   entered(key, { user, index, handle }, ttl, at) {
     this.#put(key, { user, index, handle, ttl, expires: at + ttl })
   }
@@ -51,7 +51,7 @@ class Recent {
   }
 }
 
-/** Whether less than a tenth of a life has passed since `entry` was written. */
+/** Whether less than a tenth of the session's life has passed since `entry` was written. */
 function isFresh(entry, ttl) {
   if (ttl === FOR_EVER || entry.ttl === FOR_EVER) return ttl === entry.ttl
   return Math.abs(now() + ttl - entry.expires) <= entry.ttl / 10

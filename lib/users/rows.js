@@ -1,8 +1,8 @@
 "use strict"
 
 /**
- * The requests of src/binding/submission/users.rs: for each operation its rows of key, value and number. `own` is
- * what the client puts before keys.
+ * The requests of src/binding/submission/users.rs: for each operation its rows of key, value and number. `own`
+ * is the client's key prefix.
  */
 const ROWS = {
   index: (own, { index, handle, ttl, text, limit }) => [
@@ -32,7 +32,7 @@ const ROWS = {
   ],
 }
 
-/** The rows of a request, and how many characters they are. */
+/** The rows of a request, and their size in characters. */
 function rowsOf(operation, own, about) {
   const rows = ROWS[operation](own, about)
   let units = 0

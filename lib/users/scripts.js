@@ -1,8 +1,8 @@
 "use strict"
 
 /**
- * The scripts of src/users.rs: for stores that delegate, which may have no binding to ask. A test holds them to the
- * binding's.
+ * The scripts of src/users.rs, for stores that delegate, since the binding may be missing. A test compares
+ * both.
  */
 const TIME =
   "local time = redis.call('TIME') " +

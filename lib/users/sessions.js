@@ -8,10 +8,10 @@ const { parse } = require("../sessions.js")
 const { now } = require("../timers.js")
 const { handleOf, readEntry, userText } = require("./keys.js")
 
-/** Sessions that are read or ended at once. */
+/** The number of sessions that are read or ended in one step. */
 const PAGE = 500
 
-/** What a reply to "entries" holds. */
+/** Parses the reply to "entries". */
 function entriesOf(reply) {
   const time = Number(reply.at(-1))
   const entries = []
@@ -20,8 +20,8 @@ function entriesOf(reply) {
 }
 
 /**
- * Reads the sessions that the index of a user names: those that are `mine`, the user's now, and those that are
- * `pending`: of a sign-in that may be between its two steps. All other entries are dropped.
+ * Reads the sessions in the index of a user. `mine` are sessions that belong to the user now. `pending` are
+ * entries of a sign-in that may be between its two steps. All other entries are dropped.
  */
 async function look(store, inside, user, handle) {
   const { users } = inside
@@ -45,12 +45,12 @@ async function look(store, inside, user, handle) {
       else if (!texts[n]) found.pending.push(entry)
     }
   }
-  // One that cannot be dropped now is dropped when it is next read.
+  // After an error, the entries are dropped when the index is next read.
   if (stale.length > 0) await users.ask(OPERATIONS.remove, { index, items: stale }).catch(() => {})
   return found
 }
 
-/** The texts of sessions. What is too large for one reply is read in halves. */
+/** The texts of sessions. If they are too large for one reply, they are read in halves. */
 async function textsOf(inside, keys) {
   try {
     return await ask((request) => inside.backend.mget(keys, request))
@@ -61,7 +61,7 @@ async function textsOf(inside, keys) {
   }
 }
 
-/** The user of a session; undefined for a session that cannot be parsed, and so cannot be used. */
+/** The user of a session; undefined if the session cannot be parsed, and so cannot be used. */
 async function ownerOf(store, { guard, users, commandTimeoutMs }, { key, text, sentAt }) {
   const sid = key.slice(store.prefix.length)
   const call = { store, sid, key, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
@@ -75,7 +75,7 @@ async function ownerOf(store, { guard, users, commandTimeoutMs }, { key, text, s
   }
 }
 
-/** Each session of a user that is there now. */
+/** Lists the existing sessions of a user. */
 async function sessionsOf(store, inside, user, { current } = {}) {
   const own = current === undefined || current === null ? undefined : handleOf(current)
   const { mine, aheadMs } = await look(store, inside, userOf(inside, user))
@@ -85,7 +85,7 @@ async function sessionsOf(store, inside, user, { current } = {}) {
   const date = (ms) => new Date(Math.round(ms))
   const sessions = mine.map(({ handle, info, created, written, lifeMs }, at) => {
     const expires = left[at] < 0 ? undefined : Date.now() + left[at]
-    // A session that was only touched since it was entered expires that much later.
+    // A session that was only touched since its entry was written has a later expiry.
     const touched = expires === undefined || lifeMs === undefined ? 0 : Math.min(expires - lifeMs, Date.now())
     return {
       handle,
@@ -99,7 +99,7 @@ async function sessionsOf(store, inside, user, { current } = {}) {
   return sessions.filter((_session, at) => left[at] !== -2).toSorted((a, b) => b.lastSeen - a.lastSeen)
 }
 
-/** Ends the sessions of a user, but not `except`; how many there were. */
+/** Ends the sessions of a user, except `except`. Returns their number. */
 async function destroyUser(store, inside, user, { except } = {}) {
   const kept = except === undefined || except === null ? undefined : handleOf(except)
   const { index, mine, pending } = await look(store, inside, userOf(inside, user))
@@ -111,7 +111,7 @@ async function destroyUser(store, inside, user, { except } = {}) {
   return count
 }
 
-/** Ends one session of a user; whether there was one. */
+/** Ends one session of a user. Returns whether it existed. */
 async function destroyHandle(store, inside, user, handle) {
   if (typeof handle !== "string" || handle === "") {
     throw argumentError(`A handle must be a string that sessionsOf() has returned, got ${kindOf(handle)}.`)
@@ -120,10 +120,9 @@ async function destroyHandle(store, inside, user, handle) {
   return (await inside.users.revoke(index, [...mine, ...pending])) > 0
 }
 
-/** The text of an argument that is a user. */
+/** The text of a user argument. */
 function userOf({ users }, user) {
-  if (users === undefined)
-    throw argumentError('The sessions of a user are known only with the option "userOf"; set it.')
+  if (users === undefined) throw argumentError('The sessions of a user need the option "userOf"; set it.')
   const text = userText(user, "A user")
   if (text === undefined) throw argumentError(`A user must be a string or a number, got ${kindOf(user)}.`)
   return text

@@ -10,17 +10,17 @@ const { entriesOf, look } = require("./sessions.js")
 const { Writer, follow } = require("./writer.js")
 
 const MAX_INFO_BYTES = 4096
-/** An index that has its limit may be looked at so often while others sign in. */
+/** How often a full index is checked again while other sign-ins run. */
 const TRIES = 3
-/** What a script is told of a limit that it is not to keep itself. */
+/** The argument of a script without a limit. */
 const NOT_COUNTED = -1
 const COUNTED = -2
-/** How long a command may travel, where the age of an entry is compared with the time since another command. */
+/** Allowance for the network where the age of an entry is compared with the time since another command. */
 const TRAVEL_MS = 10
-/** Indexes that are swept at once. */
+/** The number of indexes that are swept in parallel. */
 const SWEEPS = 500
 
-/** The sessions of users: an index of each user follows what a store writes. */
+/** The sessions of users: keeps an index for each user in step with the sessions that a store writes. */
 class Users {
   recent = new Recent()
   #store
@@ -42,7 +42,7 @@ class Users {
     return this.#store.prefix
   }
 
-  /** What the keys of indexes start with. */
+  /** The prefix of index keys. */
   get userPrefix() {
     return this.#options.userPrefix ?? defaultUserPrefix(this.#store.prefix)
   }
@@ -62,7 +62,7 @@ class Users {
     return userText(user, 'The result of the option "userOf"')
   }
 
-  /** What is kept of a session beside its handle. */
+  /** The text of an entry: the key of the session and its info. */
   entryText(key, session) {
     const { sessionInfo } = this.#options
     if (sessionInfo === undefined) return JSON.stringify({ key })
@@ -80,7 +80,7 @@ class Users {
     return text
   }
 
-  /** What writes a session instead of the backend; undefined for one without a user. */
+  /** The writer of a session in place of the backend; undefined for a session without a user. */
   writerOf(sid, key, session, ttl) {
     const user = this.userOf(session)
     const before = this.recent.get(key)
@@ -90,7 +90,7 @@ class Users {
     return new Writer(this, key, about, session, ttl, before)
   }
 
-  /** Writes a session that has no user any more, and drops the entry of the one it had. */
+  /** Writes a session that no longer has a user, and drops the entry of its former user. */
   #leaver(key, before) {
     const leave = (request) => {
       const { receive } = request
@@ -113,7 +113,7 @@ class Users {
     }
   }
 
-  /** What ends a touch: `receive`, behind an entry that is to live on. */
+  /** The receiver of a touch: extends the entry if needed, then calls `receive`. */
   toucherOf(sid, key, session, ttl, receive) {
     const user = this.userOf(session)
     if (user === undefined) return receive
@@ -125,14 +125,14 @@ class Users {
       const at = now()
       const send = (next) => this.backend.byUser(OPERATIONS.index, entry, next)
       follow(own, this.commandTimeoutMs, send, (failure) => {
-        // If it cannot be entered now, the next touch does that.
+        // After an error, the next touch writes the entry.
         if (failure === null) this.recent.entered(key, about, ttl, at)
         receive(own, null, count)
       })
     }
   }
 
-  /** Destroys a session, by `send`, and then its entry. */
+  /** Destroys a session by calling `send`, then drops its entry. */
   destroy(request, send) {
     const { backend, recent, commandTimeoutMs } = this
     const { key } = request
@@ -162,7 +162,7 @@ class Users {
     send()
   }
 
-  /** Drops the entry of a session that was destroyed: `found` is what was there before, or its session's text. */
+  /** Drops the entry of a destroyed session: `found` is the earlier entry, or the text of the session. */
   async #forget({ sid, startedAt }, entry, found) {
     let about = entry
     let entries = found
@@ -172,14 +172,14 @@ class Users {
       about = { index: this.indexOf(user), handle: handleOf(sid) }
       entries = await this.ask(OPERATIONS.entries, about)
       const [item] = entriesOf(entries)
-      // One that was written since is of a session that came after.
+      // An entry that was written since belongs to a later session.
       if (item === undefined || item.ageMs < now() - startedAt + TRAVEL_MS) return
     }
     const items = entriesOf(entries)
     if (items.length > 0) await this.ask(OPERATIONS.remove, { ...about, items })
   }
 
-  /** Ends what a sign-in leaves behind: sessions above the limit, and the entry of the user before. */
+  /** Cleans up after a sign-in: ends sessions above the limit, and drops the entry of the former user. */
   tidy(request, about, { over = false, before }, done) {
     const tidied = async () => {
       if (before !== undefined) {
@@ -194,7 +194,7 @@ class Users {
   /** Ends the oldest sessions of a user above the limit. */
   async #endOldest({ user, index }) {
     const { mine, pending } = await this.#look(user)
-    // All that sign in at once agree on it.
+    // The same order for all parallel sign-ins.
     const all = [...mine, ...pending].toSorted((a, b) => a.created - b.created || (a.handle < b.handle ? -1 : 1))
     const surplus = all.length - this.limit.max
     if (surplus > 0) await this.revoke(index, all.slice(0, surplus))
@@ -205,7 +205,7 @@ class Users {
     return look(this.#store, { users: this, backend, guard: this.#guard, commandTimeoutMs }, user)
   }
 
-  /** The entries of a user are as many as there may be sessions. `done(null)` if one of them was none. */
+  /** The index of a user is full. `done(null)` if an entry without a session was dropped. */
   makeRoom(request, { user }, tries, done) {
     const made = async () => {
       const { mine, pending } = await this.#look(user)
@@ -219,13 +219,13 @@ class Users {
     )
   }
 
-  /** Ends sessions; how many there were. */
+  /** Ends sessions. Returns the number that existed. */
   async revoke(index, items) {
     for (const { key } of items) this.recent.delete(key)
     return items.length === 0 ? 0 : this.ask(OPERATIONS.revoke, { index, prefix: this.prefix, items })
   }
 
-  /** All sessions are gone: drops their entries. */
+  /** Drops all entries after all sessions were cleared. */
   async clear(startedAt) {
     this.recent.clear()
     const { userPrefix, backend, commandTimeoutMs } = this
@@ -245,7 +245,10 @@ class Users {
     return ask((request) => this.backend.byUser(operation, about, request))
   }
 
-  /** Waits for `promise` within what is left of the time of `request`; what fails is put right later. */
+  /**
+   * Waits for `promise` within the rest of the deadline of `request`. An error is ignored: a later command
+   * repairs the index.
+   */
   #within(request, promise, done) {
     const left = (request.startedAt || request.sentAt) + this.commandTimeoutMs - now()
     const finish = () => nextTick(() => request.runInAsyncScope(done))
@@ -262,7 +265,7 @@ function limitOf(option) {
 function limitError(max) {
   return new RedisStoreError(
     "ERR_REDIS_STORE_SESSION_LIMIT",
-    `The session was not saved: its user has ${max} sessions already (option "maxSessionsPerUser"); end one of them.`,
+    `The session was not saved: its user already has ${max} sessions (option "maxSessionsPerUser"); end one of them.`,
   )
 }
 

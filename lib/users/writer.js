@@ -6,11 +6,11 @@ const { DROPPED } = require("../races/gone.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { isFresh } = require("./recent.js")
 
-const LATE = "The session could not be entered in the index of its user"
+const LATE = "The session could not be added to the index of its user"
 
 /**
- * Writes one session of a user in place of the backend, so that its entry is there before it is answered: `send`
- * and `swap` are those of a backend, for the commands by which a session is saved.
+ * Writes one session of a user in place of the backend, and its index entry before the save is answered. `send`
+ * and `swap` are those of a backend, for the commands that save a session.
  */
 class Writer {
   #users
@@ -18,9 +18,9 @@ class Writer {
   #about
   #session
   #ttl
-  /** The user that this process knows the session to have had. */
+  /** The former user of the session, as far as this process knows. */
   #before
-  /** There are more entries than there may be sessions. */
+  /** There are more entries than the limit permits. */
   #over = false
   #tries = 0
   #byTurns = false
@@ -35,12 +35,12 @@ class Writer {
     this.#before = before
   }
 
-  /** The entry need not be written again. */
+  /** Whether the entry need not be written again. */
   #isFresh(ttl) {
     return this.#before === this.#about && isFresh(this.#about, ttl)
   }
 
-  /** SET, or SET of what is there; the request is answered as a backend does. */
+  /** SET, or SET XX. The request is answered as a backend does. */
   send(operation, key, value, ttl, request) {
     const { backend } = this.#users
     const isPlain = operation === OPERATIONS.set
@@ -75,7 +75,7 @@ class Writer {
     })
   }
 
-  /** A comparing save: the entry is looked at meanwhile. */
+  /** A comparing save; the entry is checked in parallel. */
   swap(key, base, value, ttl, request) {
     const { backend } = this.#users
     const { receive } = request
@@ -106,7 +106,7 @@ class Writer {
     swap(request)
   }
 
-  /** Enters the session and writes it, in one step or in this order. */
+  /** Writes the entry and the session, in one step or in this order. */
   #signIn(value, ttl, request, receive) {
     const at = now()
     request.sentAt = at
@@ -136,7 +136,7 @@ class Writer {
   }
 
   #signedIn({ value, ttl, at }, request, receive, error, count) {
-    // A proxy before a cluster, whose script may name one of the two only.
+    // A proxy in front of a cluster, where a script may name only one of the two keys.
     if (error?.cause?.code === "CROSSSLOT" && !this.#byTurns) {
       this.#byTurns = true
       return this.#signIn(value, ttl, request, receive)
@@ -160,7 +160,7 @@ class Writer {
     this.#users.recent.entered(this.#key, this.#about, this.#ttl, at)
   }
 
-  /** Enters the session, which is pending unless `kind` is "a"; then `done(error)`. */
+  /** Writes the entry, which is pending unless `kind` is "a", then calls `done(error)`. */
   #entered(request, done, kind = "p") {
     const { backend, limit } = this.#users
     let entry
@@ -190,7 +190,7 @@ class Writer {
     )
   }
 
-  /** There are as many entries as there may be sessions: `again` if one of them is none. */
+  /** The index is full. Calls `again` if an entry without a session was dropped. */
   #full(request, receive, again) {
     this.#users.makeRoom(request, this.#about, this.#tries++, (error) => {
       if (error === null) again()
@@ -198,7 +198,7 @@ class Writer {
     })
   }
 
-  /** What is left to do once the session is written. */
+  /** Finishes a save after the session was written. */
   #written(request, receive, error, reply) {
     const hadOther = this.#before !== undefined && this.#before.user !== this.#about.user
     if (error !== null || (!this.#over && !hadOther)) return receive(request, error, reply)
@@ -212,7 +212,7 @@ class Writer {
   }
 }
 
-/** Another command of `request`, within what is left of its time. `done(error, reply)` goes on. */
+/** Sends another command of `request`, within the rest of its deadline. `done(error, reply)` gets its reply. */
 function follow(request, commandTimeoutMs, send, done) {
   const startedAt = request.startedAt === 0 ? request.sentAt : request.startedAt
   const left = Math.floor(startedAt + commandTimeoutMs - now())

@@ -1,4 +1,4 @@
-// Loaded before a suite, by --require: makes the exports of some of its files the store that is tried.
+// Loaded before a suite by --require: replaces the exports of some of its files with the tested store.
 "use strict"
 
 const Module = require("node:module")
@@ -36,13 +36,13 @@ function namesOf(exported) {
   return Object.fromEntries(names.map((name) => [name, Store]))
 }
 
-/** A class whose instances share one client and no keys, and which takes the arguments of any memory store. */
+/** A class that accepts the arguments of any memory store. Its instances share one client, but no keys. */
 function makeStore() {
   const fromRoot = Module.createRequire(join(root, "package.json"))
   const { RedisStore } = subject === "connect-redis" ? fromRoot(subject) : fromRoot("./index.js")
   const client = fromRoot("redis").createClient({ url })
   client.on("error", (error) => console.error(error))
-  // Suites end by having nothing left to do.
+  // Suites end when the event loop is empty.
   client.connect().then(() => client.unref(), console.error)
   let count = 0
   class MemoryStore extends RedisStore {

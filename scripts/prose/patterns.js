@@ -3,7 +3,7 @@
 /** The beginning of a sentence. */
 const START = String.raw`(?<=^(?:\| *)?|[.!?:] )`
 
-/** Patterns that plain technical English avoids: `bad` has it, `good` says the same without it. */
+/** Patterns that plain technical English avoids, each with a `bad` example and a `good` one of the same meaning. */
 const PATTERNS = [
   {
     pattern: /\b(whoever|whomever|somebody|nobody|anybody|everybody)\b/i,
@@ -114,6 +114,48 @@ const PATTERNS = [
     advice: "use a common word",
     bad: "the file and the sections thereof",
     good: "the file and its sections",
+  },
+  {
+    pattern: /\b(is|are|was|were|be|been) asked (of|for)\b/i,
+    advice: 'name the actor: "the store reads", "the store requests"',
+    bad: "The map is asked for at every connect.",
+    good: "The store requests the map at every connect.",
+  },
+  {
+    pattern: /(?<!\bthere )\b(is|are|counts? as) none\b/i,
+    advice: 'use "is not a" or "counts as absent"',
+    bad: "A callback that is false is none.",
+    good: "A callback that is false counts as absent.",
+  },
+  {
+    pattern: /\b(by|over|from) which\b/i,
+    advice: "split the sentence in two, or use a noun",
+    bad: "the marker by which the store knows it",
+    good: "the marker that identifies it",
+  },
+  {
+    pattern: /\banew\b|\bput right\b|\bnow and then\b|\bthe way out\b|\bin the words of\b|\bbe it\b/i,
+    advice: "use a common word: again, repaired, sometimes, the remedy, as in",
+    bad: "It is put right by the next save.",
+    good: "The next save repairs it.",
+  },
+  {
+    pattern: /\bfor so long\b|\bso (much|many|long) (later|longer|times|milliseconds|bytes|others)\b/i,
+    advice: 'name the amount, or use "this many"',
+    bad: "It lives so much longer.",
+    good: "It lives 60 seconds longer.",
+  },
+  {
+    pattern: /\bspeaks? (HTTP|TLS|RESP|Redis)\b/i,
+    advice: 'use "uses"',
+    bad: "The client speaks HTTP.",
+    good: "The client uses HTTP.",
+  },
+  {
+    pattern: /\bas far as\b/i,
+    advice: 'use "the part of", "if" or "until"',
+    bad: "express-session, as far as it is needed",
+    good: "the part of express-session that is needed",
   },
 ]
 

@@ -8,7 +8,7 @@ function masked(text) {
   return text.replaceAll(/`[^`]*`|(?<=\])\([^)]*\)|<[^>]*>/g, placeholder).replaceAll("\n", " ")
 }
 
-/** A textlint rule: reports each pattern of the list, with its advice. */
+/** A textlint rule that reports each match of a pattern, with its advice. */
 module.exports = ({ Syntax, RuleError, getSource, report, locator }) => {
   const check = (node) => {
     const text = masked(getSource(node))

@@ -1,5 +1,5 @@
-//! Credentials that JavaScript gives at every connect: a question with a number goes there, and the
-//! answer comes back with it.
+//! Credentials that JavaScript provides at every connect: a numbered question is sent to JavaScript, and the
+//! answer carries the same number.
 
 use std::{
     collections::HashMap,
@@ -57,7 +57,7 @@ impl CredentialsSource for Questions {
         let (sender, answer) = oneshot::channel();
         let number = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            // A question whose attempt to connect has run out of time needs no answer.
+            // Questions of attempts that have timed out need no answer.
             open.answers.retain(|_, waiting| !waiting.is_closed());
             open.next = open.next.wrapping_add(1);
             let number = open.next;
@@ -69,7 +69,7 @@ impl CredentialsSource for Questions {
         let gone = || {
             Error::new(
                 ErrorCode::Auth,
-                "The store has ended, and asks for no credentials any more.",
+                "The store was closed while it waited for credentials.",
             )
         };
         answer

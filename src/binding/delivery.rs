@@ -1,9 +1,9 @@
-//! Answers on their way out: collected here, announced by one call however many they are, and
-//! fetched by JavaScript when it has the time.
+//! Answers on their way to JavaScript: collected here, announced by one call for all of them, and fetched by
+//! JavaScript.
 //!
-//! A row is `[id, kind, number]`. `kind` says what the answer is and how many texts of the returned
-//! array it takes. Before the rows stand two numbers: how many follow, and how many answers are left
-//! for another turn of the event loop.
+//! A row is `[id, kind, number]`. `kind` is the type of the answer, and determines how many texts of the
+//! returned array belong to it. Two numbers precede the rows: the number of rows, and the number of answers
+//! that are left for another turn of the event loop.
 
 use std::{
     collections::VecDeque,
@@ -29,14 +29,13 @@ use crate::{
     error::Error,
 };
 
-/// Where nothing else is asked of Redis, half of the answers that have come together, but at least
-/// so many, are handed out one turn of the event loop before the others: what they make their
-/// callers ask is on its way before the others are looked at, so that JavaScript and Redis work at
-/// the same time.
+/// If Redis has no other commands to execute, half of the answers, but at least this many, are delivered one
+/// turn of the event loop before the others: their callers' next requests are on the wire while JavaScript
+/// processes the rest, so that JavaScript and Redis work at the same time.
 const FIRST_MIN: usize = 2;
 
-/// A turn of the event loop takes no more answers once it has so many bytes of them: JavaScript parses a
-/// megabyte in some milliseconds.
+/// The limit of answers in one turn of the event loop, in bytes: JavaScript parses a megabyte in some
+/// milliseconds.
 const TURN_TEXT_BYTES: usize = 2 << 20;
 
 /// The id of a notice.
@@ -58,20 +57,20 @@ enum Item {
 #[derive(Default)]
 struct Waiting {
     items: VecDeque<Item>,
-    /// What the answers hold.
+    /// The total size of the answers.
     bytes: usize,
     /// The store has stopped reading replies.
     full: bool,
-    /// A call is on its way or under way, and will fetch these answers too.
+    /// A call to JavaScript is pending or running, and will fetch these answers too.
     announced: bool,
-    /// Some of the answers of this call were handed out.
+    /// Some answers of this call were delivered.
     started: bool,
     /// Connections that are not polled yet.
     watches: Vec<Watch>,
 }
 
 impl Waiting {
-    /// What one turn of the event loop takes, `room` at most.
+    /// Takes the answers for one turn of the event loop, at most `room`.
     fn take(&mut self, room: usize, pending: usize) -> Vec<Item> {
         let all = self.items.len();
         let most = if self.started || pending > all {
@@ -104,9 +103,9 @@ impl Delivery {
         })
     }
 
-    /// Fills `rows` and returns the texts they refer to, and whether there is room for answers again
-    /// after there was none, and whether the answer to `closing` is among them. `pending` is how many
-    /// requests JavaScript has no answer to yet.
+    /// Fills `rows`. Returns the texts they refer to, whether reading can resume after the queue was full, and
+    /// whether the answer to `closing` is among them. `pending` is the number of requests that JavaScript has
+    /// no answer to yet.
     #[expect(
         unsafe_code,
         reason = "the rows are written where JavaScript reads them"
@@ -152,8 +151,8 @@ impl Delivery {
         Ok((texts.into_array(env)?, roomy, ended))
     }
 
-    /// Says that answers which come from now on need no call, and whether that was not so before:
-    /// then it is for the caller to see to those that [`Self::is_waited_for`].
+    /// Records that a call is running, so that new answers need no other one. Returns whether none was: the
+    /// caller must then deliver the answers that [`Self::is_waited_for`] reports.
     pub fn announce(&self) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         !std::mem::replace(&mut waiting.announced, true)
@@ -185,7 +184,7 @@ impl Delivery {
             (announced, !waiting.full)
         };
         if !announced {
-            // Fails only when the environment is gone, and with it all that waits for an answer.
+            // Fails only after the environment has ended, together with all waiting callers.
             self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
         roomy
@@ -291,7 +290,7 @@ mod tests {
         let mut waiting = waiting(64);
         assert_eq!(waiting.take(512, 64).len(), 32);
         assert!(waiting.announced);
-        // However many have come meanwhile.
+        // Independent of the number that have arrived meanwhile.
         add(&mut waiting, 100);
         assert_eq!(waiting.take(512, 132).len(), 132);
         assert!(!waiting.announced);

@@ -1,5 +1,5 @@
-//! The boundary to JavaScript, and the only place that names Node-API. Bytes go in, answers come
-//! out, nothing is decided here.
+//! The boundary to JavaScript, and the only module that uses Node-API. It converts requests and answers, and
+//! makes no decisions.
 
 mod credentials;
 mod delivery;
@@ -31,10 +31,10 @@ use options::Settings;
 /// The native half of a store. The JavaScript half, `lib/native/batch.js`, is its only caller.
 #[napi]
 pub struct RedisStore {
-    /// None once it is closed and JavaScript knows: nothing waits for a garbage collection, as tools
-    /// that look for open handles see those that a collection has not found yet.
+    /// None after the store is closed and JavaScript has the answer. Dropped at once instead of at a garbage
+    /// collection, because tools that look for open handles would report it.
     live: Option<Live>,
-    /// What was counted by then.
+    /// The counters at that time.
     counted: Vec<f64>,
 }
 
@@ -45,14 +45,14 @@ struct Live {
     delivery: Arc<Delivery>,
     questions: Option<Arc<Questions>>,
     command_timeout: Duration,
-    /// The request that its end answers.
+    /// The request that is answered when the store has closed.
     closing: Option<u32>,
 }
 
 #[napi]
 impl RedisStore {
     /// Starts a store, which connects at once. `wake` is called without arguments, on the thread
-    /// of the event loop, when answers wait for [`RedisStore::drain`]; once for however many.
+    /// of the event loop, when answers wait for [`RedisStore::drain`]: one call for all of them.
     /// `ask`, if it is given, is called with a number at every connect, for credentials that
     /// [`RedisStore::answer`] brings.
     #[napi(constructor, catch_unwind)]
@@ -95,8 +95,8 @@ impl RedisStore {
         })
     }
 
-    /// Answers the question `number` for credentials; without a password but with a `failure`,
-    /// there are none.
+    /// Answers the question `number` for credentials. `failure`, without a password, is the reason why there
+    /// are none.
     #[napi(catch_unwind)]
     pub fn answer(
         &self,
@@ -112,7 +112,7 @@ impl RedisStore {
             None => Ok(Credentials { username, password }),
             Some(failure) => Err(Error::new(
                 ErrorCode::Auth,
-                "The function of the option \"credentials\" gave no credentials; see the cause.",
+                "The function of the option \"credentials\" returned no credentials; see the cause.",
             )
             .caused_by(failure)),
         };
@@ -162,7 +162,7 @@ impl RedisStore {
         Ok(texts)
     }
 
-    /// What was counted so far; see [`Stats::numbers`](crate::core::Stats::numbers).
+    /// The counters so far; see [`Stats::numbers`](crate::core::Stats::numbers).
     #[napi(catch_unwind)]
     pub fn stats(&self) -> Vec<f64> {
         match &self.live {

@@ -1,4 +1,4 @@
-//! The settings as JavaScript passes and has checked them, and their conversion.
+//! The settings that JavaScript has checked and passes, and their conversion.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ pub struct NodeSettings {
     pub path: Option<String>,
 }
 
-/// What to ask sentinels, and as whom.
+/// The master group, and the login for the sentinels.
 #[napi(object, object_to_js = false)]
 pub struct SentinelSettings {
     /// The name of the master group.
@@ -37,12 +37,12 @@ pub struct SentinelSettings {
     pub family: Option<u32>,
 }
 
-/// Connection settings, read from options or off a client.
+/// Connection settings, from the options or from a client.
 #[napi(object, object_to_js = false)]
 pub struct Settings {
     /// The server; some nodes of the cluster; or the sentinels.
     pub nodes: Vec<NodeSettings>,
-    /// Whether the nodes are a cluster's.
+    /// Whether the nodes belong to a cluster.
     pub cluster: bool,
     /// Set if the nodes are sentinels.
     pub sentinel: Option<SentinelSettings>,
@@ -94,7 +94,7 @@ pub struct TlsSettings {
 }
 
 impl Settings {
-    /// The configuration these settings mean.
+    /// Converts these settings to the configuration of the engine.
     pub fn into_config(self, credentials_source: Option<Arc<dyn CredentialsSource>>) -> Config {
         let mut nodes: Vec<Endpoint> = self
             .nodes

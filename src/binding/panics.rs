@@ -1,5 +1,5 @@
-//! A panic is a bug of ours. It fails the requests it concerns, and prints nothing: its message may
-//! quote what it stumbled over, and standard error belongs to the application.
+//! A panic is a bug of this package. It fails the affected requests and prints nothing: its message may quote
+//! data, and standard error belongs to the application.
 
 use std::{
     panic,
@@ -8,8 +8,8 @@ use std::{
 
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
-/// Keeps the place of a panic instead of printing it. The hook is this library's own: Node and
-/// other native modules have theirs.
+/// Stores the location of a panic instead of printing it. The hook affects this library only: other native
+/// modules have their own standard library.
 pub fn keep_silent() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -20,7 +20,7 @@ pub fn keep_silent() {
     });
 }
 
-/// Where the last panic happened.
+/// The location of the last panic.
 pub fn last() -> Option<String> {
     LAST.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

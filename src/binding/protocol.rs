@@ -1,5 +1,5 @@
-//! The one list of the numbers and names that both halves share. `lib/native/protocol.js` reads it
-//! from [`protocol`] once, and writes none of them itself.
+//! The only list of the numbers and names that Rust and JavaScript share. `lib/native/protocol.js` reads it
+//! from [`protocol`] once.
 
 use napi_derive::napi;
 
@@ -34,7 +34,7 @@ macro_rules! numbered {
 }
 
 numbered! {
-    /// What a request asks for.
+    /// The operation of a request.
     Operation {
         /// GET.
         Get = "get",
@@ -42,11 +42,11 @@ numbered! {
         Set = "set",
         /// PEXPIRE.
         Expire = "expire",
-        /// DEL behind a marker.
+        /// Writes a marker, then DEL.
         Destroy = "destroy",
         /// MGET.
         MGet = "mget",
-        /// How many keys there are.
+        /// Counts the keys.
         Length = "length",
         /// The keys without their prefix.
         Ids = "ids",
@@ -58,7 +58,7 @@ numbered! {
         Swap = "swap",
         /// SET merged with the changes of other writers.
         Merge = "merge",
-        /// SET unless a marker says that the session was destroyed.
+        /// SET unless a marker shows that the session was destroyed.
         Restore = "restore",
         /// The same if there is no value.
         Add = "add",
@@ -66,19 +66,19 @@ numbered! {
         Pttl = "pttl",
         /// PING.
         Ping = "ping",
-        /// Enters a session in the index of its user.
+        /// Writes the entry of a session in the index of its user.
         Index = "index",
         /// The same, and SET.
         SignIn = "signIn",
-        /// SET if there is a value already, of a session that has an entry.
+        /// SET if there is a value already, for a session that has an entry.
         Save = "save",
         /// The entries of an index.
         Entries = "entries",
-        /// DEL behind a marker, and then the entry.
+        /// Writes a marker, then DEL, then drops the entry.
         Revoke = "revoke",
         /// Drops entries.
         Remove = "remove",
-        /// Drops entries of before a time.
+        /// Drops entries that are older than a time.
         Sweep = "sweep",
     }
 }
@@ -89,7 +89,7 @@ impl Operation {
         Self::ALL.get(number as usize).copied()
     }
 
-    /// The command that it is, or begins with, as messages and counts name it.
+    /// The name of its command, or of its first one, in messages and counters.
     fn command(self) -> Kind {
         match self {
             Self::Get => Kind::Get,
@@ -111,7 +111,7 @@ impl Operation {
 numbered! {
     /// The kinds of answers: see [`delivery`](super::delivery).
     Answer {
-        /// Nothing is there.
+        /// There is no value.
         Nil = "nil",
         /// Done.
         Ok = "ok",
@@ -119,10 +119,10 @@ numbered! {
         Count = "count",
         /// The next text is the answer.
         Text = "text",
-        /// So many UTF-16 units of the next text are the answer. The next such rows have those behind them,
-        /// up to the end of that text.
+        /// The row's number is a length in UTF-16 units: the answer is that part of the next text. Further such
+        /// rows have the parts that follow, up to the end of that text.
         Part = "part",
-        /// So many of the next texts are the answer.
+        /// The row's number is a count: that many of the next texts are the answer.
         Texts = "texts",
         /// The row's number is an error's code. The next three texts are its message, the message of
         /// its cause and the code of its cause.
@@ -133,7 +133,7 @@ numbered! {
 }
 
 numbered! {
-    /// What has happened to a store's connection.
+    /// An event of a store's connection.
     Notice {
         /// The circuit is closed.
         Closed = "closed",
@@ -148,7 +148,7 @@ numbered! {
         /// A connection was lost or could not be opened. The next four texts are the code of the
         /// error, its message, the message of its cause and the code of its cause.
         Failed = "failed",
-        /// The native half has failed. The next text is where.
+        /// The native half has failed. The next text is the location.
         Crashed = "crashed",
     }
 }
@@ -160,13 +160,13 @@ pub const ANSWER_HEADER: usize = 2;
 /// Numbers of a row of answers.
 pub const ANSWER_COLUMNS: usize = 3;
 
-/// What JavaScript must know to talk to this half. The lists of names are in the order of their
+/// The numbers and names that JavaScript needs to call this binding. Lists of names are in the order of their
 /// numbers.
 #[napi(object, object_from_js = false)]
 pub struct Protocol {
     /// Operations.
     pub operations: Vec<&'static str>,
-    /// For each operation, the command that it is or begins with.
+    /// For each operation, its command or the first of its commands.
     pub commands: Vec<String>,
     /// Kinds of answers.
     pub answers: Vec<&'static str>,
@@ -180,7 +180,7 @@ pub struct Protocol {
     pub answer_header: u32,
     /// Numbers of a row of answers.
     pub answer_columns: u32,
-    /// How long a marker lives, in milliseconds.
+    /// The lifetime of a marker in milliseconds.
     pub marker_life_ms: u32,
     /// The script of restore and add, for clients that run it.
     pub restore_script: &'static str,
@@ -188,13 +188,13 @@ pub struct Protocol {
     pub user_scripts: Vec<&'static str>,
     /// The commands that are counted.
     pub counted_commands: Vec<String>,
-    /// For each counted command, how it can end.
+    /// The possible outcomes of each counted command.
     pub outcomes: Vec<&'static str>,
     /// Upper bounds of the classes of latency, in milliseconds; the last class has none.
     pub latency_bounds_ms: Vec<f64>,
 }
 
-/// The numbers and names that both halves share.
+/// The numbers and names that Rust and JavaScript share.
 #[napi]
 pub fn protocol() -> Protocol {
     let lower = |kind: Kind| kind.name().to_lowercase();

@@ -1,22 +1,22 @@
-//! Requests on their way in: one row of numbers each, and one string that holds all their texts,
-//! because one large string crosses the boundary at the price of one small one.
+//! Requests on their way to the engine: one row of numbers each, and one string with all their texts, because
+//! one large string crosses the boundary at the cost of a small one.
 //!
-//! A row is `[id, operation, key units, value units, number]`. Keys and values stand in the string
-//! in the order of the rows, measured in UTF-16 units. `number` is milliseconds to live for SET
-//! (negative: for ever), REPLACE, SWAP and EXPIRE, COUNT for the questions about all keys, and for
-//! MGET how many rows with a key each follow.
+//! A row is `[id, operation, key units, value units, number]`. The string contains the keys and values in the
+//! order of the rows; their lengths are in UTF-16 units. `number` is milliseconds to live for SET (negative: no
+//! expiry), REPLACE, SWAP and EXPIRE, COUNT for operations on all keys, and for MGET the number of rows that
+//! follow, with a key each.
 //!
-//! For the questions about all keys the value is empty; or a plus sign, and what keys have after the prefix that
-//! are of indexes of users.
+//! For operations on all keys the value is empty, or a plus sign and the text that follows the prefix in keys
+//! of user indexes.
 //!
-//! For DESTROY the value is the prefix of the key. For RESTORE and ADD it is too; a second row has the text
-//! that is to be written, and its number is how long a marker may still live and not count.
+//! For DESTROY the value is the prefix of the key. So it is for RESTORE and ADD; a second row has the text to
+//! write, and its number is the remaining lifetime up to which a marker is ignored.
 //!
-//! For SWAP and MERGE the value is the text that the session was loaded as. A second row has two more
-//! texts, what it is to be and, for MERGE, what others have made of it; for MERGE its number is the
-//! milliseconds to live, and that of the first one those that the merge may take.
+//! For SWAP and MERGE the value is the text that the session was loaded from. A second row has two more texts:
+//! the new text and, for MERGE, the stored text. For MERGE its number is the milliseconds to live, and the
+//! number of the first row is the time limit of the merge in milliseconds.
 //!
-//! What concerns the sessions of a user has further rows; `users` below has their shape.
+//! Operations on the sessions of a user have more rows; module `users` describes them.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     if let Some(operation) = operation.filter(|&operation| users::is_one(operation)) {
         return users::work(operation, row, key, value, reader);
     }
-    // Before any failure: texts of this request must not be read as the next one's.
+    // Read before any failure, so that texts of this request are not taken for those of the next one.
     let (mine, theirs, more) = match operation {
         Some(Operation::Swap | Operation::Merge | Operation::Restore | Operation::Add) => {
             reader.second_row()?
@@ -128,7 +128,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
             return Err(Error::new(
                 ErrorCode::Options,
                 format!(
-                    "Operation {} is unknown to the native binary; install matching versions of both halves.",
+                    "Operation {} is unknown to the native binary; install the same version of the package and its binary.",
                     row.operation
                 ),
             ));
@@ -189,7 +189,7 @@ impl Reader<'_> {
     fn bytes(&mut self, units: usize) -> Result<Vec<u8>, Error> {
         let (text, rest) = self.text.split_at(units.min(self.text.len()));
         self.text = rest;
-        // The check is vectorized and nearly always true: ids are ASCII and so is most JSON.
+        // This check is vectorized and nearly always true: ids and most JSON are ASCII.
         if text.iter().fold(0, |all, unit| all | unit) < 0x80 {
             return Ok(text.iter().map(|&unit| unit as u8).collect());
         }

@@ -1,5 +1,5 @@
-//! Texts on their way to JavaScript. A string costs the boundary as much as a short session costs to copy,
-//! so that short texts travel many to a string.
+//! Texts on their way to JavaScript. Creating a string costs as much as copying a short session, so many short
+//! texts share one string.
 
 use napi::{
     bindgen_prelude::{Array, Env, ToNapiValue},
@@ -8,23 +8,23 @@ use napi::{
 
 use super::protocol::Answer;
 
-/// A text of more bytes is a string of its own.
+/// A longer text gets a string of its own.
 const SHARING_MAX_BYTES: usize = 2 << 10;
-/// A string that texts share has about so many bytes: whoever keeps a part of it keeps all of it.
+/// The approximate size of a shared string: a reference to one part keeps all of it in memory.
 const SHARED_BYTES: usize = 8 << 10;
 
 /// Strings for JavaScript, in the order of the rows that refer to them.
 #[derive(Default)]
 pub struct Texts {
     strings: Vec<Option<Text>>,
-    /// The string that short texts are added to; it goes behind `strings`.
+    /// The string that collects short texts; it is appended to `strings`.
     shared: Vec<u8>,
 }
 
 impl Texts {
     /// Adds the text of an answer, and returns the kind and the number of its row.
     pub fn add(&mut self, text: Vec<u8>) -> (Answer, f64) {
-        // A character of ASCII is one UTF-16 unit: JavaScript finds its part without looking at others.
+        // An ASCII character is one UTF-16 unit, so JavaScript finds its part without reading the others.
         if text.is_empty() || text.len() > SHARING_MAX_BYTES || !text.is_ascii() {
             self.push(Some(text));
             return (Answer::Text, 0.0);
@@ -39,7 +39,7 @@ impl Texts {
         (Answer::Part, text.len() as f64)
     }
 
-    /// Adds a string of its own, or none.
+    /// Adds a separate string, or null.
     pub fn push(&mut self, text: Option<Vec<u8>>) {
         self.end_shared();
         self.strings.push(text.map(Text::new));
@@ -62,7 +62,7 @@ impl Texts {
     }
 }
 
-/// Bytes that become a JavaScript string: latin1 for ASCII, which V8 copies without looking.
+/// Bytes that become a JavaScript string: latin1 for ASCII, which V8 copies without a check.
 struct Text {
     bytes: Vec<u8>,
     is_ascii: bool,

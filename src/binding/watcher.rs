@@ -1,6 +1,6 @@
-//! Waits for replies in the event loop that needs them, where that loop is Node's own: libuv's poll
-//! handles, <https://docs.libuv.org/en/v1.x/poll.html>. Otherwise a reply wakes the I/O thread, which
-//! wakes the event loop, and with few requests at once those two are most of the time of a request.
+//! Waits for replies in Node's event loop: libuv's poll handles, <https://docs.libuv.org/en/v1.x/poll.html>. In
+//! other runtimes a reply wakes the I/O thread, which wakes the event loop; with few requests at once, these
+//! two wake-ups take most of the time of a request.
 
 #![expect(
     unsafe_code,
@@ -30,7 +30,7 @@ type Handle = *mut c_void;
 type OnPoll = unsafe extern "C" fn(Handle, c_int, c_int);
 type OnClose = unsafe extern "C" fn(Handle);
 
-/// The functions of libuv, as the program exports them that has loaded us.
+/// The functions of libuv that the host program exports.
 struct Uv {
     handle_size: unsafe extern "C" fn(c_int) -> usize,
     poll_init: unsafe extern "C" fn(*mut sys::uv_loop_s, Handle, c_int) -> c_int,
@@ -42,7 +42,7 @@ struct Uv {
     get_data: unsafe extern "C" fn(Handle) -> *mut c_void,
 }
 
-/// None if the program exports no libuv: then the I/O thread waits for replies.
+/// None if the program does not export libuv: then the I/O thread waits for replies.
 fn uv() -> Option<&'static Uv> {
     static UV: OnceLock<Option<Uv>> = OnceLock::new();
     UV.get_or_init(|| {
@@ -65,7 +65,7 @@ fn uv() -> Option<&'static Uv> {
     .as_ref()
 }
 
-/// Whether event loops can be asked to wait for replies.
+/// Whether event loops can wait for replies.
 pub fn is_possible() -> bool {
     uv().is_some()
 }
@@ -147,8 +147,8 @@ struct Watcher {
     hook: sys::napi_async_cleanup_hook_handle,
 }
 
-/// Calls `wake` by `caller` whenever replies have come on `watch`, until the connection, the store or the
-/// environment ends. A connection that cannot be polled is ended.
+/// Calls `wake` by `caller` whenever replies have arrived on `watch`, until the connection, the store or the
+/// environment ends. A connection that cannot be polled is closed.
 pub fn start(caller: &Rc<Caller>, delivery: &Arc<Delivery>, store: &Arc<Store>, watch: &Watch) {
     if open(caller, delivery, store, watch.clone()).is_err() {
         let _ = watch.socket.shutdown(Shutdown::Both);
@@ -219,7 +219,7 @@ unsafe extern "C" fn on_readable(handle: Handle, status: c_int, _events: c_int) 
         if reading == Reading::Ended {
             (uv.close)(handle, closed);
         } else if status < 0 {
-            // libuv stops at an error, which was not read yet.
+            // libuv stops polling after an error, which must still be read.
             (uv.poll_start)(handle, READABLE, on_readable);
         }
         if let Some(caller) = caller {

@@ -1,4 +1,4 @@
-//! How a command is written: <https://redis.io/docs/latest/develop/reference/protocol-spec/#arrays>
+//! The encoding of commands: <https://redis.io/docs/latest/develop/reference/protocol-spec/#arrays>
 
 use super::{Command, Expiry, Kind, SwapBy};
 use crate::{
@@ -139,7 +139,7 @@ impl Command {
     }
 }
 
-/// The beginning of a script of these keys and so many arguments.
+/// The beginning of a script with these keys and this number of arguments.
 fn script<'a>(
     out: &mut Vec<u8>,
     by: By,

@@ -1,4 +1,4 @@
-//! Which node serves which slot of a cluster:
+//! The map of a cluster, from slots to nodes:
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>.
 
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// How many slots a cluster has.
+/// The number of slots of a cluster.
 pub const SLOTS: u16 = 16384;
 
-/// Slots from the first to the second, both included, and the master that serves them.
+/// The first and the last slot of a range, and the master that serves it.
 pub type Range = (u16, u16, Endpoint);
 
 /// The slot of a key: CRC16 (XMODEM) of its hash tag, or of all of it.
@@ -35,7 +35,7 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// CRC16 (XMODEM) of every byte: a key is hashed with every request.
+/// CRC16 (XMODEM) of every byte. A table, because every request hashes its key.
 const CRC16: [u16; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -110,7 +110,7 @@ fn no_map(asked: &Endpoint) -> Error {
     Error::new(
         ErrorCode::Connect,
         format!(
-            "Redis at {asked} is not a node of a working cluster; pass it as url if it runs alone."
+            "Redis at {asked} is not a node of a working cluster; pass it as url if it is a single server."
         ),
     )
 }
@@ -124,8 +124,8 @@ fn host_of(endpoint: &Endpoint) -> &str {
     }
 }
 
-/// `[first, last, [host, port, ...], ...]`: masters come first. A node that does not know its own
-/// host gives none, and means the one we asked.
+/// `[first, last, [host, port, ...], ...]`: masters come first. A node that does not know its own host leaves
+/// it out: then it is the host that was asked.
 fn read(range: &Value, asked: &Endpoint) -> Option<Range> {
     let Value::Array(parts) = range else {
         return None;
@@ -154,22 +154,22 @@ fn read(range: &Value, asked: &Endpoint) -> Option<Range> {
     (first <= last && last < SLOTS).then_some((first, last, Endpoint::Tcp { host, port }))
 }
 
-/// Why a command was not executed, and where to send it.
+/// The reason why a command was not executed, and where to send it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Redirection {
-    /// The slot has moved there for good.
+    /// The slot has moved to this node.
     Moved(Endpoint),
-    /// This key is there already, while its slot moves.
+    /// The key has moved to this node already, while its slot is moving.
     Ask(Endpoint),
-    /// It is not served now: a failover is under way, or the node is loading.
+    /// The slot is not served now: a failover is in progress, or the node is loading.
     Later,
-    /// This server is not a master any more.
+    /// The server is no longer a master.
     Demoted,
-    /// The connection's credentials are not valid any more.
+    /// The connection's credentials are no longer valid.
     AuthLost,
 }
 
-/// Reads a redirection out of an error reply of the node `asked`. None of them has executed the command.
+/// The redirection in an error reply of the node `asked`. In all these cases the command was not executed.
 pub fn redirection(error: &ServerError, asked: Option<&Endpoint>) -> Option<Redirection> {
     let there = || {
         let (host, port) = error.details()?.rsplit_once(' ')?.1.rsplit_once(':')?;
@@ -189,7 +189,7 @@ pub fn redirection(error: &ServerError, asked: Option<&Endpoint>) -> Option<Redi
             ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain | ServerErrorKind::BusyLoading,
         ) => Some(Redirection::Later),
         Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Some(Redirection::Demoted),
-        // The crate has no kind for it.
+        // The redis crate has no kind for NOAUTH.
         None if error.code() == "NOAUTH" => Some(Redirection::AuthLost),
         _ => None,
     }
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(slot_of(b"foo"), 12182);
         assert_eq!(slot_of(b"{foo}bar"), 12182);
         assert_eq!(slot_of(b"x{foo}y{bar}"), 12182);
-        // An empty tag, and one that does not end, are none.
+        // An empty or unclosed hash tag does not count.
         assert_eq!(slot_of(b"{}{foo}"), 2263);
         assert_eq!(slot_of(b"{foo"), 13308);
     }

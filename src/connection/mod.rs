@@ -1,5 +1,5 @@
-//! The one place that knows how Redis is run: what a connection is opened to, and how that is
-//! found. Everything above sees an open [`Stream`] to one server.
+//! The only module that knows the topology of Redis: the server of a connection, and how it is found. All other
+//! modules see an open [`Stream`] to one server.
 
 pub mod cluster;
 pub mod reader;
@@ -22,7 +22,7 @@ pub use standalone::{Identity, Opened, Traffic};
 use stream::Stream;
 pub use tls::roots;
 
-/// What a connection is opened to.
+/// The target of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// This server.
@@ -32,7 +32,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The server, if it is known which.
+    /// The server, if it is known.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::Server(endpoint) => Some(endpoint),
@@ -50,9 +50,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// Opens a connection within `connect_timeout` and sees it answer. `predecessor` is the connection
-/// before this one: commands of it that the server has not read yet must not run after the first of
-/// ours, so it is killed first.
+/// Opens a connection within `connect_timeout` and waits for its first reply. `predecessor` is the previous
+/// connection. It is killed first, so that its unread commands cannot run after our first one.
 pub async fn open(
     config: Arc<Config>,
     target: Target,
@@ -74,7 +73,10 @@ pub async fn open(
             let opened = opened.unwrap_or_else(|_| Err(attempt.error()));
             opened.inspect(|_| sentinel::watch(&config))
         }
-        (Target::Master, _) => Err(Error::new(ErrorCode::Options, "There is no sentinel.")),
+        (Target::Master, _) => Err(Error::new(
+            ErrorCode::Options,
+            "The options name no sentinel.",
+        )),
     }?;
     let name = opened.endpoint().to_owned();
     let (mut stream, opened) = opened.into_parts()?;
@@ -100,7 +102,7 @@ fn not_accepted(endpoint: &Endpoint, config: &Config) -> Error {
     )
 }
 
-/// A target as messages name it.
+/// Displays a target in messages.
 pub struct Named<'a>(pub &'a Target, pub &'a Config);
 
 impl fmt::Display for Named<'_> {

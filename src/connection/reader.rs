@@ -1,25 +1,24 @@
-//! Replies off the wire, in whatever pieces they come:
-//! <https://redis.io/docs/latest/develop/reference/protocol-spec/>. RESP2 only: no connection of
-//! ours asks for another.
+//! Parses replies from the wire, in any pieces:
+//! <https://redis.io/docs/latest/develop/reference/protocol-spec/>. RESP2 only: our connections never switch to
+//! RESP3.
 
 use std::fmt;
 
 use redis::Value;
 
-/// A reply of more bytes than this is thrown away as it comes: no JavaScript string could hold much
-/// more.
+/// A larger reply is discarded as it arrives: a JavaScript string could not hold much more.
 pub const REPLY_MAX_BYTES: usize = 256 << 20;
 
-/// No reply's first line is longer, but for an error that quotes us.
+/// The limit for the first line of a reply; only an error that quotes arguments can be long.
 const LINE_MAX_BYTES: usize = 64 << 10;
-/// COMMAND DOCS goes deeper, what we ask does not.
+/// The limit of nested arrays: replies to our commands are less deep.
 const DEPTH_MAX: usize = 8;
-/// What an element costs beside its bytes.
+/// The memory of an element in addition to its bytes.
 const ELEMENT_BYTES: usize = size_of::<Value>();
-/// An array of more elements than this is thrown away like a reply that is too large: a SCAN's page has at
-/// most a few more than its COUNT, which is a million at most.
+/// An array with more elements is discarded like a reply that is too large: a page of SCAN has little more than
+/// its COUNT, at most a million.
 const ELEMENTS_MAX: usize = 2 << 20;
-/// Elements to make room for before any has come.
+/// The limit of elements for which memory is reserved before they arrive.
 const ELEMENTS_AHEAD: usize = 1024;
 const READ_MIN_BYTES: usize = 4 << 10;
 const READ_MAX_BYTES: usize = 256 << 10;
@@ -29,7 +28,7 @@ const READ_MAX_BYTES: usize = 256 << 10;
 pub enum Frame {
     /// As it came.
     Value(Value),
-    /// It was larger than [`REPLY_MAX_BYTES`], and is gone.
+    /// It was larger than [`REPLY_MAX_BYTES`] and was discarded.
     TooLarge,
 }
 
@@ -43,33 +42,33 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// The bytes are not Redis's protocol, or not an answer to a request.
+/// The bytes are not Redis's protocol, or not a reply to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
 
 /// Cuts a stream of bytes into replies.
 pub struct Reader {
-    /// What has come stands before `end`; from there on is room for more.
+    /// The received bytes end at `end`; the rest is free.
     buffer: Vec<u8>,
     end: usize,
-    /// Where in `buffer` the next element begins.
+    /// The start of the next element in `buffer`.
     at: usize,
-    /// How much to read at once: more, the more there is.
+    /// The size of a read; it grows with the amount of data.
     read_bytes: usize,
-    /// How many bytes the element at `at` is known to lack.
+    /// The known number of missing bytes of the element at `at`.
     lacking: usize,
-    /// Arrays under way, the outermost first: their elements, and how many are missing.
+    /// Incomplete arrays, the outermost first: their elements, and the number of missing ones.
     arrays: Vec<(Vec<Value>, usize)>,
-    /// The part of the current reply so far.
+    /// The size of the current reply so far.
     size: usize,
-    /// Bytes of an element that is too large, still to be thrown away.
+    /// The bytes of an element that is too large that are still to be discarded.
     discard: Option<usize>,
     too_large: bool,
 }
 
 enum Element {
     Value(Value),
-    /// As many elements follow.
+    /// The number of elements that follow.
     Array(usize),
 }
 
@@ -90,7 +89,7 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// Where bytes are to be read to.
+    /// The buffer to read into.
     pub fn room(&mut self) -> &mut [u8] {
         self.make_room();
         &mut self.buffer[self.end..]
@@ -104,7 +103,7 @@ impl Reader {
         self.end += count;
     }
 
-    /// Whether every byte belonged to a reply that was taken.
+    /// Whether all bytes belong to replies that were returned.
     pub fn is_empty(&self) -> bool {
         self.at == self.end && self.arrays.is_empty() && self.discard.is_none()
     }
@@ -113,7 +112,7 @@ impl Reader {
         if self.at == self.end {
             self.end = 0;
             self.at = 0;
-            // What one large reply needed is not kept by every idle store.
+            // Idle stores do not keep the memory of a large reply.
             if self.buffer.len() > 2 * READ_MAX_BYTES {
                 self.buffer = Vec::new();
             }
@@ -130,7 +129,7 @@ impl Reader {
         }
     }
 
-    /// Takes bytes as if they had been read.
+    /// Adds bytes as if they had been read.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.make_room();
         self.buffer.truncate(self.end);
@@ -138,7 +137,7 @@ impl Reader {
         self.end = self.buffer.len();
     }
 
-    /// The next reply, if all of it is there.
+    /// The next reply, if it is complete.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
         while let Some(element) = self.element()? {
             let value = match element {
@@ -165,7 +164,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// Puts an element where it belongs, and returns the reply if that was the last of it.
+    /// Adds an element to the innermost array, and returns the reply if it is complete.
     fn place(&mut self, mut value: Value) -> Option<Value> {
         while let Some((mut elements, missing)) = self.arrays.pop() {
             if self.too_large {
@@ -264,7 +263,7 @@ impl Reader {
     }
 }
 
-/// A length or a count; none is -1, which is RESP2's null.
+/// A length or a count. None for -1, RESP2's null.
 fn length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     match number(line)? {
         -1 => Ok(None),
@@ -340,7 +339,7 @@ mod tests {
         assert_eq!(read(&bytes), Ok(replies()));
     }
 
-    /// What the fuzzer found worth keeping; it looks for more itself, see `fuzz/`.
+    /// Runs the corpus of the fuzzer in `fuzz/`.
     #[test]
     fn the_corpus_is_read_the_same_wherever_it_is_cut() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/reader");
@@ -366,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_redis_is_malformed() {
+    fn other_protocols_are_malformed() {
         let endless = vec![b'x'; LINE_MAX_BYTES + 2];
         let deep = b"*1\r\n".repeat(DEPTH_MAX + 1);
         for garbage in [
@@ -395,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_too_large_is_thrown_away_and_the_next_one_read() {
+    fn a_reply_that_is_too_large_is_discarded_and_the_next_one_is_read() {
         let mut reader = Reader::default();
         let announced = REPLY_MAX_BYTES + 1;
         reader.feed(format!("*2\r\n$1\r\na\r\n${announced}\r\n").as_bytes());
@@ -437,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_announced_costs_no_memory_before_it_comes() {
+    fn announced_elements_take_no_memory_before_they_arrive() {
         for head in [b"$268000000\r\n".as_slice(), b"*268000000\r\n"] {
             let mut reader = Reader::default();
             reader.feed(head);

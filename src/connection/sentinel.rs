@@ -1,6 +1,6 @@
-//! The master that sentinels name, as <https://redis.io/docs/latest/develop/reference/sentinel-clients/>
-//! asks of clients: any live sentinel will do, its answer is verified by ROLE, and its list of the other
-//! sentinels is remembered.
+//! Finds the master by sentinels, as <https://redis.io/docs/latest/develop/reference/sentinel-clients/>
+//! specifies: any live sentinel is asked, its answer is verified by ROLE, and its list of other sentinels is
+//! remembered.
 
 mod known;
 
@@ -24,16 +24,16 @@ pub use known::{KnownSentinels, watch};
 
 /// The end of one step of an attempt.
 enum Step {
-    /// This sentinel named a master, or failed to.
+    /// This sentinel named a master, or failed.
     Named(Endpoint, Result<Endpoint, Error>),
-    /// This server is a master and is connected to, or it is not.
+    /// A connection to this server, which is a master, or the reason why not.
     Verified(Endpoint, Result<Connection, Error>),
 }
 
-/// One attempt to open a connection to the master. Every sentinel is asked at once, and again every
-/// [`SENTINELS_ASKED_AGAIN`]; every server that one names is connected to. The first that confirms to be
-/// the master wins: neither a dead sentinel nor one with an old answer delays the others. One for which the
-/// sentinels named a better master the last time waits for that one until they are asked again.
+/// One attempt to open a connection to the master. It asks all sentinels at once, and again every
+/// [`SENTINELS_ASKED_AGAIN`], and connects to every server that a sentinel names. The first server that
+/// confirms to be a master wins, so a dead sentinel or an outdated answer causes no delay. If the last answers
+/// named a better master than a server, that server is held back until the sentinels are asked again.
 pub(super) struct Attempt<'a> {
     sentinel: &'a Sentinel,
     config: &'a Config,
@@ -63,7 +63,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Opens the master. An error is that of every sentinel.
+    /// Opens a connection to the master. The error combines those of all sentinels.
     pub(super) async fn run(&mut self) -> Result<Connection, Error> {
         let mut again = interval_at(
             Instant::now() + SENTINELS_ASKED_AGAIN,
@@ -94,7 +94,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Asks every sentinel that is not being asked.
+    /// Asks every sentinel that has no pending question.
     fn ask(&mut self) {
         for node in self.sentinel.known.all(&self.sentinel.nodes) {
             if self.asked.contains(&node) {
@@ -133,7 +133,7 @@ impl<'a> Attempt<'a> {
         self.failures.push((node, error));
     }
 
-    /// Why there is no master: the errors of every sentinel and of every server that they named.
+    /// The reason why there is no master: the errors of all sentinels and of the servers that they named.
     pub(super) fn error(&self) -> Error {
         let silent = |node: &Endpoint| {
             let is_named = self.failures.iter().any(|(other, _)| other == node);
@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
         let waiting = self.asked.iter().chain(&self.verifying).filter_map(silent);
         let failures = self.failures.iter().map(|(_, error)| error.clone());
         let mut errors: Vec<Error> = failures.chain(waiting).collect();
-        // The one that a caller can do something about gives the code.
+        // The code is that of the error that a caller can correct.
         let main = errors
             .iter()
             .position(|error| error.code != ErrorCode::Connect);
@@ -173,12 +173,12 @@ async fn verified(
     question.cmd("ROLE");
     match opened.ask(&question).await?.pop() {
         Some(Value::Array(role)) if is_text(role.first(), b"master") => Ok(opened),
-        // An ACL may deny ROLE; then the first write shows it.
+        // An ACL may deny ROLE. Then the first write fails if the server is not a master.
         Some(Value::ServerError(_)) => Ok(opened),
         _ => Err(Error::new(
             ErrorCode::Connect,
             format!(
-                "The sentinels name {master} as master, and it is a replica; they will agree soon."
+                "The sentinels name {master} as master, but it is a replica; the store asks them again."
             ),
         )),
     }

@@ -1,5 +1,4 @@
-//! A connection to one server while it is being opened: it is logged in, and may be asked what is not
-//! about sessions.
+//! A connection to one server while it is being opened: the login, and commands that are not about sessions.
 
 mod login;
 
@@ -18,7 +17,7 @@ use crate::{
 };
 pub use login::{Identity, Login};
 
-/// A connection that is not handed over yet. Dropping it closes it.
+/// A connection before its handover to the driver. Dropping it closes it.
 pub(super) struct Connection {
     stream: Stream,
     reader: Reader,
@@ -26,14 +25,14 @@ pub(super) struct Connection {
     opened: Opened,
 }
 
-/// What is known of an open connection.
+/// Facts about an open connection.
 #[derive(Default)]
 pub struct Opened {
-    /// How the server knows it.
+    /// Its identity on the server.
     pub identity: Option<Identity>,
     /// The server has `SET … IFEQ`.
     pub compares: bool,
-    /// Bytes that the login took.
+    /// Bytes of the login.
     pub traffic: Traffic,
 }
 
@@ -54,8 +53,8 @@ impl AddAssign for Traffic {
 }
 
 impl Connection {
-    /// Connects, authenticates, selects the database and sees a reply. `predecessor` is killed before.
-    /// A proxy may know few commands and hang up on the others: then only the needed ones are sent.
+    /// Connects, authenticates, selects the database and waits for a reply. `predecessor` is killed first. If a
+    /// proxy hangs up on some commands, only the necessary ones are sent.
     pub(super) async fn open(
         endpoint: &Endpoint,
         login: &Login<'_>,
@@ -96,7 +95,7 @@ impl Connection {
         self.ask_with(question, &[]).await
     }
 
-    /// The same with arguments that no message may hold.
+    /// The same, with arguments that must not appear in messages.
     async fn ask_with(
         &mut self,
         question: &Pipeline,
@@ -134,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// The server, as messages name it.
+    /// The name of the server in messages.
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -144,8 +143,8 @@ impl Connection {
         frame.map_err(|_| Error::not_redis(&self.endpoint))
     }
 
-    /// Hands the connection over. Bytes that are left belong to no command: every later reply would be
-    /// taken for that of the command before.
+    /// Hands the connection over. Fails if unread bytes are left: every later reply would be taken for that of
+    /// an earlier command.
     pub(super) fn into_parts(self) -> Result<(Stream, Opened), Error> {
         if !self.reader.is_empty() {
             return Err(Error::not_redis(&self.endpoint));
@@ -153,7 +152,7 @@ impl Connection {
         Ok((self.stream, self.opened))
     }
 
-    /// A server with too many clients reports that, and hangs up.
+    /// The error for a connection that the server closed. A server with too many clients sends a reason first.
     fn closed_early(&self, said: Option<&Value>, secrets: &[&[u8]]) -> Error {
         match said {
             Some(Value::ServerError(error)) => {

@@ -39,13 +39,13 @@ use crate::{
 
 /// An open stream.
 pub enum Stream {
-    /// As it is.
+    /// Unencrypted.
     Plain(Wire),
     /// TLS, verified.
     Tls(Box<TlsStream<Wire>>),
 }
 
-/// What carries the bytes.
+/// The socket below TLS.
 pub enum Wire {
     /// TCP.
     Tcp(TcpStream),
@@ -65,12 +65,11 @@ impl Stream {
         }
     }
 
-    /// Makes the stream one that the event loop polls for replies: a task that reads it is not woken any
-    /// more.
+    /// Lets the event loop poll the socket for replies: tasks that read the stream are no longer woken.
     #[cfg(unix)]
     #[expect(
         deprecated,
-        reason = "its successor is unsafe for what cannot happen here: the socket is owned, and open until the last owner drops it"
+        reason = "its successor is unsafe; here the socket is owned, and stays open until the last owner drops it"
     )]
     pub fn watch(&mut self) -> io::Result<()> {
         let wire = match self {
@@ -93,7 +92,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The socket that the event loop polls, if it does.
+    /// The socket that the event loop polls, if any.
     pub fn socket(&self) -> Option<&Arc<Socket>> {
         match self.wire() {
             #[cfg(unix)]
@@ -102,14 +101,14 @@ impl Stream {
         }
     }
 
-    /// Whether it may hold data that a poll handle of the socket cannot see.
+    /// Whether TLS may hold decrypted data that a poll handle of the socket cannot see.
     pub fn may_buffer(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 }
 
-/// Reading never waits, writing does. The descriptor stays open while a poll handle has it, so that its
-/// number is not used again meanwhile; dropping this shuts the socket down, which the poll handle sees.
+/// Reads never wait, writes do. The descriptor stays open while a poll handle uses it, so that its number is
+/// not reused. Dropping this shuts the socket down, which wakes the poll handle.
 #[cfg(unix)]
 pub struct Watched(AsyncFd<Arc<Socket>>);
 
@@ -192,8 +191,8 @@ pub async fn connect(
     }
 }
 
-/// Begins anew when no address answers for a while: the system repeats a lost SYN ever more slowly,
-/// and would notice a network that is back only seconds later.
+/// Tries all addresses again if none answers for a while: the system repeats a lost SYN at growing intervals,
+/// and would notice a restored network seconds later.
 async fn connect_tcp(host: &str, port: u16, wanted: Addresses) -> io::Result<TcpStream> {
     loop {
         let found = lookup_host((host, port)).await?.collect();
@@ -221,7 +220,7 @@ fn choose(mut found: Vec<SocketAddr>, Addresses { only, first }: Addresses) -> V
     found
 }
 
-/// Connects to the first of `addresses` that accepts; none if one did not answer.
+/// Connects to the first of `addresses` that accepts. None if one of them did not answer.
 async fn connect_any(
     addresses: impl IntoIterator<Item = SocketAddr>,
 ) -> io::Result<Option<TcpStream>> {
@@ -242,7 +241,7 @@ async fn connect_any(
 
 fn keep_alive() -> TcpKeepalive {
     let probes = TcpKeepalive::new().with_time(KEEP_ALIVE);
-    // The other systems have one setting for all their connections.
+    // Other systems have only a global setting.
     #[cfg(any(
         target_os = "android",
         target_os = "dragonfly",
@@ -260,11 +259,11 @@ fn keep_alive() -> TcpKeepalive {
 }
 
 fn tune(tcp: &TcpStream, config: &Config) -> io::Result<()> {
-    // A pipeline is one write: Nagle's algorithm could only delay its tail.
+    // A pipeline is one write, and Nagle's algorithm could delay its end.
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
     socket.set_tcp_keepalive(&keep_alive())?;
-    // Unacknowledged data: no request can wait longer for it than this.
+    // The limit for unacknowledged data: no request waits longer.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(config.connect_timeout.max(config.command_timeout)))?;
     #[cfg(not(target_os = "linux"))]
@@ -272,7 +271,7 @@ fn tune(tcp: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Implements reading and writing by those of whichever it is.
+/// Implements reading and writing by those of the current variant.
 macro_rules! either {
     ($type:ty { $($(#[$only:meta])? $variant:path => $inner:expr,)* }) => {
         impl AsyncRead for $type {
@@ -367,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_does_not_answer_is_left_for_the_next_one() {
+    fn after_an_address_without_an_answer_the_next_one_is_tried() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

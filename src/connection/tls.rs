@@ -57,7 +57,7 @@ pub async fn handshake(
         })
 }
 
-/// With Node's code for an error of a certificate.
+/// The cause, with Node's code for a certificate error.
 fn cause(error: &io::Error) -> Cause {
     let Some(rustls::Error::InvalidCertificate(wrong)) =
         error.get_ref().and_then(|inner| inner.downcast_ref())
@@ -78,8 +78,8 @@ fn cause(error: &io::Error) -> Cause {
     Cause::coded(code, error)
 }
 
-/// The configuration of a store, built with its first connection: reading the system's certificates
-/// takes milliseconds, and sessions are resumed only with the same configuration.
+/// The configuration of a store, built once: reading the system's certificates takes milliseconds, and TLS
+/// sessions are resumed only with the same configuration.
 async fn client_config(settings: &Tls) -> Result<Arc<ClientConfig>, Error> {
     if let Some(built) = settings.built.get() {
         return built.clone();
@@ -165,7 +165,7 @@ fn certificates(name: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, E
     Ok(certificates)
 }
 
-/// The way out of a handshake that has failed.
+/// The remedy for a failed handshake.
 fn remedy(error: &io::Error) -> &'static str {
     let error = error
         .get_ref()
@@ -197,9 +197,9 @@ fn remedy(error: &io::Error) -> &'static str {
             }
         },
         Some(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)) => {
-            "check that the server offers TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20, takes our certificate, and has no P-521 key; or pass a client (\"client\")"
+            "check that the server offers TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20, accepts the client's certificate, and has no P-521 key; or pass a client (\"client\")"
         }
-        _ => "check that the port speaks TLS, and the certificates",
+        _ => "check that the port uses TLS, and the certificates",
     }
 }
 

@@ -28,7 +28,7 @@ impl Backoff {
         ceiling.mul_f64(random.f64()).max(base / 10)
     }
 
-    /// An attempt succeeded.
+    /// Starts again after a success.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -1,5 +1,5 @@
-//! The circuit breaker: requests wait for a server that is away for a while, and are refused at once
-//! after it.
+//! The circuit breaker: requests wait for a server that is briefly unavailable, and are refused at once after
+//! that.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ pub(super) struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// The server fails since `now`, unless it did before.
+    /// Records a failure that began `now`, unless an earlier one continues.
     pub(super) fn fail(&mut self, now: Instant) {
         self.failing_since.get_or_insert(now);
     }
 
-    /// The server has failed for `already`, which was not known before.
+    /// Records a failure that began `already` ago and was unnoticed.
     pub(super) fn failed_for(&mut self, already: Duration, now: Instant) {
         self.failing_since = now.checked_sub(already).or(self.failing_since);
     }
@@ -28,7 +28,7 @@ impl CircuitBreaker {
         self.is_open = true;
     }
 
-    /// The server serves.
+    /// Records that the server serves.
     pub(super) fn close(&mut self) {
         *self = Self::default();
     }
@@ -45,7 +45,7 @@ impl CircuitBreaker {
         self.is_open
     }
 
-    /// The state that listeners see. `is_trying`: an attempt is under way.
+    /// The state for listeners. `is_trying`: an attempt to connect is in progress.
     pub(super) fn circuit(&self, is_trying: bool) -> Circuit {
         match (self.is_open, is_trying) {
             (false, _) => Circuit::Closed,

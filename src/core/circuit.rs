@@ -1,4 +1,4 @@
-//! The circuit of the store, and what waits behind it.
+//! The circuit of the store, and the requests that wait behind it.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use super::{Circuit, Core, node::Node, request::Job, router::Router};
 use crate::error::{Error, ErrorCode};
 
 impl Core {
-    /// The circuit of the store: open as soon as that of one server is.
+    /// The circuit of the store: open if that of any server is open.
     pub(super) fn current_circuit(&self) -> Circuit {
         let masters = self.masters();
         let nodes = masters.iter().filter_map(|id| self.nodes.get(*id));
@@ -23,7 +23,7 @@ impl Core {
         Circuit::Closed
     }
 
-    /// Answers what waits behind an open circuit.
+    /// Refuses the requests that wait behind an open circuit.
     pub(super) fn refuse_waiting(&mut self, now: Instant) {
         let timeout = self.config.command_timeout;
         let mut refused: Vec<(Job, Error)> = Vec::new();
@@ -48,7 +48,7 @@ impl Core {
         }
     }
 
-    /// Why no node is known for a key, once requests do not wait for one.
+    /// The error for a key without a known node while the circuit is open.
     fn unrouted_refusal(&self) -> Error {
         match self.router.cluster() {
             Some(cluster) if !cluster.table.is_empty() && cluster.discovery.error().is_none() => {
@@ -61,7 +61,7 @@ impl Core {
         }
     }
 
-    /// Why a request on a slot without an owner ran into its deadline.
+    /// The error for a request that timed out on a slot without an owner.
     pub(super) fn unrouted_error(&self) -> Error {
         match self.router.cluster() {
             Some(cluster) if !cluster.table.is_empty() && cluster.discovery.error().is_none() => {

@@ -1,5 +1,5 @@
-//! When the map of a cluster is asked for, and of whom: a node that is connected, else the nodes that
-//! the options name; at growing intervals while the answers do not help.
+//! Schedules requests for the map of a cluster: over a connected node, otherwise over the configured nodes; at
+//! growing intervals while the answers do not help.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::{
     mutation::{Mutation, is_active},
 };
 
-/// The question for the map.
+/// The state of the discovery.
 pub(super) struct Discovery {
     due: Option<Instant>,
     running: Option<Asked>,
@@ -24,17 +24,17 @@ pub(super) struct Discovery {
     error: Option<Error>,
 }
 
-/// Of whom the map is asked.
+/// The source of the map.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Over this open connection.
+    /// An open connection.
     Node,
-    /// Over a connection of its own, of the nodes that the options name.
+    /// A new connection to the configured nodes.
     Seeds,
 }
 
 impl Discovery {
-    /// The map is due at once.
+    /// A discovery that is due at once.
     pub(super) fn new(now: Instant) -> Self {
         let mut breaker = CircuitBreaker::default();
         breaker.fail(now);
@@ -50,8 +50,8 @@ impl Discovery {
         }
     }
 
-    /// Something shows that the map has changed, or it does not say enough. `is_urgent`: requests wait
-    /// for a node that is away.
+    /// Requests a new map, because it has changed or is incomplete. `is_urgent`: requests wait for an
+    /// unavailable node.
     pub(super) fn request(&mut self, now: Instant, is_urgent: bool) {
         let limit = if is_urgent {
             CLUSTER_RETRY_MAX
@@ -75,28 +75,28 @@ impl Discovery {
         self.due = Some(now + delay);
     }
 
-    /// The map does not say that `node` serves a slot.
+    /// A MOVED named `node`, and the map does not.
     pub(super) fn contradict(&mut self, node: NodeId) {
         self.contradicted_for = Some(node);
     }
 
-    /// The node that is known to have a newer map.
+    /// The node that has a newer map.
     pub(super) fn contradicted_for(&self) -> Option<NodeId> {
         self.contradicted_for
     }
 
-    /// Whether a map that agrees with the nodes is still to come.
+    /// Whether the map is known to be out of date.
     pub(super) fn is_outdated(&self) -> bool {
         self.contradicted_for.is_some() || self.is_running()
     }
 
-    /// The map is needed now.
+    /// Requests the map as soon as the rate limit allows.
     pub(super) fn hurry(&mut self, now: Instant) {
         let earliest = self.asked_at.map_or(now, |at| now.max(at + CLUSTER_RETRY));
         self.due = self.due.map(|due| due.min(earliest));
     }
 
-    /// Whether the map is to be asked for now.
+    /// Whether to request the map now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.running.is_none() && self.due.is_some_and(|due| due <= now)
     }
@@ -109,7 +109,7 @@ impl Discovery {
         self.attempts += 1;
     }
 
-    /// Ends the question to the configured nodes, and returns whether it was the one under way.
+    /// Ends the discovery over the configured nodes. Returns whether it was the pending one.
     pub(super) fn end_at_seeds(&mut self) -> bool {
         let is_current = self.running == Some(Asked::Seeds);
         if is_current {
@@ -118,7 +118,7 @@ impl Discovery {
         is_current
     }
 
-    /// Ends the question to a connected node, and returns whether it was the one under way.
+    /// Ends the discovery over a connected node. Returns whether it was the pending one.
     pub(super) fn end_at_node(&mut self) -> bool {
         let is_current = self.running == Some(Asked::Node);
         if is_current {
@@ -131,12 +131,12 @@ impl Discovery {
         self.running.is_some()
     }
 
-    /// When it is next to be asked for.
+    /// The time of the next request.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due.filter(|_| self.running.is_none())
     }
 
-    /// An answer came. `is_complete`: every slot has an owner.
+    /// Records an answer. `is_complete`: every slot has an owner.
     pub(super) fn succeeded(&mut self, is_complete: bool, now: Instant) {
         self.error = None;
         if is_complete {
@@ -146,11 +146,11 @@ impl Discovery {
         }
     }
 
-    /// No answer came. `is_missed`: requests may wait for it.
+    /// Records a failure. `is_missed`: requests may wait for the map.
     pub(super) fn failed(&mut self, error: Error, is_missed: bool, now: Instant) {
         if is_missed {
             self.breaker.fail(now);
-            // Credentials that are refused are not accepted by waiting.
+            // Waiting does not help against rejected credentials.
             if error.code != ErrorCode::Connect {
                 self.breaker.open();
             }
@@ -162,7 +162,7 @@ impl Discovery {
         self.breaker.circuit(self.is_running())
     }
 
-    /// Why no node is known for a key.
+    /// The reason why no node is known for a key.
     pub(super) fn error(&self) -> Option<&Error> {
         self.error.as_ref()
     }

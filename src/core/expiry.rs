@@ -1,4 +1,4 @@
-//! What is done when a time has come.
+//! Handles timers: deadlines, retries and silent connections.
 
 use std::time::Instant;
 
@@ -14,7 +14,8 @@ use crate::{
 };
 
 impl Core {
-    /// Does what is due. All that can be read without waiting should have been read before: it counts.
+    /// Handles everything that is due. Call it after reading all available data, so that replies that arrived
+    /// in time count.
     pub fn on_timer(&mut self, now: Instant) {
         if self.wake.is_none_or(|wake| wake > now) {
             return;
@@ -33,7 +34,7 @@ impl Core {
         }
     }
 
-    /// Answers everything whose deadline has come.
+    /// Fails all requests whose deadline has passed.
     fn expire(&mut self, now: Instant) {
         let mut expired: Vec<(Expired, Error)> = Vec::new();
         let mut some = Vec::new();
@@ -62,8 +63,8 @@ impl Core {
         self.expire_waiting_for_map(now);
     }
 
-    /// The nodes whose oldest command is unanswered for a whole deadline. While nothing is read it is not
-    /// the server that keeps silent.
+    /// The nodes whose oldest command has been unanswered for a whole deadline. Time in which nothing was read
+    /// does not count.
     fn silent(&self, now: Instant) -> Vec<(NodeId, Error)> {
         let nodes = self.nodes.iter();
         nodes
@@ -83,7 +84,7 @@ impl Core {
         Some(since + self.config.command_timeout)
     }
 
-    /// When something is next to be looked at.
+    /// The next time at which something may be due.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let timeout = self.config.command_timeout;
         let nodes = self.nodes.iter().flat_map(|(_, node)| {
@@ -113,7 +114,7 @@ impl Core {
             .min()
     }
 
-    /// Whether every wait ends in time: for tests.
+    /// For tests: whether the timer is set for every wait.
     #[doc(hidden)]
     pub fn is_awake_in_time(&self, now: Instant) -> bool {
         match (self.next_wake(now), self.wake) {

@@ -7,16 +7,16 @@ use crate::error::Error;
 
 /// One command on the wire.
 struct Sent {
-    /// None is what goes before the next command and is not answered to a caller: ASKING, a marker before its
+    /// None for a command that precedes another one and whose reply no caller gets: ASKING, a marker before its
     /// DEL, PTTL before its GET.
     job: Option<Job>,
     /// When it was encoded.
     at: Instant,
-    /// How many bytes of the connection's output end with it.
+    /// The position of its end in the connection's output, in bytes.
     end: u64,
 }
 
-/// What is on the wire.
+/// The commands on the wire.
 #[derive(Default)]
 pub(super) struct InFlight {
     sent: VecDeque<Sent>,
@@ -35,12 +35,12 @@ impl InFlight {
         self.sent.push_back(Sent { job, at, end });
     }
 
-    /// Whether the oldest command goes before another one and is not answered to a caller.
+    /// Whether the oldest command precedes another one and has no caller.
     pub(super) fn expects_first(&self) -> bool {
         self.sent.front().is_some_and(|sent| sent.job.is_none())
     }
 
-    /// Takes the reply to such a command.
+    /// Records the reply to such a command.
     pub(super) fn replied_first(&mut self, error: Option<Error>, first_reply: Option<i64>) {
         self.sent.pop_front();
         self.asking_error = error;
@@ -62,12 +62,12 @@ impl InFlight {
         self.sent.iter_mut().filter_map(|sent| sent.job.as_mut())
     }
 
-    /// Since when the oldest command is unanswered.
+    /// The time at which the oldest unanswered command was sent.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.sent.front().map(|sent| sent.at)
     }
 
-    /// Empties it. Each job comes with whether all of it is in the first `written` bytes of the output.
+    /// Removes all jobs. Each comes with whether it was completely within the first `written` bytes of the output.
     pub(super) fn drain(&mut self, written: u64) -> impl Iterator<Item = (Job, bool)> + use<> {
         self.asking_error = None;
         self.first_reply = None;

@@ -1,4 +1,4 @@
-//! The map of a cluster: when it is asked for and of whom, and how it is taken over.
+//! The map of a cluster: requesting it, and applying it.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl Core {
-    /// Asks the cluster for its map soon.
+    /// Schedules a request for the map.
     pub(super) fn request_map(&mut self, is_urgent: bool, now: Instant) {
         if let Router::Cluster(cluster) = &mut self.router {
             cluster.discovery.request(now, is_urgent);
@@ -32,7 +32,7 @@ impl Core {
         }
     }
 
-    /// Asks for the map if it is due.
+    /// Requests the map if it is due.
     pub(super) fn discover(&mut self, now: Instant) {
         let Router::Cluster(cluster) = &mut self.router else {
             return;
@@ -53,7 +53,7 @@ impl Core {
             .filter_map(|(_, node)| node.connection())
             .collect();
         let attempts = cluster.discovery.attempts;
-        // Now and then the configured nodes, should those that are connected all be wrong.
+        // Sometimes the configured nodes are asked, in case all connected nodes are wrong.
         if open.is_empty() || attempts % 4 == 3 {
             cluster.discovery.begin(Asked::Seeds, now);
             self.turn.actions.push(Action::Discover);
@@ -112,7 +112,7 @@ impl Core {
         self.waiting_for_map(now);
     }
 
-    /// Takes a map over.
+    /// Applies a map.
     fn adopt(&mut self, ranges: &[Range], now: Instant) -> Result<(), Error> {
         let mut masters: Vec<&Endpoint> = Vec::new();
         for (_, _, endpoint) in ranges {
@@ -147,7 +147,7 @@ impl Core {
         cluster.discovery.succeeded(is_complete, now);
         let masters: Vec<_> = cluster.table.masters().collect();
         self.drop_nodes(|_| true);
-        // A master that cannot be reached may be about to be replaced.
+        // An unreachable master may soon be replaced.
         let is_away = |id: &NodeId| self.nodes.get(*id).is_none_or(|node| node.error.is_some());
         if !is_complete || masters.iter().any(is_away) {
             self.request_map(true, now);
@@ -187,7 +187,7 @@ fn too_many_nodes() -> Error {
     Error::new(
         ErrorCode::Connect,
         format!(
-            "The map of the cluster names more than {CLUSTER_NODES_MAX} masters; check that the address is that of a Redis cluster."
+            "The map of the cluster names more than {CLUSTER_NODES_MAX} masters; check that the address belongs to a Redis cluster."
         ),
     )
 }

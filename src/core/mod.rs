@@ -1,6 +1,5 @@
-//! The store as a state machine: it has no sockets, no clock and no threads. A driver reports what
-//! happened (the methods that take `now`), ends each turn by [`Core::end_turn`], and then does what the
-//! turn asks for:
+//! The store as a state machine without sockets, clock and threads. A driver reports events (the methods that
+//! take `now`), ends each turn by [`Core::end_turn`], and then carries out the effects of the turn:
 //!
 //! | input | effect |
 //! |---|---|
@@ -11,15 +10,15 @@
 //! | [`on_discovered`](Core::on_discovered) | [`Action::Discover`]: ask the configured nodes for the map |
 //! | [`on_timer`](Core::on_timer) | [`wake_at`](Core::wake_at): when to call it |
 //!
-//! What holds after every turn, and is checked by `tests/simulation.rs`:
+//! Invariants after every turn, checked by `tests/simulation.rs`:
 //!
 //! 1. Silence is a time, not a count: a connection whose oldest unanswered command is older than
 //!    `command_timeout` is replaced, whether a caller still waits for it or not.
-//! 2. Whatever waits has a deadline of its own, and `wake_at` is not later.
+//! 2. Everything that waits has a deadline, and `wake_at` is not later.
 //! 3. Redirections of one request are counted, with a pause once they repeat.
 //! 4. A turn's work is bounded in bytes and steps, if the driver bounds what it reads.
 //! 5. New connections are bounded per second and node.
-//! 6. A retry is spent only on a request that was written as a whole.
+//! 6. Only a request that was completely written uses up its retry.
 //! 7. A reply is matched to exactly one request.
 //! 8. The requests of one session are executed in order.
 
@@ -70,34 +69,34 @@ pub struct Core {
     nodes: Nodes,
     parked: Parked,
     tasks: Tasks,
-    /// Replies to the parts of tasks, to be looked at in this turn.
+    /// Replies to parts of tasks, to be processed in this turn.
     parts: VecDeque<(u32, u32, Result<Reply, Error>)>,
-    /// Why a connected node did not answer with the map.
+    /// The reason why a connected node did not return the map.
     failed_map: Option<Error>,
     touches: Touches,
     stats: Stats,
     random: fastrand::Rng,
     next_seq: u64,
     next_connection: u64,
-    /// Requests that are admitted and unanswered.
+    /// The number of admitted, unanswered requests.
     pending: usize,
     closed: bool,
     closing: Option<u32>,
-    /// Whether replies may be read, and since when: not while too many answers wait to be fetched.
+    /// The time since which replies may be read; None while too many answers wait for JavaScript.
     reading_since: Option<Instant>,
     wake: Option<Instant>,
-    /// That time has come: the next one is found at the end of the turn.
+    /// The wake-up time has passed: the next one is computed at the end of the turn.
     is_overdue: bool,
-    /// What listeners know.
+    /// The state that listeners were notified of.
     circuit: Circuit,
     ready: bool,
-    /// A connection or the map has changed: listeners may have to know.
+    /// A connection or the map has changed: listeners may need a notice.
     changed: bool,
     turn: Turn,
 }
 
 impl Core {
-    /// A store that connects in its first turn. `seed` is that of its jitter.
+    /// A store that connects in its first turn. `seed` is for its jitter.
     pub fn new(config: Arc<Config>, now: Instant, seed: u64) -> Self {
         let mut core = Self {
             router: Router::new(&config, now),
@@ -139,7 +138,7 @@ impl Core {
         admitted
     }
 
-    /// Takes requests, the first `admitted` were [admitted](Self::admit); the others are refused.
+    /// Takes requests. The first `admitted` were [admitted](Self::admit); the others are refused.
     pub fn submit(
         &mut self,
         requests: Vec<Request>,
@@ -158,7 +157,7 @@ impl Core {
         }
     }
 
-    /// Answers requests that were never admitted.
+    /// Fails requests that were not admitted.
     pub fn reject(&mut self, requests: Vec<Request>, error: &Error) {
         for Request { id, work } in requests {
             self.refuse(id, &work, error.clone());
@@ -177,7 +176,7 @@ impl Core {
         Error::new(
             ErrorCode::QueueFull,
             format!(
-                "{} requests are pending already (option \"maxPending\"); Redis is slower than they come.",
+                "{} requests are pending already (option \"maxPending\"); requests arrive faster than Redis answers.",
                 self.config.max_pending
             ),
         )
@@ -216,7 +215,7 @@ impl Core {
         }
     }
 
-    /// Queues a new command, unless it is a touch that may be left out.
+    /// Queues a new command, unless it is a touch that can be skipped.
     fn enter(&mut self, mut job: Job) {
         if let Command::Destroy(destroy) = &mut job.command
             && is_active(Mutation::MarkersAreLeftOut)
@@ -225,7 +224,7 @@ impl Core {
         }
         if self.router.is_cluster() && !job.command.fit_slot() {
             let Command::Destroy(destroy) = &mut job.command else {
-                // Whether the session was destroyed cannot be known.
+                // It cannot be known whether the session was destroyed.
                 return self.reply(job.reply_to, Ok(Reply::Nil));
             };
             job.command = destroy.unmarked();
@@ -239,7 +238,7 @@ impl Core {
                     return self.reply(job.reply_to, Ok(Reply::Count(1)));
                 }
             } else if let Some(key) = job.command.written_key() {
-                // Its expiry is not known until it is answered.
+                // The expiry is unknown until the reply.
                 self.touches.forget(key);
             } else if let (Command::Get { key }, ReplyTo::Caller(_)) = (&job.command, job.reply_to)
             {
@@ -256,7 +255,7 @@ impl Core {
         self.place(job);
     }
 
-    /// A connection was opened, or could not be.
+    /// Reports the outcome of an attempt to connect.
     pub fn on_open(
         &mut self,
         connection: Connection,
@@ -275,7 +274,7 @@ impl Core {
                 node.opened(connection, opened);
                 let was_up = std::mem::replace(&mut node.was_up, true);
                 self.stats.reconnects += u64::from(was_up);
-                // What was refreshed may not be there: a server can come back with older data.
+                // Refreshed sessions may be missing: a server can come back with older data.
                 if !is_active(Mutation::TouchesOutliveConnections) {
                     self.touches.clear();
                 }
@@ -292,14 +291,14 @@ impl Core {
         }
     }
 
-    /// A connection was lost.
+    /// Reports a lost connection.
     pub fn on_lost(&mut self, connection: Connection, error: &Error, now: Instant) {
         if self.is_open(connection) {
             self.lose(connection.node, error, now);
         }
     }
 
-    /// The error for [`Self::on_lost`] when `connection` ended, by an `error` or by the server.
+    /// The error for [`Self::on_lost`] after `connection` ended by `error`, or was closed by the server.
     pub fn lost_error(&self, connection: Connection, error: Option<&std::io::Error>) -> Error {
         let node = self.nodes.get(connection.node);
         let name = node.map(|node| Named(&node.target, &self.config).to_string());
@@ -312,7 +311,7 @@ impl Core {
         node.is_some_and(|node| node.connection() == Some(connection))
     }
 
-    /// Whether replies are to come on `connection`.
+    /// Whether `connection` has unanswered commands.
     pub fn expects_replies(&self, connection: Connection) -> bool {
         let node = self.nodes.get(connection.node);
         node.is_some_and(|node| node.connection() == Some(connection) && node.flight.len() > 0)
@@ -330,7 +329,7 @@ impl Core {
         self.nodes.iter().any(|(_, node)| node.flight.len() > 0)
     }
 
-    /// Bytes to be written to `connection`.
+    /// The bytes to write to `connection`.
     pub fn output(&self, connection: Connection) -> &[u8] {
         match self.nodes.get(connection.node) {
             Some(node) if node.connection() == Some(connection) => node.output(),
@@ -347,14 +346,14 @@ impl Core {
         }
     }
 
-    /// Where bytes of `connection` are to be read to; none while replies are not to be read.
+    /// The buffer to read bytes of `connection` into; None while reading is paused.
     pub fn room(&mut self, connection: Connection) -> Option<&mut [u8]> {
         self.reading_since?;
         let node = self.nodes.get_mut(connection.node)?;
         (node.connection() == Some(connection)).then(|| node.room())
     }
 
-    /// Says whether replies may be read: not while too many answers wait to be fetched.
+    /// Pauses or resumes reading. It is paused while too many answers wait for JavaScript.
     pub fn set_reading(&mut self, reading: bool, now: Instant) {
         if reading != self.reading_since.is_some() {
             self.reading_since = reading.then_some(now);
@@ -372,24 +371,24 @@ impl Core {
         }
     }
 
-    /// When [`Self::on_timer`] is to be called.
+    /// The time at which to call [`Self::on_timer`].
     pub fn wake_at(&self) -> Option<Instant> {
         self.wake
     }
 
-    /// Looks at this instant, or earlier, at what is due.
+    /// Sets the timer to `at`, unless it is earlier.
     fn schedule(&mut self, at: Instant) {
         if self.wake.is_none_or(|wake| at < wake) {
             self.wake = Some(at);
         }
     }
 
-    /// What the driver is to do.
+    /// The effects that the driver must carry out.
     pub fn take_turn(&mut self) -> &mut Turn {
         &mut self.turn
     }
 
-    /// Does what the inputs of this turn lead to.
+    /// Processes the inputs of this turn.
     pub fn end_turn(&mut self, now: Instant) {
         loop {
             self.run_tasks(now);
@@ -433,7 +432,7 @@ impl Core {
         }
     }
 
-    /// Tells listeners what has changed.
+    /// Notifies listeners of changes.
     fn notice(&mut self) {
         if !std::mem::take(&mut self.changed) {
             return;
@@ -453,7 +452,7 @@ impl Core {
         }
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
         for (_, node) in self.nodes.iter() {

@@ -35,27 +35,27 @@ pub(super) struct Node {
     pub(super) queue: VecDeque<Job>,
     pub(super) flight: InFlight,
     reader: Reader,
-    /// Bytes to be sent, from `sent` on.
+    /// The output; bytes from `sent` on are not written yet.
     out: Vec<u8>,
     sent: usize,
-    /// Bytes that were encoded and sent on this connection.
+    /// The number of bytes encoded on this connection.
     encoded: u64,
     written: u64,
     backoff: Backoff,
     pub(super) breaker: CircuitBreaker,
-    /// Why there is no connection.
+    /// The reason why there is no connection.
     pub(super) error: Option<Error>,
     last_attempt: Option<Instant>,
-    /// When a connection was last given up because its server is a replica, or has lost its login.
+    /// When a connection was last given up because its server is a replica or no longer accepts the login.
     refused_at: Option<Instant>,
-    /// When bytes last came; only looked at by a mutation.
+    /// When bytes were last received; used only by a mutation.
     pub(super) read_at: Option<Instant>,
-    /// The connection that was given up; the server may still run commands of it.
+    /// The connection that was given up; the server may still execute its commands.
     predecessor: Option<Identity>,
     identity: Option<Identity>,
     /// The server has `SET … IFEQ`.
     compares: bool,
-    /// It has had a connection.
+    /// It was connected before.
     pub(super) was_up: bool,
     pub(super) traffic: Traffic,
 }
@@ -68,7 +68,7 @@ enum State {
 }
 
 impl Node {
-    /// A server that is to be connected to at once.
+    /// A server to connect to at once.
     pub(super) fn new(target: Target, now: Instant) -> Self {
         let mut breaker = CircuitBreaker::default();
         breaker.fail(now);
@@ -146,8 +146,8 @@ impl Node {
         self.breaker.close();
     }
 
-    /// Whether a connection that refuses requests may be given up: often enough to find a new master, or to
-    /// log in again, and not so often that its other requests suffer.
+    /// Whether a connection that refuses requests may be given up now: often enough to find a new master or to
+    /// log in again, but not so often that its other requests suffer.
     pub(super) fn may_be_given_up(&mut self, now: Instant) -> bool {
         let may = self
             .refused_at
@@ -158,9 +158,8 @@ impl Node {
         may
     }
 
-    /// Closes the connection, or the attempt at it, because of `error`, plans the next attempt, and
-    /// queues again, in their order and before everything else, the requests that are safe to repeat.
-    /// Returns the others.
+    /// Closes the connection or the attempt because of `error`, and schedules the next attempt. Requests that
+    /// are safe to repeat are queued again, in their order and before all others; the rest is returned.
     pub(super) fn lose(
         &mut self,
         error: Error,
@@ -175,7 +174,7 @@ impl Node {
         let delay = self
             .backoff
             .next_jittered(RECONNECT_MIN, RECONNECT_MAX, random);
-        // However often a server accepts connections and ends them.
+        // A limit for servers that accept connections and close them at once.
         let soonest = self.last_attempt.map_or(now, |at| at + RECONNECT_MIN);
         let retry_at = if is_active(Mutation::ReconnectsAreNotLimited) {
             now
@@ -198,9 +197,9 @@ impl Node {
             .map(|(job, is_written)| (job, true, is_written))
             .chain(self.queue.drain(..).map(|job| (job, false, false)))
             .collect();
-        // One that is sent again may be on the wire, or wait, behind later ones.
+        // A repeated request may be on the wire, or wait, behind later ones.
         jobs.sort_by_key(|(job, ..)| job.seq);
-        // A write whose key is written again by a later request must not run after that one.
+        // A write must not run after a later request that wrote the same key.
         let mut overwritten: HashSet<Vec<u8>> = HashSet::new();
         let mut refused = Vec::new();
         for (mut job, flown, is_written) in jobs.into_iter().rev() {
@@ -211,7 +210,7 @@ impl Node {
             if job.is_expired() {
                 continue;
             }
-            // The map is better asked for elsewhere.
+            // Another node is asked for the map instead.
             if matches!(job.reply_to, ReplyTo::Discovery) {
                 refused.push(job);
                 continue;
@@ -248,8 +247,7 @@ impl Node {
         self.queue.insert(at, job);
     }
 
-    /// Encodes queued commands, as many as may be on the wire; requests of a slot that is parked are
-    /// parked too.
+    /// Encodes queued commands up to the limit on the wire. Requests of a parked slot are parked too.
     pub(super) fn dispatch(&mut self, now: Instant, parked: &mut Parked) {
         if !self.is_up() {
             return;
@@ -288,7 +286,7 @@ impl Node {
         self.encoded += bytes.len() as u64;
     }
 
-    /// Bytes to be written.
+    /// The bytes to write.
     pub(super) fn output(&self) -> &[u8] {
         &self.out[self.sent..]
     }
@@ -303,25 +301,25 @@ impl Node {
         }
         self.out.clear();
         self.sent = 0;
-        // The room for one large session is not kept by every idle store.
+        // Idle stores do not keep the memory of a large session.
         if self.out.capacity() > 2 * WRITE_AHEAD_BYTES {
             self.out = Vec::new();
         }
     }
 
-    /// Where bytes are to be read to.
+    /// The buffer to read into.
     pub(super) fn room(&mut self) -> &mut [u8] {
         self.reader.room()
     }
 
-    /// So many bytes were read to [`Self::room`].
+    /// `count` bytes were read into [`Self::room`].
     pub(super) fn filled(&mut self, count: usize, now: Instant) {
         self.read_at = Some(now);
         self.reader.filled(count);
         self.traffic.received += count as u64;
     }
 
-    /// The next reply, its command, and the error reply to its ASKING. The reply to a PTTL is in the job.
+    /// The next reply, its command, and the error reply to its ASKING. The job has the reply to a preceding PTTL.
     pub(super) fn next_reply(&mut self) -> Result<Option<(Job, Frame, Option<Error>)>, Error> {
         let not_redis = |node: &Self| Error::not_redis(&node.target.to_string());
         while let Some(frame) = self.reader.next_frame().map_err(|_| not_redis(self))? {
@@ -347,8 +345,8 @@ impl Node {
         Ok(None)
     }
 
-    /// The connection was silent for `command_timeout` and is given up for it. The circuit opens unless
-    /// another one is open soon: requests that are made now would wait as long.
+    /// Gives up the connection, which was silent for `command_timeout`. The circuit opens unless a new
+    /// connection is open soon, because new requests would wait as long.
     pub(super) fn silent(
         &mut self,
         error: Error,
@@ -362,7 +360,7 @@ impl Node {
         refused
     }
 
-    /// Takes out the requests whose deadline has come.
+    /// Removes the requests whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Expired>) {
         for job in self.flight.jobs_mut() {
             if job.deadline <= now && !job.is_expired() {
@@ -382,7 +380,7 @@ impl Node {
         flying.chain(&self.queue).map(|job| job.deadline).min()
     }
 
-    /// Why a request that ran into its deadline got no answer.
+    /// The error of a request that has timed out.
     pub(super) fn timeout_error(&self, config: &Config) -> Error {
         let name = Named(&self.target, config);
         if self.is_up() {
@@ -401,7 +399,7 @@ impl Node {
         )
     }
 
-    /// Why a request is refused while the circuit is open.
+    /// The error of a request that is refused by an open circuit.
     pub(super) fn refusal(&self, config: &Config) -> Error {
         let name = Named(&self.target, config).to_string();
         Error::refused(&name, self.error.as_ref())

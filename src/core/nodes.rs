@@ -1,9 +1,9 @@
-//! The servers of a store, by numbers that no later one gets.
+//! The servers of a store by unique ids.
 
 use super::node::Node;
 use crate::connection::cluster::SLOTS;
 
-/// Names one server for as long as it is known.
+/// The id of a server, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct NodeId {
     pub(super) index: u32,
@@ -17,13 +17,13 @@ impl NodeId {
         generation: 0,
     };
 
-    /// The slot of requests that concern this node whatever their key: none that a key has.
+    /// A slot number for requests to this node that have no key; no key has it.
     pub(super) fn slot(self) -> u16 {
         SLOTS + 1 + self.index as u16
     }
 }
 
-/// Servers, in places that are used again.
+/// A slab of servers.
 #[derive(Default)]
 pub(super) struct Nodes {
     places: Vec<(u32, Option<Node>)>,

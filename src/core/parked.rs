@@ -1,7 +1,6 @@
-//! Requests that wait because Redis did not execute one of their slot: its slot moves, its server is
-//! loading, its script is unknown. They are sent again, in the order of the requests, when nothing of
-//! their slot is on the wire and their pause is over. A silent connection is replaced after a deadline,
-//! so the wire is empty in time.
+//! Requests that wait because Redis did not execute a request of their slot: the slot is moving, the server is
+//! loading, or the script is unknown. They are sent again in order, after their pause and when no request of
+//! their slot is on the wire. A silent connection is replaced after a deadline, so this wait ends in time.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -25,11 +24,11 @@ struct Slot {
     not_before: Instant,
 }
 
-/// What is to become of a request that was executed while earlier ones of its slot are parked.
+/// How to handle a request that was executed while earlier ones of its slot are parked.
 pub(super) enum Order {
     /// It may be answered.
     Kept,
-    /// An earlier write of its key is still to come: it must be read again after that.
+    /// An earlier write of its key is still parked: the key must be read again after it.
     ReadAgain,
 }
 
@@ -38,7 +37,7 @@ impl Parked {
         self.slots.is_empty()
     }
 
-    /// Whether `job` is to wait with others of its slot.
+    /// Whether the slot of `job` is parked.
     pub(super) fn holds(&self, job: &Job) -> bool {
         !self.slots.is_empty() && self.slots.contains_key(&job.slot)
     }
@@ -57,7 +56,7 @@ impl Parked {
         slot.not_before = slot.not_before.max(not_before);
     }
 
-    /// `later` was executed. Takes out the parked writes that would undo its own.
+    /// `later` was executed: removes the parked writes that would undo it.
     pub(super) fn executed(&mut self, later: &Job) -> (Order, Vec<Job>) {
         let Some(slot) = self.slots.get_mut(&later.slot) else {
             return (Order::Kept, Vec::new());
@@ -81,7 +80,7 @@ impl Parked {
         (order, Vec::new())
     }
 
-    /// Takes out the slots whose pause is over and that have nothing on the wire, with their requests in
+    /// Removes the slots whose pause is over and that have no request on the wire, with their requests in
     /// order.
     pub(super) fn release<'a>(
         &mut self,
@@ -106,7 +105,7 @@ impl Parked {
         (released, jobs)
     }
 
-    /// Takes out the requests whose deadline has come.
+    /// Removes the requests whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Expired>) {
         if is_active(Mutation::ParkedRequestsHaveNoDeadline) {
             return;
@@ -117,7 +116,7 @@ impl Parked {
         }
     }
 
-    /// When a deadline or the end of a pause comes. A pause that is over waits for replies.
+    /// The next deadline or end of a pause. After its pause, a slot waits for replies.
     pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
         let times = self.slots.values().flat_map(|slot| {
             let pause = Some(slot.not_before).filter(|at| *at > now);
@@ -126,7 +125,7 @@ impl Parked {
         times.min()
     }
 
-    /// Why a request that waited here got no answer.
+    /// The error of a request that timed out here.
     pub(super) fn error(expired: &Expired) -> Option<Error> {
         expired.refusal.as_deref().cloned()
     }

@@ -1,5 +1,4 @@
-//! From a reply to an answer: it may say where the key is, or that it must be asked again later, or how
-//! long a session lives.
+//! Handles replies: they answer a request, redirect it, make it wait, or contain the time to live of a session.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use crate::{
 };
 
 impl Core {
-    /// `count` bytes were read to [`Core::room`].
+    /// `count` bytes were read into [`Core::room`].
     pub fn on_read(&mut self, connection: Connection, count: usize, now: Instant) {
         if !self.is_open(connection) {
             return;
@@ -54,7 +53,7 @@ impl Core {
         }
     }
 
-    /// Answers `job` with `value`, or sends it elsewhere, or again later.
+    /// Answers `job` with `value`, or sends it to another node, or again later.
     fn on_reply(
         &mut self,
         connection: Connection,
@@ -82,7 +81,7 @@ impl Core {
             return self.replied(&job, Err(error), now);
         }
         match (outcome, refusal) {
-            // It may be the reply to another command, and then so is every later one.
+            // This and every later reply may belong to another command.
             (Err(error), _) if error.code == ErrorCode::Decode => {
                 self.replied(&job, Err(error), now);
                 self.lose_as_not_redis(connection, now);
@@ -94,7 +93,7 @@ impl Core {
                 let refusal = refusal.and_then(|refusal| self.applicable(refusal));
                 match refusal {
                     Some(_) if job.is_expired() => {}
-                    // A new connection did not help.
+                    // A new connection would not help.
                     Some(Redirection::AuthLost)
                         if given_up.is_none() && !self.may_be_given_up(connection, now) =>
                     {
@@ -115,7 +114,7 @@ impl Core {
         }
     }
 
-    /// A command was executed, perhaps before an earlier one of its session that is to be sent again.
+    /// A command was executed, possibly before an earlier one of its session that will be sent again.
     fn executed(&mut self, mut job: Job, outcome: Result<Reply, Error>, now: Instant) {
         if !self.parked.is_empty() {
             let (order, undoing) = self.parked.executed(&job);
@@ -132,14 +131,15 @@ impl Core {
         }
         self.remember(&job, &outcome);
         let outcome = match (&job.command, outcome) {
-            // The reply to HEXISTS: if that was refused, so is the entry that is written then.
+            // Zero for a missing entry, by the reply to HEXISTS. If HEXISTS was refused, writing the entry
+            // fails too.
             (Command::Save(_), Ok(Reply::Ok)) if job.first_reply != Some(1) => Ok(Reply::Count(0)),
             (_, outcome) => outcome,
         };
         self.replied(&job, outcome, now);
     }
 
-    /// What a refusal means here.
+    /// The meaning of a refusal in this topology.
     fn applicable(&self, refusal: Redirection) -> Option<Redirection> {
         match (refusal, &self.config.servers) {
             (Redirection::Demoted, Servers::Cluster(_)) => Some(Redirection::Later),
@@ -157,7 +157,7 @@ impl Core {
         node.is_some_and(|node| node.may_be_given_up(now))
     }
 
-    /// Sends `job`, which was not executed, where `refusal` says, or again after a pause.
+    /// Sends `job`, which was not executed, to the node that `refusal` names, or again after a pause.
     fn refused(
         &mut self,
         connection: Connection,
@@ -172,7 +172,7 @@ impl Core {
         if is_redirected && is_counted && job.refusals >= REDIRECTIONS_MAX {
             return self.replied(&job, Err(error), now);
         }
-        // The first redirection is followed at once; a repeated one may never end.
+        // The first redirection is followed at once, later ones after a pause, since they may repeat forever.
         let pause = match job.refusals {
             0 | 1 if is_redirected => Duration::ZERO,
             _ if is_redirected && !is_counted => Duration::ZERO,
@@ -197,10 +197,10 @@ impl Core {
                 }
                 return;
             }
-            // After a pause, or behind earlier requests of its slot, its owner is asked again.
+            // After a pause, or behind earlier requests of its slot, it is sent to the owner again.
             Redirection::Ask(_) => {}
             Redirection::Later => self.request_map(true, now),
-            // Its name, or the sentinels, may lead to another server by now.
+            // The name, or the sentinels, may now lead to another server.
             Redirection::Demoted => {
                 if self.may_be_given_up(connection, now) {
                     *given_up = Some(error.clone());
@@ -212,7 +212,7 @@ impl Core {
         self.park(job, not_before);
     }
 
-    /// A connected node has answered for the map.
+    /// A connected node has replied with the map.
     fn on_map(&mut self, connection: Connection, job: &Job, value: &Value, now: Instant) {
         let node = self.nodes.get(connection.node);
         let Some(endpoint) = node.and_then(|node| node.target.endpoint()).cloned() else {
@@ -225,7 +225,7 @@ impl Core {
         self.node_discovered(answer, now);
     }
 
-    /// Answers `job`, which was replied to by `now`.
+    /// Answers `job`, whose reply arrived by `now`.
     pub(super) fn replied(&mut self, job: &Job, outcome: Result<Reply, Error>, now: Instant) {
         if !job.is_expired() {
             let timeout = self.config.command_timeout;
@@ -242,7 +242,7 @@ impl Core {
         self.reply(job.reply_to, outcome);
     }
 
-    /// Answers a request that ran into its deadline.
+    /// Fails a request that has timed out.
     pub(super) fn finish_expired(&mut self, expired: &Expired, error: Error, now: Instant) {
         let outcome = Err(error);
         if !matches!(expired.reply_to, ReplyTo::Discovery) {
@@ -287,13 +287,13 @@ impl Core {
         self.answer(id, outcome);
     }
 
-    /// When the request of `job` was made.
+    /// The time at which the request of `job` was made.
     pub(super) fn asked_at(&self, job: &Job) -> Option<Instant> {
         job.deadline.checked_sub(self.config.command_timeout)
     }
 
-    /// When `job` was asked for, and when its session expires at the earliest, if the command or the reply to its
-    /// PTTL says so.
+    /// The time of the request, and the earliest time at which its session expires, if the command or the reply
+    /// to its PTTL contains an expiry.
     pub(super) fn expires(&self, job: &Job) -> Option<(Instant, Instant)> {
         let expire_ms = match &job.command {
             Command::Expire { expire_ms, .. } => u64::try_from(*expire_ms).ok()?,
@@ -310,7 +310,7 @@ impl Core {
         Some((asked, expires))
     }
 
-    /// Remembers the time to live that a reply tells.
+    /// Stores the time to live in a reply.
     fn remember(&mut self, job: &Job, outcome: &Result<Reply, Error>) {
         if self.config.touch_after.is_zero() {
             return;
@@ -324,7 +324,7 @@ impl Core {
             return;
         }
         match (outcome, self.expires(job)) {
-            // How long a marker lives: nothing was written.
+            // The lifetime of a marker: nothing was written.
             (Ok(Reply::Count(_)), _) if matches!(job.command, Command::Restore(_)) => {}
             (Ok(Reply::Ok | Reply::Count(1)), Some((asked, expires))) => {
                 self.touches.refreshed(key, expires, asked);
@@ -337,9 +337,9 @@ impl Core {
                 self.touches.found(key, expires, asked);
             }
             (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
-            // It has no expiry.
+            // The key has no expiry.
             (Ok(_), None) if job.first_reply.is_some() => self.touches.forget(key),
-            // Destroyed, or written with the expiry it had: an earlier touch may be remembered.
+            // Destroyed, or written with its former expiry: forget an earlier touch.
             (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
             _ => {}
         }

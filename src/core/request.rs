@@ -1,4 +1,4 @@
-//! Requests, and the single commands that they become.
+//! Requests, and the commands that they consist of.
 
 use std::time::{Duration, Instant};
 
@@ -11,23 +11,23 @@ use crate::{
     users::{Item, Save, SignIn},
 };
 
-/// What a caller asks for.
+/// The work of a request.
 pub enum Work {
     /// One command.
     Command(Command),
-    /// A question about all keys: many commands, each with a deadline of its own.
+    /// An operation on all keys: many commands, each with its own deadline.
     Keyspace(Keyspace),
     /// A write to be merged with concurrent writes, within this time.
     Merge(Conflict, Duration),
     /// A save of a session that is in the index of its user.
     Save(Box<Save>),
-    /// A save of a session that may not be there.
+    /// A save of a session that may not exist.
     SignIn(Box<SignIn>),
     /// Ends sessions of a user.
     Revoke {
         /// The index of the user.
         index: Vec<u8>,
-        /// What the keys of the sessions start with.
+        /// The key prefix of the sessions.
         prefix: Vec<u8>,
         /// At least one.
         items: Vec<Item>,
@@ -36,11 +36,11 @@ pub enum Work {
     Refused(Error),
 }
 
-/// One piece of work and the number its answer will carry.
+/// A piece of work and its number, which the answer repeats.
 pub struct Request {
     /// Chosen by the caller.
     pub id: u32,
-    /// What to do.
+    /// The work.
     pub work: Work,
 }
 
@@ -48,18 +48,18 @@ pub struct Request {
 pub struct Completion {
     /// The request's number.
     pub id: u32,
-    /// The reply, or why there is none.
+    /// The reply or the error.
     pub outcome: Result<Reply, Error>,
 }
 
-/// Whether requests are sent, or refused at once because nothing would answer them.
+/// The state of the circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
-    /// They are sent or, while a connection is missing for less than `command_timeout`, wait for it.
+    /// Requests are sent; without a connection they wait, for less than `command_timeout`.
     Closed,
-    /// They are refused.
+    /// Requests are refused.
     Open,
-    /// They are refused, and a new connection is being tried.
+    /// Requests are refused, and an attempt to connect is in progress.
     HalfOpen,
 }
 
@@ -70,7 +70,7 @@ pub enum Notice {
     Circuit(Circuit),
     /// Every server that holds keys is connected.
     Ready,
-    /// One of them is not connected any more.
+    /// One of these servers is no longer connected.
     Reconnecting,
     /// A connection was lost or could not be opened, for this reason.
     Failed(Error),
@@ -78,44 +78,44 @@ pub enum Notice {
     Crashed,
 }
 
-/// One command, and where its reply goes.
+/// One command and the receiver of its reply.
 pub(super) struct Job {
     pub(super) command: Command,
     pub(super) reply_to: ReplyTo,
     pub(super) deadline: Instant,
-    /// Ascending in the order of the requests.
+    /// A sequence number in the order of the requests.
     pub(super) seq: u64,
-    /// The slot of its key in a cluster; on one server a hash of its key. Requests of one session have the
-    /// same.
+    /// The slot of its key in a cluster; on one server a hash of its key. The same for all requests of a
+    /// session.
     pub(super) slot: u16,
-    /// The node it concerns, whatever its key.
+    /// The node that it must go to, whatever its key.
     pub(super) pinned: Option<NodeId>,
-    /// Sent behind ASKING, to the node that imports its slot.
+    /// Preceded by ASKING, to the node that imports its slot.
     pub(super) asking: bool,
-    /// Sent behind PTTL of the same key.
+    /// Preceded by PTTL of the same key.
     pub(super) asks_ttl: bool,
-    /// The reply to that, in milliseconds; of a save, whether its entry is there.
+    /// The reply to it, in milliseconds; for a save, whether its entry exists.
     pub(super) first_reply: Option<i64>,
-    /// The one retry after a lost connection is spent.
+    /// The retry after a lost connection is used up.
     pub(super) retried: bool,
-    /// Replies that redirected it or made it wait.
+    /// The number of replies that redirected it or made it wait.
     pub(super) refusals: u8,
-    /// The last of them.
+    /// The last such reply.
     pub(super) refusal: Option<Box<Error>>,
 }
 
-/// Where a reply goes.
+/// The receiver of a reply.
 #[derive(Clone, Copy)]
 pub(super) enum ReplyTo {
     Caller(u32),
-    /// A part of a request that takes many commands.
+    /// A part of a request of several commands.
     Task {
         task: u32,
         part: u32,
     },
     /// The discovery of the cluster's map.
     Discovery,
-    /// The deadline came before the reply.
+    /// The request has timed out.
     Expired,
 }
 
@@ -141,10 +141,10 @@ impl Job {
         matches!(self.reply_to, ReplyTo::Expired)
     }
 
-    /// The command that goes before this one, if one does; its reply comes first.
+    /// Encodes the command that precedes this one, if any; its reply comes first.
     pub(super) fn encode_first(&self, out: &mut Vec<u8>) -> bool {
         match self.command.key() {
-            // ASKING is for one command only.
+            // ASKING applies to one command only.
             Some(key) if self.asks_ttl && !self.asking => {
                 Command::encode_pttl(key, out);
                 true
@@ -153,13 +153,13 @@ impl Job {
         }
     }
 
-    /// Whether running it after `later`, which was made after it, would undo that one's write.
+    /// Whether executing it after `later`, a later request, would undo the write of `later`.
     pub(super) fn would_undo(&self, later: &Self) -> bool {
         let key = self.command.written_key();
         key.is_some() && key == later.command.written_key()
     }
 
-    /// Takes out what an answer needs; what stays on the wire is not answered any more.
+    /// Removes the data for the answer. The command stays on the wire, and its reply is ignored.
     pub(super) fn expire(&mut self) -> Expired {
         Expired {
             kind: self.command.kind(),
@@ -170,7 +170,7 @@ impl Job {
     }
 }
 
-/// A request that ran into its deadline.
+/// A request that has timed out.
 pub(super) struct Expired {
     pub(super) kind: Kind,
     pub(super) deadline: Instant,
@@ -179,7 +179,7 @@ pub(super) struct Expired {
     pub(super) refusal: Option<Box<Error>>,
 }
 
-/// Removes the jobs of `jobs` that `matches`, and keeps the others in their order.
+/// Removes from `jobs` those that `matches` accepts, and keeps the order of the others.
 pub(super) fn take(
     jobs: &mut std::collections::VecDeque<Job>,
     matches: impl Fn(&Job) -> bool,

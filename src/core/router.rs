@@ -1,4 +1,4 @@
-//! Which node a request goes to: the only one, or in a cluster the owner of its key's slot.
+//! Routes requests to nodes: to the only one, or in a cluster to the owner of the slot of their key.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::{
     mutation::{Mutation, is_active},
 };
 
-/// How requests find their node.
+/// The router by topology.
 pub(super) enum Router {
     /// One server, or the master that sentinels name.
     Single,
@@ -27,13 +27,13 @@ pub(super) enum Router {
     Cluster(Box<Cluster>),
 }
 
-/// What is known of a cluster.
+/// The state of a cluster.
 pub(super) struct Cluster {
     pub(super) table: SlotTable,
     pub(super) discovery: Discovery,
-    /// Requests on slots without an owner.
+    /// Requests to slots without an owner.
     pub(super) unrouted: Vec<Job>,
-    /// The table has changed in this turn: requests may wait at the wrong node.
+    /// The slot table has changed in this turn: requests may wait at the wrong node.
     pub(super) moved: bool,
 }
 
@@ -68,12 +68,12 @@ impl Router {
         }
     }
 
-    /// What requests on the same key have in common.
+    /// The slot of a key.
     pub(super) fn slot_of(&self, key: Option<&[u8]>) -> u16 {
         match (self, key) {
             (_, None) => SLOTS,
             (Self::Cluster(_), Some(key)) => cluster::slot_of(key),
-            // Any hash will do where no server knows of slots, and the end of a key differs most.
+            // Without a cluster any hash of the key serves. The end of a key differs most.
             (Self::Single, Some(key)) => match key.last_chunk::<8>() {
                 Some(end) => {
                     (u64::from_le_bytes(*end).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50) as u16
@@ -114,7 +114,7 @@ impl Core {
         }
     }
 
-    /// The connection of `id` is lost, or could not be opened.
+    /// Handles a connection of `id` that was lost or could not be opened.
     pub(super) fn lose(&mut self, id: NodeId, error: &Error, now: Instant) {
         let Some(node) = self.nodes.get_mut(id) else {
             return;
@@ -124,7 +124,7 @@ impl Core {
         self.lost(id, attempt, refused, error, now);
     }
 
-    /// The connection of `id` is given up because it is silent.
+    /// Gives up the silent connection of `id`.
     pub(super) fn silence(&mut self, id: NodeId, error: &Error, now: Instant) {
         let Some(node) = self.nodes.get_mut(id) else {
             return;
@@ -159,7 +159,7 @@ impl Core {
         self.request_map(true, now);
     }
 
-    /// Queues a request at its node, behind those that were made before it.
+    /// Queues a request at its node, after all earlier requests.
     pub(super) fn place(&mut self, job: Job) {
         if self.parked.holds(&job) {
             return self.parked.add(job);
@@ -174,7 +174,7 @@ impl Core {
                 node.enqueue(job);
                 self.changed |= !node.is_up();
             }
-            // It has left the cluster.
+            // The node has left the cluster.
             Some(None) => self.finish(&job, Err(node_left())),
             None => {
                 if let Router::Cluster(cluster) = &mut self.router {
@@ -185,7 +185,7 @@ impl Core {
         }
     }
 
-    /// Parks `job`, which was not executed, and whatever else is on its slot.
+    /// Parks `job`, which was not executed, and its slot.
     pub(super) fn park(&mut self, mut job: Job, not_before: Instant) {
         job.asking = false;
         self.schedule(not_before);
@@ -193,7 +193,7 @@ impl Core {
         self.parked.add(job);
     }
 
-    /// How long a request waits that was refused `refusals` times.
+    /// The pause of a request after `refusals` refusals.
     pub(super) fn pause(refusals: u8) -> std::time::Duration {
         if is_active(Mutation::ClusterDownIsRepeatedWithoutBackoff) {
             return CLUSTER_RETRY;
@@ -231,8 +231,8 @@ impl Core {
         jobs.into_iter().for_each(|job| self.place(job));
     }
 
-    /// Moves requests that wait at a node that does not own their slot, and parks slots that such a node
-    /// still has requests of on the wire.
+    /// Moves requests that wait at a node that does not own their slot, and parks slots with requests on the
+    /// wire to such a node.
     fn resettle(&mut self, now: Instant) {
         let Router::Cluster(cluster) = &mut self.router else {
             return;
@@ -267,7 +267,7 @@ impl Core {
         true
     }
 
-    /// The node at `endpoint`, a new one if need be; none if there are too many.
+    /// The node at `endpoint`, created if necessary. None if there are too many.
     pub(super) fn node_at(&mut self, endpoint: Endpoint, now: Instant) -> Option<NodeId> {
         let target = Target::Server(endpoint);
         if let Some((id, _)) = self.nodes.iter().find(|(_, node)| node.target == target) {
@@ -282,7 +282,7 @@ impl Core {
         Some(id)
     }
 
-    /// The nodes that hold keys; none while a cluster is unknown.
+    /// The nodes that hold keys; empty while the map of a cluster is unknown.
     pub(super) fn masters(&self) -> Vec<NodeId> {
         match &self.router {
             Router::Single => vec![NodeId::FIRST],
@@ -290,7 +290,7 @@ impl Core {
         }
     }
 
-    /// Whether every key has a node.
+    /// Whether every slot has a node.
     pub(super) fn is_whole(&self) -> bool {
         self.router
             .cluster()

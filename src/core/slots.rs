@@ -1,12 +1,12 @@
-//! Which node serves which slot of a cluster.
+//! The slot table of a cluster.
 
 use super::nodes::NodeId;
 use crate::connection::cluster::SLOTS;
 
-/// The owner of each slot, and how many slots each node owns.
+/// The owner of each slot, and the number of slots of each node.
 pub(super) struct SlotTable {
     owners: Box<[Option<NodeId>]>,
-    /// The nodes that own slots, and how many.
+    /// The nodes that own slots, with the number of slots.
     masters: Vec<(NodeId, u16)>,
 }
 

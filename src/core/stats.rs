@@ -1,4 +1,4 @@
-//! What a store has done, in numbers. Plain ones: the core counts them, and is behind a lock already.
+//! The counters of a store. Plain integers, because the core is behind a lock already.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,15 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// Done, whatever the answer was.
+/// Succeeded, whatever the reply.
 const OK: usize = 0;
-/// A touch that was left out.
+/// A skipped touch.
 const SKIPPED: usize = 1;
-/// From here on, the error codes by their numbers.
+/// The error codes by their numbers start here.
 const ERRORS: usize = 2;
 const OUTCOMES: usize = ERRORS + ErrorCode::ALL.len();
 
-/// Upper bounds of the classes of latency, in microseconds; the last class has none.
+/// Upper bounds of the latency classes in microseconds; the last class has none.
 const BOUNDS_US: [u64; 14] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000,
@@ -27,17 +27,17 @@ const BOUNDS_US: [u64; 14] = [
 pub struct Stats {
     /// Commands by kind and outcome.
     outcomes: [[u64; OUTCOMES]; Kind::COUNT],
-    /// Commands that were answered or ran into their deadline, by the time that took.
+    /// Commands that were answered or timed out, by latency class.
     latency: [u64; BOUNDS_US.len() + 1],
     latency_sum: Duration,
-    /// Connections that took the place of another.
+    /// Connections that replaced an earlier one.
     pub reconnects: u64,
-    /// What has moved on the connections.
+    /// Bytes on the connections.
     pub traffic: Traffic,
 }
 
 impl Stats {
-    /// A command has come to its end.
+    /// Counts a command that has ended.
     pub(super) fn count(&mut self, kind: Kind, outcome: &Result<Reply, Error>) {
         let column = match outcome {
             Ok(_) => OK,
@@ -46,12 +46,12 @@ impl Stats {
         self.outcomes[kind as usize][column] += 1;
     }
 
-    /// A touch was left out.
+    /// Counts a skipped touch.
     pub(super) fn skipped(&mut self, kind: Kind) {
         self.outcomes[kind as usize][SKIPPED] += 1;
     }
 
-    /// A command has taken so long. `begun_at` and `now` may be off by the same.
+    /// Counts the latency of a command. Only the difference of `begun_at` and `now` matters.
     pub(super) fn took(&mut self, begun_at: Instant, now: Instant) {
         let elapsed = now.saturating_duration_since(begun_at);
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
@@ -59,7 +59,7 @@ impl Stats {
         self.latency_sum += elapsed;
     }
 
-    /// How a command can end, in the order of the numbers of each kind.
+    /// The possible outcomes of a command, in the order of their numbers.
     pub fn outcomes() -> [&'static str; OUTCOMES] {
         let mut names = ["ok"; OUTCOMES];
         names[SKIPPED] = "spared";
@@ -69,13 +69,13 @@ impl Stats {
         names
     }
 
-    /// The upper bounds of the classes of latency, in milliseconds; the last class has none.
+    /// The upper bounds of the latency classes in milliseconds; the last class has none.
     pub fn latency_bounds_ms() -> Vec<f64> {
         BOUNDS_US.iter().map(|&bound| bound as f64 / 1e3).collect()
     }
 
-    /// All of it, as lib/observe/stats.js reads it: bytes sent and received, reconnects, the sum of the
-    /// latencies in milliseconds, the classes of latency, and for each kind of command its outcomes.
+    /// All counters in the order that lib/observe/stats.js reads: bytes sent and received, reconnects, the sum
+    /// of the latencies in milliseconds, the classes of latency, and for each kind of command its outcomes.
     pub fn numbers(&self) -> Vec<f64> {
         let head = [
             self.traffic.sent as f64,

@@ -1,5 +1,5 @@
-//! Requests that take many commands: questions about all keys, merges, and in a cluster whatever
-//! concerns several slots. Each command is a part of its task, with a deadline of its own.
+//! Requests of several commands: operations on all keys, merges, and in a cluster operations on several slots.
+//! Each command is a part of its task, with its own deadline.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -16,12 +16,12 @@ use crate::{
     users::{self, Flow},
 };
 
-/// The tasks under way.
+/// The running tasks.
 #[derive(Default)]
 pub(super) struct Tasks {
     next: u32,
     running: HashMap<u32, Task>,
-    /// Requests that wait until a cluster is known.
+    /// Requests that wait for the map of a cluster.
     waiting: Vec<(u32, Work, Instant)>,
 }
 
@@ -40,9 +40,9 @@ enum TaskWork {
         merge: Box<Merge>,
         deadline: Instant,
     },
-    /// All of it has one deadline.
+    /// All its commands have one deadline.
     Flow { flow: Box<Flow>, deadline: Instant },
-    /// A GET or a PING each: how many are unanswered, and the values.
+    /// One GET or PING for each key or node: the number of unanswered ones, and the values.
     Each {
         left: usize,
         texts: Vec<Option<Vec<u8>>>,
@@ -59,16 +59,15 @@ impl Tasks {
         task
     }
 
-    /// The earliest deadline of what waits for a cluster's map.
+    /// The earliest deadline of requests that wait for a cluster's map.
     pub(super) fn waiting_until(&self) -> Option<Instant> {
         self.waiting.iter().map(|(_, _, deadline)| *deadline).min()
     }
 }
 
 impl Core {
-    /// Starts to answer a question about all keys. Its first SCAN is queued behind earlier requests and
-    /// before later ones; but a map that is known to be out of date is asked for first, since a former
-    /// master answers a SCAN with what it once had.
+    /// Starts an operation on all keys. Its first SCAN is queued after earlier requests and before later ones.
+    /// If the map is out of date, a new one is requested first: a former master answers SCAN with old data.
     pub(super) fn ask_keyspace(
         &mut self,
         id: u32,
@@ -99,7 +98,7 @@ impl Core {
         self.run_steps(task, vec![step], now);
     }
 
-    /// An MGET whose keys are in many slots: a GET each.
+    /// An MGET over several slots, as one GET for each key.
     pub(super) fn get_each(&mut self, id: u32, keys: Vec<Vec<u8>>, deadline: Instant) {
         if keys.is_empty() {
             return self.answer(id, Ok(Reply::Texts(Vec::new())));
@@ -194,7 +193,7 @@ impl Core {
         }
     }
 
-    /// Gives the replies of this turn to their tasks.
+    /// Passes the replies of this turn to their tasks.
     pub(super) fn run_tasks(&mut self, now: Instant) {
         if let Some(error) = self.failed_map.take() {
             self.node_discovered(Err(error), now);
@@ -261,29 +260,29 @@ impl Core {
         self.changed = true;
     }
 
-    /// Begins what has waited, once a cluster is known.
+    /// Starts the requests that waited for the map.
     pub(super) fn waiting_for_map(&mut self, now: Instant) {
         if self.masters().is_empty() {
             return;
         }
         for (id, work, deadline) in std::mem::take(&mut self.tasks.waiting) {
             match work {
-                // One map is enough: that of a cluster that changes all the time never agrees.
+                // They wait for one new map only: a cluster may change all the time.
                 Work::Keyspace(keyspace) => self.search(id, keyspace, deadline, now),
                 work => self.begin(id, work, deadline, now),
             }
         }
     }
 
-    /// Answers what waits for a cluster that is not waited for any more.
+    /// Fails the requests that wait for the map.
     pub(super) fn refuse_waiting_for_map(&mut self, error: &Error) {
         for (id, work, _) in std::mem::take(&mut self.tasks.waiting) {
             self.answer_work(id, &work, Err(error.clone()));
         }
     }
 
-    /// Answers what waits for a cluster and has run into its deadline. What waits for a newer map makes do
-    /// with the one that is known.
+    /// Fails requests that have timed out while they waited for the map. Operations on all keys that waited
+    /// for a newer map use the known one.
     pub(super) fn expire_waiting_for_map(&mut self, now: Instant) {
         let late = |(_, _, deadline): &mut (u32, Work, Instant)| *deadline <= now;
         let late: Vec<_> = self.tasks.waiting.extract_if(.., late).collect();
@@ -301,7 +300,7 @@ impl Core {
     }
 }
 
-/// How long a question about all keys may go on without finding another one.
+/// The limit for an operation on all keys that finds no new key.
 fn search_stall(config: &Config) -> std::time::Duration {
     config.command_timeout * crate::config::SEARCH_STALL_TIMEOUTS
 }

@@ -1,4 +1,4 @@
-//! Which sessions this process has refreshed lately, so that a session is not refreshed with every
+//! Remembers the sessions that this process has refreshed lately, so that a session is not refreshed at every
 //! request.
 
 use std::{
@@ -9,31 +9,30 @@ use std::{
 
 use crate::config::TOUCHES_MAX;
 
-/// Touches are skipped at `touch_after` less 1 to 19 percent: sessions that were made together are not
-/// refreshed together, and none lives shorter than it may.
+/// The part of `touch_after` for which touches are skipped, drawn at random, so that sessions created together
+/// are not refreshed together. Below 1, so that no session expires too early.
 const SPREAD: std::ops::Range<f64> = 0.81..0.99;
-/// A touch that wants a session to expire earlier by no more than this is as good as one that wants
-/// the same: JavaScript counts whole milliseconds, and some pass until they come here.
+/// A touch that shortens the life of a session by no more than this counts as one that does not change it:
+/// JavaScript rounds to milliseconds, and some pass before the request arrives here.
 const TOLERANCE: Duration = Duration::from_millis(50);
-/// A request that reads a session now touches it so much later, at most: by then touches may not be skipped
-/// any more.
+/// The assumed maximum time between the read and the touch of one request.
 const REQUEST: Duration = Duration::from_secs(1);
-/// The same as a part of `touch_after`, where that is short.
+/// The same as a fraction of `touch_after`, if that is short.
 const REQUEST_PART: u32 = 20;
 
 pub(super) struct Touches {
     touch_after: Duration,
-    /// Sessions are forgotten by the thousand: what is looked up moves to the newer half.
+    /// The older half is dropped at once; sessions in use move to the newer half.
     newer: HashMap<Box<[u8]>, Refreshed>,
     older: HashMap<Box<[u8]>, Refreshed>,
 }
 
 struct Refreshed {
-    /// When the session expires in Redis, at the earliest.
+    /// The earliest time at which the session expires in Redis.
     expires: Instant,
-    /// By how much later a touch may want it to expire and be skipped.
+    /// A touch is skipped if it would extend the expiry by less than this.
     spare: Duration,
-    /// When touches are not skipped any more.
+    /// The time after which touches are not skipped.
     ends: Instant,
 }
 
@@ -46,7 +45,7 @@ impl Touches {
         }
     }
 
-    /// Whether a touch at `now` that makes `key` live until `expires` may be left out.
+    /// Whether a touch at `now` that extends `key` until `expires` can be skipped.
     pub(super) fn can_skip(&mut self, key: &[u8], expires: Instant, now: Instant) -> bool {
         let Some(refreshed) = self.newer.get_mut(key).or_else(|| self.older.get_mut(key)) else {
             return false;
@@ -59,28 +58,28 @@ impl Touches {
         can
     }
 
-    /// Whether the touch of `key` by a request that reads it at `now` may be sent: another process may have
-    /// refreshed it meanwhile.
+    /// Whether a request that reads `key` at `now` may soon send a touch: it then checks whether another
+    /// process has refreshed the key.
     pub(super) fn may_be_due(&self, key: &[u8], now: Instant) -> bool {
         let ahead = REQUEST.min(self.touch_after / REQUEST_PART);
         let refreshed = self.newer.get(key).or_else(|| self.older.get(key));
         refreshed.is_none_or(|refreshed| refreshed.ends <= now + ahead)
     }
 
-    /// Redis says at `now` that `key` lives until `expires`.
+    /// Records the expiry that Redis reported at `now`.
     pub(super) fn found(&mut self, key: &[u8], expires: Instant, now: Instant) {
         let known = self.newer.get(key).or_else(|| self.older.get(key));
         let is_news = known.is_none_or(|known| {
             let later = expires.saturating_duration_since(known.expires);
             later.max(known.expires.saturating_duration_since(expires)) > TOLERANCE
         });
-        // Otherwise processes would draw their lots again with each request, and the shortest would count.
+        // Otherwise processes would draw a new random part at each request, and the shortest would win.
         if is_news {
             self.refreshed(key, expires, now);
         }
     }
 
-    /// `key` lives until `expires`, as is known at `now`.
+    /// Records at `now` that `key` lives until `expires`.
     pub(super) fn refreshed(&mut self, key: &[u8], expires: Instant, now: Instant) {
         if self.touch_after.is_zero() {
             return;
@@ -100,13 +99,13 @@ impl Touches {
         self.newer.insert(key.into(), refreshed);
     }
 
-    /// Nothing is known any more.
+    /// Forgets all keys.
     pub(super) fn clear(&mut self) {
         self.newer.clear();
         self.older.clear();
     }
 
-    /// Nothing is known of `key` any more.
+    /// Forgets `key`.
     pub(super) fn forget(&mut self, key: &[u8]) {
         if !self.touch_after.is_zero() {
             self.newer.remove(key);
@@ -136,14 +135,14 @@ mod tests {
             );
         }
         assert!(touches.can_skip(b"a", expires - TOLERANCE, start));
-        // One that makes it live shorter is never skipped.
+        // A touch that shortens the life is never skipped.
         assert!(!touches.can_skip(b"a", expires - MINUTE, start));
         touches.forget(b"a");
         assert!(!touches.can_skip(b"a", expires, start));
     }
 
     #[test]
-    fn others_may_have_refreshed_what_is_not_known_and_what_is_due() {
+    fn unknown_and_due_sessions_may_have_been_refreshed_by_others() {
         let start = Instant::now();
         let mut touches = Touches::new(10 * MINUTE);
         assert!(touches.may_be_due(b"a", start));
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_number_of_remembered_sessions_is_bounded() {
         let expires = Instant::now();
         let mut touches = Touches::new(MINUTE);
         for n in 0..5 * TOUCHES_MAX {
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_remembered_unless_it_is_wanted() {
+    fn nothing_is_remembered_without_the_option() {
         let mut touches = Touches::new(Duration::ZERO);
         touches.refreshed(b"a", Instant::now(), Instant::now());
         assert!(touches.newer.is_empty());

@@ -1,26 +1,26 @@
-//! What one turn of a [`Core`] asks its driver to do.
+//! The effects of one turn of a [`Core`], which its driver carries out.
 
 #[cfg(doc)]
 use super::Core;
 use super::{Completion, Notice, nodes::NodeId};
 use crate::connection::{Identity, Target};
 
-/// One attempt at a connection, and the connection that comes of it.
+/// The id of an attempt to connect, and of the resulting connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Connection {
     pub(super) node: NodeId,
-    /// No two have the same.
+    /// Unique.
     pub(super) id: u64,
 }
 
 impl Connection {
-    /// Where a driver may keep what belongs to it: no two that live at the same time have the same.
+    /// An index for the driver's data. Unique among the connections that exist at the same time.
     pub fn place(&self) -> usize {
         self.node.index as usize
     }
 }
 
-/// What the driver is to do.
+/// An action of the driver.
 pub enum Action {
     /// Open a connection, then call [`Core::on_open`].
     Open {
@@ -28,7 +28,7 @@ pub enum Action {
         connection: Connection,
         /// The server.
         target: Target,
-        /// The connection to kill before this one serves: the server may still run commands of it.
+        /// The connection to kill first: the server may still execute its commands.
         predecessor: Option<Identity>,
     },
     /// Close a connection, or give up opening it.
@@ -37,7 +37,7 @@ pub enum Action {
     Discover,
 }
 
-/// What one turn asks the driver to do; taken out by it.
+/// The effects of one turn; the driver removes them.
 #[derive(Default)]
 pub struct Turn {
     /// In this order.
@@ -48,6 +48,6 @@ pub struct Turn {
     pub completions: Vec<Completion>,
     /// Events of the store.
     pub notices: Vec<Notice>,
-    /// The store is closed: no further action comes.
+    /// The store is closed: no more actions follow.
     pub ended: bool,
 }

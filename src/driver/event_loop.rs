@@ -1,5 +1,5 @@
-//! What the event loop's thread does itself: it writes its requests, and reads the replies to them.
-//! Waking another thread would take longer than either.
+//! The part of the driver on the event loop's thread: it writes requests and reads their replies. Waking
+//! another thread would take longer than either.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,14 +14,13 @@ use super::{
 use crate::config::{BUSY_LOOP, SEND_THROUGH_MAX, SEND_THROUGH_MAX_BYTES};
 
 impl Store {
-    /// Takes the `count` requests of `batch`, as many as `max_pending` admits; the others are
-    /// answered with `QueueFull`. After [`Store::close`] all are answered with `Closed`. `size` is
-    /// about how many bytes they take.
+    /// Takes the `count` requests of `batch`, as many as `max_pending` admits; the others fail with
+    /// `QueueFull`. After [`Store::close`] all fail with `Closed`. `size` is their approximate size in bytes.
     pub fn submit(&self, count: usize, size: usize, batch: Batch, command_timeout: Duration) {
         let shared = &self.shared;
         let now = Instant::now();
         let is_small = count <= SEND_THROUGH_MAX && size <= SEND_THROUGH_MAX_BYTES;
-        // Decoded before the lock is taken, and on the other thread where it takes long.
+        // A small batch is decoded here, before the lock is taken; a large one on the I/O thread.
         let (batch, requests) = if is_small {
             match catch_unwind(AssertUnwindSafe(batch)) {
                 Ok(requests) => (None, Some(requests)),
@@ -39,7 +38,7 @@ impl Store {
             let deadline = now + command_timeout;
             let admitted = machine.core.admit(count);
             match requests {
-                // None may overtake those that are still to be decoded.
+                // Requests must not overtake batches that are not decoded yet.
                 Some(requests) if machine.inbox.is_empty() && !machine.is_decoding => {
                     machine.core.submit(requests, admitted, deadline, now);
                     machine.end_turn_of_loop(shared, now);
@@ -92,20 +91,20 @@ impl Machine {
         }
     }
 
-    /// Ends a turn of the event loop's thread, and wakes the I/O thread if something is left for it.
+    /// Ends a turn on the event loop's thread, and wakes the I/O thread if work is left for it.
     fn end_turn_of_loop(&mut self, shared: &std::sync::Arc<Shared>, now: Instant) {
         self.looked_at = now;
         self.settle(shared, now, None);
         let mut wake_at = self.core.wake_at();
         if self.core.has_queued() {
-            // More than may be on the wire: should the event loop be busy, the I/O thread goes on with it.
+            // Requests wait for room on the wire: if the event loop is busy, the I/O thread continues with them.
             let tick = now + BUSY_LOOP;
             wake_at = Some(wake_at.map_or(tick, |at| at.min(tick)));
         }
         if let Some(at) = wake_at
             && self.armed.is_none_or(|armed| at < armed)
         {
-            // Not woken again before it has run.
+            // Avoids waking it again before it has run.
             self.armed = Some(at);
             self.wake();
         }

@@ -1,4 +1,4 @@
-//! A core with the sockets it drives: one turn on whichever thread has the lock.
+//! A core with its sockets. The thread that holds the lock runs a turn.
 
 use std::{
     collections::VecDeque,
@@ -25,26 +25,26 @@ use crate::{
 pub(super) struct Machine {
     pub(super) core: Core,
     pub(super) links: Vec<Option<Link>>,
-    /// Batches that are to be decoded on the I/O thread.
+    /// Batches that the I/O thread will decode.
     pub(super) inbox: VecDeque<Inbox>,
-    /// The I/O thread decodes one that is not in `inbox` any more.
+    /// The I/O thread is decoding a batch, which is no longer in `inbox`.
     pub(super) is_decoding: bool,
-    /// None until the I/O thread could be started.
+    /// None until the I/O thread has started.
     pub(super) runtime: Option<Handle>,
     /// Wakes the I/O thread's task.
     pub(super) waker: Option<Waker>,
-    /// When that task wakes by itself.
+    /// The time at which that task wakes by itself.
     pub(super) armed: Option<Instant>,
     /// The event loop left data to the I/O thread.
     pub(super) left_unread: bool,
-    /// When the event loop last looked at the store.
+    /// When the event loop last ran a turn of the store.
     pub(super) looked_at: Instant,
-    /// The last question for the map of a cluster.
+    /// The last request for the map of a cluster.
     discovery: Option<AbortHandle>,
     pub(super) has_ended: bool,
 }
 
-/// A batch that is to be decoded.
+/// A batch to decode.
 pub(super) struct Inbox {
     pub(super) batch: Batch,
     pub(super) deadline: Instant,
@@ -56,15 +56,15 @@ pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) stream: Option<Stream>,
     pub(super) attempt: Option<AbortHandle>,
-    /// TLS may hold bytes that were written and are not on the wire.
+    /// False if TLS may hold written bytes that are not on the wire yet.
     pub(super) is_flushed: bool,
 }
 
-/// How much there was to read.
+/// The outcome of a read.
 #[derive(Default)]
 pub(super) struct Progress {
     pub(super) bytes: usize,
-    /// There may be more.
+    /// There may be more data.
     pub(super) is_partial: bool,
 }
 
@@ -122,7 +122,7 @@ impl Machine {
         }
         loop {
             self.core.end_turn(now);
-            // Without the I/O thread they wait for it.
+            // Without the I/O thread, actions wait for it.
             if let Some(runtime) = self.runtime.clone() {
                 for action in std::mem::take(&mut self.core.take_turn().actions) {
                     self.act(shared, &runtime, action);
@@ -201,8 +201,8 @@ impl Machine {
         }
     }
 
-    /// Writes as much as the system takes. Returns whether the connection was lost. What is left is for the
-    /// I/O thread's task, which is woken unless it is the one that writes.
+    /// Writes as much as the system accepts. Returns whether the connection was lost. The I/O thread's task
+    /// writes the rest; it is woken unless it is the caller.
     pub(super) fn write(
         &mut self,
         connection: Connection,
@@ -256,8 +256,8 @@ impl Machine {
         false
     }
 
-    /// Reads what has come, up to a turn's share, and says how much that was. `until_empty`: until the
-    /// system has no more, so that the task is woken by what comes then.
+    /// Reads the available data, up to the limit of a turn. `until_empty`: reads until the system has no more,
+    /// so that new data wakes the task.
     pub(super) fn read(
         &mut self,
         place: usize,

@@ -1,6 +1,6 @@
-//! Drives a [`Core`]: opens connections, moves bytes, keeps time. Decides nothing. Two threads do it: the
-//! [I/O thread](tokio), and the [event loop's](event_loop), so that a request and its reply need no other
-//! one to be woken.
+//! Drives a [`Core`]: opens connections, moves bytes, keeps time, and makes no decisions. Two threads share the
+//! work, the [I/O thread](tokio) and the [event loop's](event_loop), so that a request and its reply need not
+//! wake another thread.
 
 mod event_loop;
 mod machine;
@@ -26,18 +26,18 @@ use crate::{
 };
 use machine::Machine;
 
-/// A caller that waits for the lock has it after so many yields, or is not scheduled.
+/// The limit of yields to a caller that waits for the lock: after these it is not scheduled.
 const GIVE_WAY_MAX: usize = 1000;
 
-/// Where answers go: each request's exactly once.
+/// The receiver of answers: exactly one for each request.
 pub trait Sink: Send + Sync + 'static {
-    /// Takes all of `completions`, and returns whether more may come: if not, none do until
-    /// [`Store::resume`], unless a deadline has come. Must not block.
+    /// Takes all of `completions`. If it returns false, no more are delivered until [`Store::resume`], except
+    /// for deadlines that pass. Must not block.
     fn deliver(&self, completions: &mut Vec<Completion>) -> bool;
     /// Takes a notice. Must not block.
     fn notice(&self, notice: Notice);
-    /// Takes a new connection that the event loop is to poll, if [`Config::watched`]: whenever the socket
-    /// can be read, it calls [`Store::read`]. Must not block.
+    /// Takes a new connection for the event loop to poll, if [`Config::watched`]: it calls [`Store::read`]
+    /// whenever the socket is readable. Must not block.
     fn watch(&self, watch: Watch) {
         drop(watch);
     }
@@ -54,7 +54,7 @@ pub struct Watch {
 /// The outcome of [`Store::read`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// The socket is to be polled further.
+    /// Poll the socket further.
     On,
     /// The connection has ended.
     Ended,
@@ -63,7 +63,7 @@ pub enum Reading {
 /// The requests of one flush. Large ones are decoded on the I/O thread.
 pub type Batch = Box<dyn FnOnce() -> Vec<Request> + Send>;
 
-/// A running store. Dropping it ends it at once, without answers.
+/// A running store. Dropping it ends it at once, and pending requests get no answer.
 pub struct Store {
     shared: Arc<Shared>,
 }
@@ -72,8 +72,8 @@ struct Shared {
     /// Both threads take turns with the whole store: a turn is short, and with one lock there is one order of
     /// events.
     machine: Mutex<Machine>,
-    /// A caller waits for the lock. The I/O thread's task, which takes one turn after the other, would have
-    /// it again before the caller's thread has woken up. Only a hint, so Relaxed is enough.
+    /// A caller waits for the lock. Otherwise the I/O thread's task, which runs turns in a row, would lock it
+    /// again before the caller's thread has woken up. Only a hint, so Relaxed is enough.
     is_wanted: AtomicBool,
     sink: Arc<dyn Sink>,
     config: Arc<Config>,
@@ -100,7 +100,7 @@ impl Store {
         store
     }
 
-    /// Starts the I/O thread and this store's task on it, unless that was done.
+    /// Starts the I/O thread and this store's task on it, if they do not run yet.
     fn ensure_started(&self, machine: &mut Machine) -> Result<(), Error> {
         if machine.runtime.is_none() {
             let handle = runtime::handle()?;
@@ -111,7 +111,7 @@ impl Store {
         Ok(())
     }
 
-    /// Goes on reading replies after the sink was full.
+    /// Resumes reading after the sink was full.
     pub fn resume(&self) {
         self.shared.with(|machine| {
             machine.core.set_reading(true, Instant::now());
@@ -129,10 +129,10 @@ impl Store {
         });
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     pub fn stats(&self) -> Stats {
         let machine = self.shared.machine.lock();
-        // Numbers are numbers, even if a turn has panicked half-way.
+        // Counters are usable even if a turn has panicked.
         machine.unwrap_or_else(PoisonError::into_inner).core.stats()
     }
 
@@ -151,12 +151,12 @@ impl Drop for Store {
 }
 
 impl Shared {
-    /// The machine; none once a turn has panicked, which was reported then.
+    /// The machine. None after a turn has panicked, which was reported at that time.
     fn lock(&self) -> Option<MutexGuard<'_, Machine>> {
         self.machine.lock().ok()
     }
 
-    /// Runs a turn. A panic ends the store, and nothing else.
+    /// Runs a turn. A panic ends only this store.
     fn with<T: Default>(&self, turn: impl FnOnce(&mut Machine) -> T) -> T {
         let turn = || {
             self.is_wanted.store(true, Ordering::Relaxed);
@@ -173,7 +173,7 @@ impl Shared {
         }
     }
 
-    /// Lets a caller that waits for the lock have it first.
+    /// Yields to a caller that waits for the lock.
     fn give_way(&self) {
         for _ in 0..GIVE_WAY_MAX {
             if !self.is_wanted.load(Ordering::Relaxed) {

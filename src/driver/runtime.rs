@@ -1,5 +1,5 @@
-//! The one Tokio runtime of the process, on a thread of its own. It is never torn down: stores of
-//! worker threads come and go above it, and process exit ends it with everything else.
+//! The one Tokio runtime of the process, on a thread of its own. It is never shut down: stores of worker
+//! threads come and go, and the exit of the process ends it.
 
 use std::{
     io,
@@ -11,11 +11,10 @@ use ::tokio::runtime::{Builder, Handle};
 
 use crate::error::{Error, ErrorCode};
 
-/// A lock, so that two stores that begin at once start one thread.
+/// A lock, so that two stores that start at the same time create one thread.
 static HANDLE: Mutex<Option<Handle>> = Mutex::new(None);
 
-/// The runtime, which is started unless it runs. What is missing now, a descriptor or a thread, may be
-/// there when it is tried again.
+/// The runtime, started if necessary. After a failure (no free descriptor or thread) the next call tries again.
 pub(super) fn handle() -> Result<Handle, Error> {
     let mut handle = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(running) = &*handle {
@@ -33,8 +32,8 @@ pub(super) fn handle() -> Result<Handle, Error> {
     Ok(handle.insert(started).clone())
 }
 
-/// One thread serves every store: the work per command is a fraction of the time that JavaScript and Redis
-/// spend on it, and a second thread would take a core from them.
+/// One thread serves all stores: its work per command is a fraction of that of JavaScript and Redis, and a
+/// second thread would compete with them for a core.
 fn start() -> io::Result<Handle> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();

@@ -1,5 +1,5 @@
-//! The task of a store on the I/O thread: it keeps time, writes the rest of what the event loop wrote, and reads
-//! where the event loop does not, or is busy.
+//! The task of a store on the I/O thread: it keeps time, writes what the event loop could not write, and reads
+//! if the event loop does not or is busy.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,13 +17,13 @@ use super::{
 };
 use crate::config::{BUSY_LOOP, OVERDUE_BYTES};
 
-/// Turns before other tasks of this thread have theirs.
+/// The number of turns before other tasks of this thread run.
 const TURNS: usize = 8;
 
 pub(super) struct Task {
     shared: Arc<Shared>,
     timer: Pin<Box<Sleep>>,
-    /// Bytes that were read since the time of something has come.
+    /// Bytes read since a timer became due.
     overdue_bytes: usize,
 }
 
@@ -73,7 +73,7 @@ impl Task {
         Poll::Pending
     }
 
-    /// Decodes one batch, without the lock.
+    /// Decodes one batch without holding the lock.
     fn decode(&self) {
         let taken = self.shared.lock().and_then(|mut machine| {
             let taken = machine.inbox.pop_front();
@@ -124,7 +124,7 @@ impl Task {
             left_unread |= progress.is_partial && is_watched;
         }
         machine.left_unread |= left_unread;
-        // Replies that came by their deadline count, up to a limit.
+        // Replies that arrived before their deadline count, up to a limit of bytes.
         if is_due && (is_done || self.overdue_bytes >= OVERDUE_BYTES) {
             machine.core.on_timer(now);
         }
@@ -135,7 +135,7 @@ impl Task {
         is_done
     }
 
-    /// Sets the timer to when something is next to be looked at. Returns whether that has come.
+    /// Sets the timer to the next time at which something is due. Returns whether that time has passed.
     fn arm(&mut self, machine: &mut Machine, cx: &mut Context<'_>) -> bool {
         let tick = (self.shared.config.watched && machine.core.has_unanswered())
             .then(|| Instant::now() + BUSY_LOOP);

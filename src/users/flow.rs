@@ -1,9 +1,9 @@
-//! The order of the commands by which a session and its entry in an index are written or ended.
+//! The order of the commands that write or end a session and its index entry.
 //!
-//! On one server a sign-in is one script. In a cluster, where the two are in different slots, the entry comes first,
-//! and the session is written unless a marker is younger than the sign-in: whoever has read the entry meanwhile and
-//! ends its sessions leaves one. A second look at the index instead would miss those that have read the entry but not
-//! dropped it yet.
+//! On one server a sign-in is one script. In a cluster, where the two are in different slots, the entry comes
+//! first, and the session is written unless a marker is younger than the sign-in: a revoke that has read the
+//! entry leaves a marker. A second read of the index instead would miss a revoke that has read the entry but
+//! not dropped it yet.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::{
     marker::{self, By, Destroy, Restore},
 };
 
-/// Where the entry of a session is.
+/// The location of a session's entry.
 #[derive(Clone)]
 pub struct Place {
     /// The index of its user.
@@ -28,11 +28,11 @@ pub struct Place {
 pub struct Save {
     /// The session.
     pub key: Vec<u8>,
-    /// What is to be there.
+    /// The value to write.
     pub value: Vec<u8>,
-    /// How long it lives.
+    /// Its time to live.
     pub expiry: Expiry,
-    /// Where its entry is to be.
+    /// The location of its entry.
     pub place: Place,
 }
 
@@ -44,27 +44,27 @@ pub struct SignIn {
     pub prefix: Vec<u8>,
     /// The text of the entry.
     pub text: Vec<u8>,
-    /// How many entries there may be before it.
+    /// The limit of entries.
     pub limit: Limit,
-    /// Markers do not count.
+    /// Markers are ignored.
     pub ignores_markers: bool,
-    /// No script may name both: there is a cluster.
+    /// No script may name both keys, as in a cluster.
     pub by_turns: bool,
 }
 
-/// Of the entries of a user.
+/// The limit for the entries of a user.
 #[derive(Clone, Copy)]
 pub enum Limit {
-    /// They are not counted.
+    /// Entries are not counted.
     None,
-    /// They are counted.
+    /// Entries are counted.
     Counted,
-    /// If there are so many others, none is added.
+    /// No entry is added if there are this many others.
     AtMost(u32),
 }
 
 impl Limit {
-    /// As the scripts read it.
+    /// The argument of the scripts.
     pub fn argument(self) -> Vec<u8> {
         match self {
             Self::None => vec![],
@@ -74,7 +74,7 @@ impl Limit {
     }
 }
 
-/// A session that is ended, and its entry.
+/// A session to end, and its entry.
 pub struct Item {
     /// The session.
     pub key: Vec<u8>,
@@ -86,45 +86,45 @@ pub struct Item {
 
 /// Several commands about sessions and an index, in their order.
 pub enum Flow {
-    /// SET of a session that is there, and whether its entry is. Answers OK; nil if the session is not there; 0 if
-    /// the entry is not.
+    /// SET XX of a session, and a check of its entry. Replies OK; nil if the session does not exist; 0 if the
+    /// entry does not.
     Save {
         /// The reply to the SET.
         written: Option<Reply>,
         /// The reply to the HEXISTS.
         listed: Option<Reply>,
     },
-    /// Answers how many entries there are, 0 if that is the limit; below zero, -1 less the milliseconds that a
-    /// marker still lives which is younger.
+    /// Replies the number of entries, or 0 if the limit is reached. A negative number is -1 minus the
+    /// milliseconds left of a younger marker.
     SignIn {
-        /// What is to be written.
+        /// The session and its entry.
         sign_in: Box<SignIn>,
-        /// What was asked last.
+        /// The pending step.
         step: Step,
-        /// The most that a marker of before the sign-in has left, and when that was known.
+        /// The most that a marker from before the sign-in has left, and the time of that information.
         known: (i64, Instant),
-        /// How many entries there are.
+        /// The number of entries.
         count: i64,
     },
-    /// Ends sessions, then drops their entries. Answers how many sessions there were.
+    /// Ends sessions, then drops their entries. Replies the number of ended sessions.
     Revoke {
         /// The index.
         index: Vec<u8>,
-        /// Those that are ended.
+        /// The sessions to end.
         items: Vec<Option<Item>>,
-        /// How many DELs are unanswered.
+        /// The number of unanswered DELs.
         left: usize,
-        /// How many sessions there were.
+        /// The number of ended sessions.
         ended: i64,
-        /// Why one of them could not be ended.
+        /// The error of a session that could not be ended.
         error: Option<Error>,
     },
 }
 
-/// What a sign-in waits for.
+/// The step that a sign-in waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// How long a marker of before still lives.
+    /// The lifetime of an earlier marker.
     Marker,
     /// The entry.
     Entry,
@@ -137,11 +137,11 @@ pub enum Step {
 /// The number of a command among those of one step.
 pub type Part = u32;
 
-/// How a [`Flow`] goes on.
+/// The next step of a [`Flow`].
 pub enum Next {
-    /// Replies are still to come.
+    /// Wait for more replies.
     Wait,
-    /// By these commands, whose parts are their positions.
+    /// Run these commands; their parts are their positions.
     Run(Vec<Command>),
     /// It is over.
     Done(Result<Reply, Error>),
@@ -173,7 +173,7 @@ impl Flow {
         (flow, vec![set, listed])
     }
 
-    /// Enters a session, and writes it then.
+    /// Writes the entry of a session, then the session.
     pub fn sign_in(sign_in: SignIn, now: Instant) -> (Self, Vec<Command>) {
         let command = sign_in.marker();
         let flow = Self::SignIn {
@@ -237,7 +237,7 @@ impl Flow {
                 error,
             } => {
                 if *left == 0 {
-                    // An entry that could not be dropped is dropped when it is next read.
+                    // After an error, the entry is dropped when the index is next read.
                     return Next::Done(error.take().map_or(Ok(Reply::Count(*ended)), Err));
                 }
                 *left -= 1;
@@ -333,7 +333,7 @@ impl SignIn {
                 let left = match outcome {
                     Ok(Reply::Count(-1)) => life,
                     Ok(Reply::Count(left)) => left.max(-1),
-                    // It may not be read: then it is not heeded either.
+                    // PTTL is denied: then markers are ignored.
                     Err(error) if error.refuses_command() => -1,
                     Err(error) => return Next::Done(Err(error)),
                     Ok(_) => -1,
@@ -354,7 +354,7 @@ impl SignIn {
             (Step::Unmarked, Ok(Reply::Count(left))) => {
                 return Next::Done(Ok(Reply::Count(-1 - left)));
             }
-            // Its marker is in another slot, or denied.
+            // The marker is in another slot, or access to it is denied.
             (Step::Unmarked, Ok(Reply::Nil)) => (Step::Session, self.session()),
             (Step::Unmarked, Err(error)) if error.refuses_command() => {
                 (Step::Session, self.session())
@@ -369,13 +369,13 @@ impl SignIn {
     }
 }
 
-/// The most that a marker can have left now, of which that was known.
+/// The most that a marker can have left now, by earlier information.
 fn left_by((left, at): (i64, Instant), now: Instant) -> i64 {
     if left < 0 {
         return -1;
     }
     let passed: Duration = now.saturating_duration_since(at);
-    // Both ends of the time are whole milliseconds.
+    // Both times are rounded to milliseconds.
     let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
     left.saturating_sub(passed).saturating_add(1).max(-1)
 }
@@ -431,7 +431,7 @@ mod tests {
         let Command::Restore(restore) = only(flow.on_reply(0, Ok(Reply::Count(2)), later)) else {
             panic!("the session is written whatever the marker says");
         };
-        // The marker of before has so much left at the most.
+        // The most that the earlier marker has left.
         assert_eq!(restore.known_left, 58_991);
         let left = flow.on_reply(0, Ok(Reply::Count(59_999)), later);
         assert!(matches!(left, Next::Done(Ok(Reply::Count(-60_000)))));

@@ -1,4 +1,4 @@
-//! What callers asked for and got, and what must hold of it.
+//! The requests of callers, their answers, and the invariants of both.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,14 +8,14 @@ use connect_redis_native::{
     error::{Error, ErrorCode},
 };
 
-/// Says that a connection was lost.
+/// The message of a lost connection.
 pub const LOST: &str = "lost";
 
-/// What a request is.
+/// The kind of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     Get,
-    /// SET and swaps: the value that is written carries the request's id.
+    /// SET and swaps: the written value contains the request's id.
     Write,
     Delete,
     /// SET unless the session was destroyed.
@@ -28,22 +28,22 @@ pub struct Record {
     pub asked: Asked,
     pub key: usize,
     pub submitted: Duration,
-    /// When it must be settled, at the latest.
+    /// The latest time at which it must be settled.
     pub settled_by: Duration,
     pub settled: Option<(Duration, Result<Reply, Error>)>,
 }
 
-/// All requests of a run, by their numbers, which ascend.
+/// All requests of a run, by their ascending numbers.
 #[derive(Default)]
 pub struct Model {
     pub records: BTreeMap<u32, Record>,
     /// The requests that are not settled.
     pub open: BTreeMap<u32, Duration>,
-    /// How often a write was on the wire, as far as the system took it.
+    /// How often a write was sent, according to the bytes that the system accepted.
     pub written: BTreeMap<u32, u32>,
-    /// When data was lost.
+    /// The times of data losses.
     pub losses: Vec<Duration>,
-    /// When a marker was refused.
+    /// The times of refused markers.
     pub unmarked: Vec<(usize, Duration)>,
 }
 
@@ -86,8 +86,8 @@ impl Model {
         self.check_destroyed(id);
     }
 
-    /// A retry is spent only on a request that was written: one that fails because its connection was lost
-    /// was written twice, or once if a later write of its session forbids to repeat it.
+    /// Only a written request uses up its retry: a request that fails because its connection was lost was
+    /// written twice, or once if a later write of its session prevents a repetition.
     fn check_retry(&self, id: u32) {
         let record = &self.records[&id];
         let Some((_, Err(error))) = &record.settled else {
@@ -108,8 +108,8 @@ impl Model {
         );
     }
 
-    /// What was destroyed stays destroyed: a restore that was asked for later writes nothing, as long as the
-    /// marker lives and was not refused.
+    /// A destroyed session stays destroyed: a later restore writes nothing while the marker lives, unless the
+    /// marker was refused.
     fn check_destroyed(&self, id: u32) {
         let restore = &self.records[&id];
         let (Asked::Restore, Some((now, Ok(Reply::Ok)))) = (&restore.asked, &restore.settled)
@@ -135,7 +135,7 @@ impl Model {
         }
     }
 
-    /// Every request is settled by its deadline, within a turn.
+    /// Every request is settled within a turn of its deadline.
     pub fn check_deadlines(&self, now: Duration) {
         for (id, by) in &self.open {
             assert!(*by >= now, "request {id} was due at {by:?}, it is {now:?}");
@@ -150,8 +150,8 @@ impl Model {
         )
     }
 
-    /// Per session in order: a get sees the last write that was acknowledged before it in the order of the
-    /// requests, or a later one.
+    /// Order within a session: a get sees the last acknowledged write before it in the order of the requests,
+    /// or a later one.
     pub fn check_order(&self) {
         let mut floors: BTreeMap<usize, u32> = BTreeMap::new();
         for (id, record) in &self.records {
@@ -174,7 +174,7 @@ impl Model {
             }
             let seen = match reply {
                 Reply::Text(value) => read_value(value).map_or(0, |(_, by)| by),
-                // The latest that may have removed it.
+                // The latest request that may have removed it.
                 _ => self.last_delete(record.key),
             };
             assert!(
@@ -192,13 +192,13 @@ impl Model {
         deletes.max_by_key(|(id, _)| **id).map_or(0, |(id, _)| *id)
     }
 
-    /// Requests of this time are served.
+    /// Requests made since `since` are served.
     pub fn check_served(&self, since: Duration, context: &str, is_a_strange_proxy: bool) {
         for (id, record) in self.records.iter().filter(|(_, it)| it.submitted >= since) {
             match &record.settled {
                 _ if record.asked == Asked::Other && is_a_strange_proxy => {}
                 Some((_, Ok(_))) => {}
-                // A merge or swap can lose against others.
+                // A merge or swap can fail because of other writers.
                 Some((_, Err(error))) if error.code == ErrorCode::Conflict => {}
                 other => panic!("request {id} ({:?}), {context}: {other:?}", record.asked),
             }

@@ -1,4 +1,4 @@
-//! Fake servers: they keep data, know slots, and misbehave on demand.
+//! Fake servers with data and slots, which misbehave on demand.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,20 +14,20 @@ pub struct Stored {
     pub expires: Option<Duration>,
 }
 
-/// What all servers of a store hold: replicas are exact.
+/// The data of all servers: replicas are exact copies.
 #[derive(Clone, Default)]
 pub struct Data(pub BTreeMap<Vec<u8>, Stored>);
 
 /// The owners of slots.
 pub struct Slots {
     pub owner: Vec<Option<usize>>,
-    /// The slot that moves: its slot, and where to.
+    /// The slot that is moving, and its destination.
     pub moving: Option<(u16, usize)>,
-    /// Keys of it that are there already.
+    /// Keys of that slot that are at the destination already.
     pub moved: BTreeSet<Vec<u8>>,
 }
 
-/// How a server behaves.
+/// The behaviour of a server.
 #[derive(Clone, Default)]
 pub struct Server {
     pub is_down: bool,
@@ -38,21 +38,21 @@ pub struct Server {
     pub is_cluster_down: bool,
     pub denies_asking: bool,
     pub has_script: bool,
-    /// It says of every key that it moved to this server.
+    /// It redirects every key to this server.
     pub moves_all_to: Option<usize>,
     /// Its SCAN never ends.
     pub scans_for_ever: bool,
-    /// So it is until the end.
+    /// This does not end.
     pub is_a_strange_proxy: bool,
-    /// Its replies are an array without end, or garbage.
+    /// Its replies are an endless array, or garbage.
     pub is_endless: bool,
     pub is_garbled: bool,
-    /// It answers with this map instead of the true one.
+    /// It replies with this map instead of the real one.
     pub stale_map: Option<Vec<Option<usize>>>,
     pub knows_ifeq: bool,
 }
 
-/// What a server knows of one connection.
+/// The state of one connection on a server.
 #[derive(Default)]
 pub struct Session {
     pub input: Vec<u8>,
@@ -61,7 +61,7 @@ pub struct Session {
     pub is_denied: bool,
 }
 
-/// Takes the next whole command out of `input`.
+/// Removes the next complete command from `input`.
 pub fn next_command(input: &mut Vec<u8>) -> Option<Vec<Vec<u8>>> {
     let mut at = 0;
     let count = line(input, &mut at, b'*')?;
@@ -278,7 +278,7 @@ fn is_write(words: &[Vec<u8>]) -> bool {
     )
 }
 
-/// Why `server` does not serve a command, if it does not.
+/// The error reply if `server` does not serve a command.
 pub fn refusal(
     server: &Server,
     at: usize,

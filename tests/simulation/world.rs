@@ -30,7 +30,7 @@ pub enum Topology {
 
 const PREFIX: &[u8] = b"s:";
 
-/// Where sends of commands without a key are counted.
+/// The entry that counts commands without a key.
 const NO_KEY: usize = usize::MAX;
 
 enum Event {
@@ -56,10 +56,10 @@ struct Link {
     to_client_at: Duration,
     /// Bytes that a frozen server has not read.
     unread: Vec<u8>,
-    /// What was written, up to the last whole command.
+    /// The written bytes up to the last complete command.
     written: Vec<u8>,
     is_cut: bool,
-    /// Nothing passes, and neither side knows.
+    /// No data passes, and neither side notices.
     is_half_open: bool,
 }
 
@@ -73,7 +73,7 @@ pub struct World {
     core: Core,
     pub model: Model,
     servers: Vec<Server>,
-    /// Where the sentinels say the master is.
+    /// The master that the sentinels name.
     primary: usize,
     data: Data,
     older: Data,
@@ -82,23 +82,23 @@ pub struct World {
     events: BTreeMap<(Duration, u64), Event>,
     next_event: u64,
     next_id: u32,
-    /// The event loop is blocked: what has come waits.
+    /// The event loop is blocked: received data waits.
     is_blocked: bool,
-    /// Too many answers wait to be fetched: nothing is read, not even before deadlines.
+    /// Too many answers wait for JavaScript: nothing is read, not even before deadlines.
     is_full: bool,
     waiting: VecDeque<(usize, Vec<u8>)>,
     /// Faults are over.
     pub is_calm: bool,
-    /// Callers are, too.
+    /// Callers have stopped too.
     pub is_quiet: bool,
-    /// Servers have sent requests to each other.
+    /// Two servers have redirected requests to each other.
     has_ping_pong: bool,
-    /// ASKINGs that a server has refused, and requests that got that as their answer.
+    /// The numbers of refused ASKINGs, and of requests that got this error.
     refused_askings: u32,
     told_askings: u32,
     pub is_a_strange_proxy: bool,
     pub has_ended: bool,
-    /// How often commands on each key came, and were asked for.
+    /// For each key, the numbers of received commands and of requests.
     sends: BTreeMap<usize, (u64, u64)>,
     opens: Vec<(Duration, u16)>,
     maps: VecDeque<Duration>,
@@ -232,7 +232,7 @@ impl World {
         Duration::from_micros(self.random.u64(self.latency_us / 2..=self.latency_us * 2))
     }
 
-    /// Goes on until `until`.
+    /// Runs until the time `until`.
     pub fn run_until(&mut self, until: Duration) {
         self.settle();
         while !self.has_ended {
@@ -254,7 +254,7 @@ impl World {
                     self.handle(event);
                 }
             } else {
-                // What has come is read before deadlines are looked at.
+                // Received data is read before deadlines are checked.
                 self.read_waiting();
                 self.core.on_timer(self.instant());
             }
@@ -284,7 +284,7 @@ impl World {
         for server in 0..self.servers.len() + 100 {
             let port = port_of(server);
             let count = self.opens.iter().filter(|(_, to)| *to == port).count();
-            // A node that left and came back counts as another one.
+            // A node that left and came back counts as a new one.
             assert!(count <= 45, "{count} connections to one node in a second");
             if self.opens.len() < 45 {
                 break;
@@ -298,7 +298,7 @@ impl World {
         );
     }
 
-    /// Does what the core asks for.
+    /// Carries out the effects of the core.
     fn settle(&mut self) {
         loop {
             self.core.end_turn(self.instant());
@@ -339,7 +339,7 @@ impl World {
                 };
                 self.opens.push((self.now, port_of(server)));
                 if predecessor.is_some() {
-                    // CLIENT KILL, before anything else is run.
+                    // CLIENT KILL, before any other command.
                     let old = self.links.iter_mut().filter(|link| link.server == server);
                     old.for_each(|link| link.is_cut = true);
                 }
@@ -367,7 +367,7 @@ impl World {
                 }
             }
             Action::Close(connection) => {
-                // The server may still read what was sent, unless the next connection kills this one.
+                // The server may still read the sent data, unless the next connection kills this one.
                 if let Some(at) = self.link_of(connection) {
                     let delay = 20 * self.latency();
                     self.after(delay, Event::Ended(at));
@@ -389,7 +389,7 @@ impl World {
         Some(at)
     }
 
-    /// Puts output on the wire. Returns whether the connection was lost.
+    /// Writes output to the wire. Returns whether the connection was lost.
     fn write(&mut self, connection: Connection) -> bool {
         let Some(at) = self.link_of(connection) else {
             return false;
@@ -400,7 +400,7 @@ impl World {
         }
         assert!(output.len() <= 4 << 20, "{} bytes wait", output.len());
         if self.links[at].is_cut {
-            // The system knows already.
+            // The system has noticed the loss already.
             let error = lost();
             self.core.on_lost(connection, &error, self.instant());
             return true;
@@ -582,7 +582,7 @@ impl World {
             return b"+OK\r\n".to_vec();
         }
         if server.is_endless {
-            // What it acknowledges it does not do.
+            // It acknowledges writes without executing them.
             self.model.losses.push(self.now);
             return if self.random.u8(..8) == 0 {
                 b"*1000000000\r\n:1\r\n".to_vec()
@@ -658,7 +658,7 @@ impl World {
         self.core.on_discovered(answer, self.instant());
     }
 
-    /// Requests of one turn of the event loop.
+    /// Makes the requests of one turn of the event loop.
     pub fn call(&mut self) {
         let count = match self.random.u8(..200) {
             0 => self.random.usize(1000..2500),
@@ -691,7 +691,7 @@ impl World {
         let key = key_name(number);
         let expiry = Expiry::After(60_000);
         let mut within = self.timeout;
-        // Where touches are left out, most requests are touches.
+        // If touches may be skipped, most requests are touches.
         let kind = match self.random.u8(..100) {
             kind @ 42..85 if !self.touch_after.is_zero() && kind % 8 > 0 => 90,
             kind => kind,
@@ -763,7 +763,7 @@ impl World {
         Request { id, work }
     }
 
-    /// A touch that was acknowledged has kept its session: one that is left out may be late by touchAfter.
+    /// An acknowledged touch has extended its session: a skipped one may be late by touchAfter.
     fn check_touch(&self, id: u32, outcome: &Result<connect_redis_native::command::Reply, Error>) {
         let Asked::Touch(expires) = self.model.records[&id].asked else {
             return;
@@ -778,11 +778,11 @@ impl World {
         {
             return;
         }
-        // Answered in the turn that asked: it was left out.
+        // Answered in the turn of the request: it was skipped.
         let key = key_name(self.model.records[&id].key);
         let least = expires.saturating_sub(self.touch_after + Duration::from_millis(100));
         let kept = self.data.0.get(&key).and_then(|stored| stored.expires);
-        // What is on the wire may have removed it meanwhile, and is acknowledged later.
+        // A command on the wire may have removed it meanwhile, and is acknowledged later.
         if let Some(kept) = kept {
             assert!(
                 kept >= least,
@@ -791,7 +791,7 @@ impl World {
         }
     }
 
-    /// A node that refuses ASKING says why; it is not asked again and again.
+    /// A refused ASKING is the answer; it is not sent repeatedly.
     fn check_redirections(
         &mut self,
         id: u32,
@@ -813,7 +813,7 @@ impl World {
         }
     }
 
-    /// The store has found that everything is well.
+    /// Checks that the store has recovered.
     pub fn check_calm(&self) {
         assert!(
             self.refused_askings < 10 || self.told_askings > 0,
@@ -822,7 +822,7 @@ impl World {
         );
         assert!(
             self.opens.is_empty(),
-            "connections are opened, though all is well"
+            "connections are opened although all faults are over"
         );
     }
 
@@ -840,7 +840,7 @@ impl World {
                 server.is_down = fault == 0;
                 self.cut(at);
                 if self.topology == Topology::Single && self.random.bool() {
-                    // It comes back with older data.
+                    // The server comes back with older data.
                     self.data = self.older.clone();
                     self.model.losses.push(self.now);
                 }
@@ -866,7 +866,7 @@ impl World {
                 .iter_mut()
                 .for_each(|server| server.has_script = false),
             10 if self.topology == Topology::Cluster => {
-                // Two servers that send requests to each other.
+                // Two servers that redirect requests to each other.
                 self.has_ping_pong = true;
                 let other = (at + 1) % self.servers.len();
                 self.servers[at].moves_all_to = Some(other);
@@ -882,7 +882,7 @@ impl World {
             15 if self.topology == Topology::Cluster => {
                 let mut owners = self.slots.as_ref().expect("a cluster").owner.clone();
                 if self.random.bool() {
-                    // It names nodes that are not there.
+                    // The map names nodes that do not exist.
                     let phantom = self.random.usize(10..90);
                     owners[..4000].fill(Some(phantom));
                 }
@@ -923,7 +923,7 @@ impl World {
                 }
                 None => {
                     slots.moving = Some((slot, to));
-                    // Some of its keys are there already.
+                    // Some of its keys have moved already.
                     for key in (0..self.keys).map(key_name) {
                         if slot_of(&key) == slot && self.random.bool() {
                             slots.moved.insert(key);
@@ -993,7 +993,7 @@ impl World {
         self.free_loop();
     }
 
-    /// Long enough for the store to find that everything is well.
+    /// Long enough for the store to recover.
     pub fn recovery(&self) -> Duration {
         // A half-open connection is found by its silence, the next attempt is due after at most 800 ms.
         2 * self.timeout + Duration::from_secs(3)
@@ -1053,7 +1053,7 @@ fn key_name(number: usize) -> Vec<u8> {
     format!("s:{number}:session").into_bytes()
 }
 
-/// The session of a marker.
+/// The session number of a marker.
 fn marked_number(marker: &[u8]) -> Option<usize> {
     key_number(marker.strip_prefix(b"s:{")?.strip_suffix(b"}")?)
 }

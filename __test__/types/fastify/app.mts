@@ -1,4 +1,4 @@
-// An application of @fastify/session, with no express-session and no types of it.
+// An application of @fastify/session, without express-session and its types.
 import fastifyCookie from "@fastify/cookie"
 import fastifySession from "@fastify/session"
 import Fastify, { type Session } from "fastify"

@@ -1,4 +1,4 @@
-// What a store has beyond connect-redis 10: events, status, errors, counters.
+// Members that connect-redis 10 does not have: events, status, errors, counters.
 import { once } from "node:events"
 import {
   RedisStore,
@@ -25,7 +25,7 @@ export async function use(store: RedisStore): Promise<unknown> {
   const { commands, latency, pending } = store.stats()
   // @ts-expect-error the status is read-only
   store.status = "ready"
-  // @ts-expect-error there is no state
+  // @ts-expect-error a member that does not exist
   void store.state
   // @ts-expect-error a status that does not exist
   if (store.status === "open") return
@@ -43,7 +43,7 @@ export async function users(store: RedisStore): Promise<unknown> {
   store.destroyHandle("ada", "handle", (error, was?: boolean) => void [error, was])
   // @ts-expect-error a user is needed
   void store.sessionsOf()
-  // @ts-expect-error a user is no object
+  // @ts-expect-error a user is not an object
   void store.destroyUser({})
   // @ts-expect-error a handle is needed
   void store.destroyHandle("ada")

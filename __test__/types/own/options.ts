@@ -50,7 +50,7 @@ export function byFunction(options: RedisStoreOptions): RedisStore {
   return new RedisStore({ ...options, prefix: "app:" })
 }
 
-// @ts-expect-error a user is no object
+// @ts-expect-error a user is not an object
 void new RedisStore({ url: "redis://localhost", userOf: () => ({}) })
 // @ts-expect-error a rule that does not exist
 void new RedisStore({ url: "redis://localhost", userOf: () => 1, maxSessionsPerUser: { max: 1, onLimit: "end" } })

@@ -1,4 +1,4 @@
-// How applications declare what their sessions hold.
+// Declarations by which applications describe their sessions.
 import session from "express-session"
 import { RedisStore } from "connect-redis"
 

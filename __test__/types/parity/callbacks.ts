@@ -1,4 +1,4 @@
-// Callbacks of every shape, given or handed through.
+// Callbacks of every shape, passed directly or through a wrapper.
 import type { SessionData } from "express-session"
 import { RedisStore } from "connect-redis"
 

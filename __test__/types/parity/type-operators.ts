@@ -1,4 +1,4 @@
-// What programs compute from the types of a store.
+// Types that programs derive from the types of a store.
 import { callbackify, promisify } from "node:util"
 import type { SessionData } from "express-session"
 import { RedisStore } from "connect-redis"

@@ -3,7 +3,8 @@
 //! | operation | rows: key, value, number |
 //! |---|---|
 //! | INDEX | index, handle, milliseconds to live; kind and text of the entry, empty, limit as for SIGN_IN |
-//! | SIGN_IN | session, its text, milliseconds to live; index, handle, limit, -1 for none, -2 if entries are counted; text of the entry, prefix, flags: 1 if no marker counts, 2 if no script may name both |
+//! | SIGN_IN | session, its text, milliseconds to live; index, handle, limit, -1 for none, -2 if entries are
+//! only counted; text of the entry, prefix, flags: 1 to ignore markers, 2 if no script may name both keys |
 //! | SAVE | session, its text, milliseconds to live; index, handle |
 //! | ENTRIES | index, handle or empty |
 //! | REVOKE | index, prefix, how many; for each session, handle; entry |
@@ -48,7 +49,7 @@ pub(super) fn work(
         Operation::Index | Operation::Save | Operation::Sweep => 1,
         _ => 0,
     };
-    // All of them before one fails: they must not be read as the next request.
+    // All rows are read before an error, so that they are not taken for the next request.
     let more: Vec<_> = (0..count).map(|_| reader.second_row()).collect();
     let mut more = more.into_iter();
     let mut next = || more.next().unwrap_or_else(|| Ok((vec![], vec![], 0.0)));

@@ -1,4 +1,4 @@
-//! The sentinels that are known: those that were given, and those that they name.
+//! The known sentinels: the configured ones, and those that they name.
 
 use std::{
     net::Shutdown,
@@ -24,17 +24,16 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// Sentinels that other sentinels have named, the latest first: those that were given may be replaced
-/// one by one.
+/// Sentinels that other sentinels have named, the latest first: the configured ones may be replaced one by one.
 #[derive(Clone, Default)]
 pub struct KnownSentinels(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     learnt: Vec<Endpoint>,
-    /// The last answers of the sentinels that answer.
+    /// The last answers of the live sentinels.
     votes: Vec<Vote>,
-    /// The master that is connected to, and the socket.
+    /// The connected master and its socket.
     master: Option<(String, Weak<Socket>)>,
     watch: Option<AbortHandle>,
     has_ended: bool,
@@ -44,13 +43,13 @@ struct State {
 struct Vote {
     sentinel: Endpoint,
     master: Endpoint,
-    /// It grows with every failover: <https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/>.
+    /// Incremented at every failover: <https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/>.
     epoch: u64,
 }
 
 impl State {
-    /// The master that goes before `master`: a later failover made it one, or of the same failover more
-    /// sentinels name it. A sentinel that was cut off names an earlier one.
+    /// A better master than `master`: one of a later failover or, for the same failover, one that more
+    /// sentinels name. An isolated sentinel names an earlier one.
     fn better_than(&self, master: &str) -> Option<Endpoint> {
         let weight = |name: &str| {
             let naming = || self.votes.iter().filter(|vote| vote.is_for(name));
@@ -70,7 +69,7 @@ impl Vote {
 }
 
 impl KnownSentinels {
-    /// `given` and the others.
+    /// The sentinels `given`, then the others.
     pub(super) fn all(&self, given: &[Endpoint]) -> Vec<Endpoint> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = given.to_vec();
@@ -82,13 +81,13 @@ impl KnownSentinels {
         all
     }
 
-    /// The master named `endpoint` is connected to by `socket`.
+    /// Records the connection to the master `endpoint` by `socket`.
     pub fn connected(&self, endpoint: String, socket: &Arc<Socket>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.master = Some((endpoint, Arc::downgrade(socket)));
     }
 
-    /// A better master than the one that is connected to, and the socket of that connection.
+    /// A better master than the connected one, and the socket of the connection to replace.
     fn better(&self) -> Option<(Endpoint, Arc<Socket>)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (master, socket) = state.master.as_ref()?;
@@ -101,7 +100,7 @@ impl KnownSentinels {
         state.better_than(&master.to_string()).is_some()
     }
 
-    /// The answer of `sentinel`, or none.
+    /// Records the answer of `sentinel`; None if it did not answer.
     fn voted(&self, sentinel: &Endpoint, answer: Option<(Endpoint, u64)>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.votes.retain(|vote| vote.sentinel != *sentinel);
@@ -115,7 +114,7 @@ impl KnownSentinels {
         }
     }
 
-    /// No sentinel is asked any more.
+    /// Stops asking the sentinels.
     pub fn end(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.has_ended = true;
@@ -180,7 +179,7 @@ async fn vote(
             format!("The sentinel at {node} knows no master \"{name}\"; check the name."),
         ));
     };
-    // An ACL may deny the other questions.
+    // An ACL may deny the other commands.
     let epoch = state
         .as_ref()
         .and_then(|state| field(state, "config-epoch"));
@@ -191,7 +190,7 @@ async fn vote(
     Ok((Endpoint::Tcp { host, port }, epoch))
 }
 
-/// Lists of names and values, one list a sentinel.
+/// One list of names and values for each sentinel.
 fn read_sentinels(reply: &Value) -> Vec<Endpoint> {
     let Value::Array(sentinels) = reply else {
         return Vec::new();
@@ -211,8 +210,8 @@ fn field(fields: &Value, name: &str) -> Option<String> {
     pairs.find_map(|pair| (pair[0] == name).then(|| pair[1].clone()))
 }
 
-/// Asks the sentinels from time to time while the store lives: all of those that are known may be replaced
-/// while the connection to the master stays, and the connection to a master that is none any more is ended.
+/// Asks the sentinels periodically while the store lives: all known sentinels may be replaced while the
+/// connection to the master lasts. Closes the connection to a server that is no longer the master.
 pub fn watch(config: &Arc<Config>) {
     let Servers::Sentinel(sentinel) = &config.servers else {
         return;
@@ -237,7 +236,7 @@ pub fn watch(config: &Arc<Config>) {
     state.watch = Some(watch.abort_handle());
 }
 
-/// None once the store is gone.
+/// None after the store has ended.
 async fn refresh(config: &Weak<Config>) -> Option<()> {
     let config = config.upgrade()?;
     let Servers::Sentinel(sentinel) = &config.servers else {
@@ -246,7 +245,7 @@ async fn refresh(config: &Weak<Config>) -> Option<()> {
     let nodes = sentinel.known.all(&sentinel.nodes);
     let limit = config.connect_timeout.min(SENTINELS_REFRESHED);
     join_all(nodes.iter().map(|node| ask(sentinel, node, &config, limit))).await;
-    // Sentinels that were cut off may agree on a server that is not a master any more.
+    // Isolated sentinels may agree on a server that is no longer a master.
     if let Some((master, socket)) = sentinel.known.better()
         && let Ok(Ok(_)) = timeout(config.connect_timeout, verified(&master, &config, None)).await
     {
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentinel_that_answers_no_more_has_no_vote() {
+    fn a_sentinel_that_no_longer_answers_has_no_vote() {
         let known = KnownSentinels::default();
         known.voted(&at(10), Some((at(1), 0)));
         for sentinel in [11, 12] {

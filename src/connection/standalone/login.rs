@@ -20,14 +20,14 @@ pub struct Login<'a> {
     pub is_bare: bool,
     pub database: u32,
     pub client_name: Option<&'a str>,
-    /// The script of swaps is to be loaded, and whether the server can do without is to be found out.
+    /// Load the script of swaps, and find out whether the server can swap without it.
     pub swaps: bool,
-    /// The scripts that enter sessions of users are to be loaded.
+    /// Load the scripts of user indexes.
     pub indexes: bool,
 }
 
 impl<'a> Login<'a> {
-    /// As the settings of the store say.
+    /// The login by the settings of the store.
     pub async fn of(config: &'a Config) -> Result<Self, Error> {
         Ok(Self {
             credentials: config.credentials().await?,
@@ -42,8 +42,8 @@ impl<'a> Login<'a> {
     }
 }
 
-/// A connection as the server knows it. Ids begin again when a server does, and addresses are chosen by
-/// the client: only both together name one connection.
+/// The identity of a connection on the server. Ids start again with the server, and addresses are chosen by the
+/// client: only both together identify a connection.
 #[derive(Clone, Default)]
 pub struct Identity {
     id: i64,
@@ -51,7 +51,8 @@ pub struct Identity {
 }
 
 impl Connection {
-    /// Everything at once. PING shows that the server is Redis, takes our commands and has its data.
+    /// Sends everything at once. The reply to PING shows that the server is Redis, accepts commands and has
+    /// loaded its data.
     pub(super) async fn log_in(
         &mut self,
         login: &Login<'_>,
@@ -91,8 +92,8 @@ impl Connection {
         if logs_in {
             replies.next();
         }
-        // A password that the server does not ask for is left out, as ioredis and redis 2 and 3 do:
-        // whether it asks, PING tells. One of an ACL user is not.
+        // A password that the server does not require is left out, as in ioredis and redis 2 and 3; the reply
+        // to PING shows whether it is required. The password of an ACL user is always sent.
         match (&refusal, replies.as_slice().last()) {
             (Some(refusal), _) if username.is_some() => return Err(refusal.clone()),
             (Some(refusal), Some(Value::ServerError(error))) if error.code() == "NOAUTH" => {
@@ -124,14 +125,14 @@ impl Connection {
         Ok(())
     }
 
-    /// An error is as good a sign of life as a reply: for example, the ACL denies us PING, or a
-    /// script is running; but not one that says that it will answer nothing.
+    /// An error also shows that the server answers: for example, an ACL denies PING, or a script is running.
+    /// Errors that refuse all commands do not count.
     fn tolerate(&self, error: &ServerError, secrets: &[&[u8]]) -> Result<(), Error> {
         let is_away = matches!(
             error.kind(),
             Some(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown)
         );
-        // The crate has no kind for NOAUTH.
+        // The redis crate has no kind for NOAUTH.
         if is_away || error.code() == "NOAUTH" {
             return Err(Error::login(&self.endpoint, "PING", error, secrets));
         }
@@ -144,7 +145,7 @@ fn introduce(question: &mut Pipeline, login: &Login<'_>, predecessor: Option<&Id
     question.cmd("CLIENT").arg("ID");
     question.cmd("CLIENT").arg("INFO");
     if login.swaps {
-        // Refused by some ACLs; then the script is sent along.
+        // Some ACLs deny it; then the text of the script is sent.
         let load = question.cmd("SCRIPT").arg("LOAD");
         load.arg(conflict::SWAP);
         question.cmd("INFO").arg("server");
@@ -163,7 +164,7 @@ fn introduce(question: &mut Pipeline, login: &Login<'_>, predecessor: Option<&Id
     }
 }
 
-/// Whether the server has `SET … IFEQ`, by its version in INFO.
+/// Whether the server has `SET … IFEQ`, by the version in INFO.
 fn compares(info: &Value) -> bool {
     let Value::BulkString(text) = info else {
         return false;

@@ -1,6 +1,6 @@
-//! Certificates that are trusted. rustls trusts a root as it stands; Node has OpenSSL check it as it checks
-//! every other certificate of a chain, and takes a certificate that another one has signed for no root. So
-//! do we: what Node does not trust is not trusted here.
+//! Trusted certificates. rustls trusts a root without checks. In Node, OpenSSL checks a root like every other
+//! certificate of a chain, and does not accept a certificate as a root if another one has signed it. This
+//! module adds these checks: a certificate that Node does not trust is not trusted here.
 
 use rustls::{
     RootCertStore,
@@ -17,13 +17,13 @@ use x509_cert::{
     time::Validity,
 };
 
-/// Certificates that are trusted, by what they are trusted for.
+/// Trusted certificates by their role.
 #[derive(Debug, Default)]
 pub(super) struct Authorities {
     roots: Vec<Root>,
-    /// Signed by another one: they complete a chain, and are no end of it.
+    /// Signed by another certificate: they complete a chain, but do not end it.
     intermediates: Vec<CertificateDer<'static>>,
-    /// Signed by themselves: trusted as a server's own.
+    /// Self-signed: trusted as a server's own certificate.
     own: Vec<CertificateDer<'static>>,
 }
 
@@ -31,13 +31,12 @@ pub(super) struct Authorities {
 struct Root {
     anchor: TrustAnchor<'static>,
     validity: Validity,
-    /// How many intermediates may stand below.
+    /// The limit of intermediates below it.
     path_length: Option<u8>,
 }
 
 impl Authorities {
-    /// Adds the certificates of a text in PEM, up to the first that cannot be read, as Node does. Returns
-    /// how many there are.
+    /// Adds the certificates of a PEM text, up to the first unreadable one, as Node does. Returns their number.
     pub(super) fn add_pem(&mut self, text: &str) -> usize {
         let certificates = read_pem(text).map_while(Result::ok);
         certificates
@@ -71,8 +70,7 @@ impl Authorities {
         self.roots.is_empty() && self.own.is_empty()
     }
 
-    /// The roots that may stand at the end of a chain with `intermediates` now, and those that may at
-    /// another time.
+    /// The roots that can end a chain with `intermediates` now, and those that are not valid now.
     pub(super) fn roots(
         &self,
         intermediates: usize,
@@ -94,8 +92,8 @@ impl Authorities {
         (valid, others)
     }
 
-    /// The certificates between a server's and a root: those that it sent, and those that were given. One
-    /// that must not issue others is none.
+    /// The certificates between a server's and a root: those that the server sent and the configured ones, if
+    /// they may issue others.
     pub(super) fn intermediates<'a>(
         &'a self,
         sent: &'a [CertificateDer<'a>],
@@ -109,7 +107,7 @@ impl Authorities {
         issuing.cloned().collect()
     }
 
-    /// Whether a server may have this certificate without a chain.
+    /// Whether this certificate is trusted as a server's own, without a chain.
     pub(super) fn has(&self, certificate: &CertificateDer<'_>) -> bool {
         self.own.iter().any(|own| own == certificate)
     }
@@ -127,7 +125,7 @@ impl Root {
     }
 }
 
-/// Certificates in PEM, under every label that OpenSSL knows for them.
+/// Certificates in PEM, under every label that OpenSSL accepts.
 pub(super) fn read_pem(
     text: &str,
 ) -> impl Iterator<Item = Result<CertificateDer<'static>, rustls::pki_types::pem::Error>> {
@@ -138,8 +136,7 @@ pub(super) fn read_pem(
     certificates.into_iter()
 }
 
-/// Whether a server may have this certificate, by what it may be used for. One that cannot be read is for
-/// rustls to judge.
+/// Whether the key usage of this certificate permits a server. rustls decides on unreadable ones.
 pub(super) fn may_serve(certificate: &CertificateDer<'_>) -> bool {
     contents(certificate).is_none_or(|contents| {
         let usage = extension::<KeyUsage>(&contents);
@@ -165,8 +162,8 @@ fn extension<'a, T: Decode<'a> + AssociatedOid>(contents: &'a Contents) -> Optio
     Some(found.map(|(_critical, extension)| extension))
 }
 
-/// Whether this certificate may issue others, by OpenSSL's `X509_check_ca` and its purpose "sslserver". None
-/// if it cannot be told.
+/// Whether this certificate may issue others, by OpenSSL's `X509_check_ca` and its purpose "sslserver". None if
+/// it cannot be determined.
 fn may_issue(contents: &Contents) -> Option<bool> {
     let usage = extension::<KeyUsage>(contents)?;
     let is_authority = match extension::<BasicConstraints>(contents)? {
@@ -185,7 +182,7 @@ fn is_for_servers(contents: &Contents) -> Option<bool> {
     Some(usage.is_none_or(|ExtendedKeyUsage(ids)| ids.contains(&ID_KP_SERVER_AUTH)))
 }
 
-/// Extensions that both OpenSSL and rustls, or we, know.
+/// Extensions that OpenSSL and either rustls or this module process.
 const CRITICAL: [ObjectIdentifier; 6] = [
     ID_CE_BASIC_CONSTRAINTS,
     ID_CE_KEY_USAGE,

@@ -1,5 +1,4 @@
-//! The roots that are trusted where the settings name none: Node's own and the system's, parsed once a
-//! process.
+//! The roots that are trusted if the settings name none: Node's own and the system's, parsed once per process.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,8 +7,8 @@ use super::authorities::Authorities;
 static GIVEN: OnceLock<Vec<String>> = OnceLock::new();
 static ROOTS: OnceLock<Arc<Authorities>> = OnceLock::new();
 
-/// Takes the roots of Node, as PEM: images without the system's certificates have no others. The first
-/// ones that are given count.
+/// Takes the roots of Node, as PEM: images without the system's certificates have no others. Only the first
+/// call counts.
 pub fn give(certificates: Vec<String>) {
     let _ = GIVEN.set(certificates);
 }

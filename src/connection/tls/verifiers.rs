@@ -1,4 +1,4 @@
-//! How a server's certificate is verified: by roots, as one that is trusted itself, or not at all.
+//! Verifiers of a server's certificate: by roots, as trusted itself, or none.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use rustls::{
 
 use super::authorities::{Authorities, may_serve};
 
-/// Verifies by authorities, and trusts a certificate that stands among them itself: `openssl req -x509` makes
-/// a server's certificate that claims to be an authority, and it is given as its own `ca`.
+/// Verifies by authorities, and trusts a certificate that is one of them: `openssl req -x509` creates a
+/// server's certificate that claims to be an authority, and users pass it as `ca`.
 #[derive(Debug)]
 pub(super) struct ByAuthorities {
     pub(super) trusted: Arc<Authorities>,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
-/// Errors of the path to a root. The dates of the certificate are verified before it is looked for.
+/// Whether an error concerns the path to a root. The dates of the certificate are verified before the path.
 fn is_of_the_path(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
@@ -97,8 +97,8 @@ impl ServerCertVerifier for ByAuthorities {
     }
 }
 
-/// `rejectUnauthorized: false`: encryption to an unknown server. Nothing of the certificate is parsed, so
-/// that one of any version and key will do.
+/// `rejectUnauthorized: false`: encryption without authentication. The certificate is not parsed, so any
+/// version and key is accepted.
 #[derive(Debug)]
 pub(super) struct AcceptAny;
 

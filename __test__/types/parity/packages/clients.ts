@@ -1,4 +1,4 @@
-// Every client that people hand to a store, by its own types.
+// Every client that applications pass to a store, with its own types.
 import { GlideClient, GlideClusterClient } from "@valkey/valkey-glide"
 import { Redis as Upstash } from "@upstash/redis"
 import Redis, { Cluster } from "ioredis"

@@ -1,4 +1,4 @@
-// What takes a store: express-session, @fastify/session, NestJS, connect, Socket.IO, emitters of events.
+// APIs that accept a store: express-session, @fastify/session, NestJS, connect, Socket.IO, event emitters.
 import { EventEmitter, once } from "node:events"
 import fastifyCookie from "@fastify/cookie"
 import fastifySession, { type SessionStore } from "@fastify/session"
