@@ -26,6 +26,7 @@
 //! - [`connection`]: the one place that knows how Redis is run.
 //! - [`conflict`]: writes that do not undo concurrent ones.
 //! - [`marker`]: what was destroyed stays destroyed.
+//! - [`sealing`]: encrypted and compressed sessions.
 //! - [`keyspace`]: questions about all keys, as steps of single commands.
 //! - [`core`]: a store as a state machine without I/O. `tests/simulation.rs` proves it.
 //! - [`driver`]: sockets, time and threads for it.
@@ -43,3 +44,4 @@ pub mod error;
 pub mod keyspace;
 pub mod marker;
 pub mod mutation;
+pub mod sealing;
