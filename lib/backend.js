@@ -7,11 +7,17 @@ const { hasPttl } = require("./clients/dialects.js")
 const { optionError } = require("./errors.js")
 const { NativeBackend } = require("./native/backend.js")
 const { readSettings } = require("./options/settings.js")
+const { Migration } = require("./sealing/migration.js")
 
 let warned = false
 
 /** What answers a store of these options: a connection of its own or, where the client keeps its settings to itself, the client. */
 function openBackend(options, listener) {
+  const backend = openPlain(options, listener)
+  return options.hashIds === "migrate" ? new Migration(backend, options.sealing, options.commandTimeoutMs) : backend
+}
+
+function openPlain(options, listener) {
   const { client, connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes, touchAfter } = options
   const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
   limits.touchAfterMs = touchAfter * 1000

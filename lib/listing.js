@@ -1,8 +1,9 @@
 "use strict"
 
 const { promised } = require("./callbacks.js")
-const { decodeError } = require("./errors.js")
+const { argumentError, decodeError, kindOf } = require("./errors.js")
 const { ask } = require("./request.js")
+const { hashId, isHash } = require("./sealing/hash.js")
 const { parse } = require("./sessions.js")
 const { nextTurn, now } = require("./timers.js")
 
@@ -25,8 +26,33 @@ function length(store, inside) {
   return about(store, inside, "length")
 }
 
-/** The ids of all sessions, page by page, so that other work of the event loop comes in between. */
+/** The ids of all sessions; with hashed ids their handles, which are no ids. */
 async function ids(store, inside) {
+  const found = await names(store, inside)
+  return inside.hashIds === "migrate" ? found.map(handleOf) : found
+}
+
+/** What stands for a session whose key is its prefix and `name`. */
+function handleOf(name) {
+  return isHash(name) ? name : hashId(name)
+}
+
+/** Ends the session of a handle, and returns whether there was one. */
+async function destroyHandle(store, inside, handle) {
+  if (typeof handle !== "string" || !isHash(handle) || inside.hashIds === false) {
+    const got = inside.hashIds === false ? 'none: the option "hashIds" is off' : kindOf(handle)
+    throw argumentError(`destroyHandle needs a handle, as ids() and all() return with hashIds, got ${got}.`)
+  }
+  const destroy = (name) => ask((request) => inside.backend.destroy(store.prefix + name, store.prefix, request))
+  if ((await destroy(handle)) > 0) return true
+  if (inside.hashIds !== "migrate") return false
+  // Not moved yet: its key is its id.
+  const name = (await names(store, inside)).find((each) => !isHash(each) && hashId(each) === handle)
+  return name !== undefined && (await destroy(name)) > 0
+}
+
+/** What the keys have behind their prefix, page by page, so that other work of the event loop comes in between. */
+async function names(store, inside) {
   const found = []
   for (const page of await about(store, inside, "ids")) {
     if (found.length > 0) await nextTurn()
@@ -37,7 +63,7 @@ async function ids(store, inside) {
 
 /** Every session, in pages that let other work of the event loop through and are bounded in bytes. */
 async function all(store, inside) {
-  const found = await ids(store, inside)
+  const found = await names(store, inside)
   const sessions = []
   const corrupt = []
   let size = PAGE_FIRST
@@ -76,16 +102,20 @@ async function page(store, { backend }, some) {
 }
 
 /** One session of all(), with its id unless it has an `id` of its own; null if there is none, which `corrupt` gets. */
-async function parsed(store, { guard, commandTimeoutMs }, { sid, text, sentAt }, corrupt) {
+async function parsed(store, inside, { sid, text, sentAt }, corrupt) {
+  const { guard, commandTimeoutMs } = inside
+  const { hashIds } = inside
   const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
+  call.isHandle = hashIds !== false && isHash(sid)
+  const id = hashIds === "migrate" ? handleOf(sid) : sid
   try {
     if (text.trim() === "null") throw decodeError(sid)
     const session = await promised((done) => {
       parse(call, text, guard, commandTimeoutMs, (_call, error, parsedSession) => done(error, parsedSession))
     })
     if (session === null || Object.hasOwn(session, "id")) return session
-    if (Object.isExtensible(session)) return Object.assign(session, { id: sid })
-    return Object.assign(Object.create(Object.getPrototypeOf(session)), session, { id: sid })
+    if (Object.isExtensible(session)) return Object.assign(session, { id })
+    return Object.assign(Object.create(Object.getPrototypeOf(session)), session, { id })
   } catch (error) {
     corrupt.push(error)
     return null
@@ -101,4 +131,4 @@ function warnOfCorrupt(errors) {
   process.emitWarning(`all() skips ${text}`, { code: "CONNECT_REDIS_NATIVE_CORRUPT_SESSION" })
 }
 
-module.exports = { all, clear, ids, length }
+module.exports = { all, clear, destroyHandle, ids, length, names }

@@ -1,14 +1,17 @@
 "use strict"
 
 const { connect, openBackend } = require("./backend.js")
-const { bridge, bridgeAsync } = require("./callbacks.js")
-const { all, clear, ids, length } = require("./listing.js")
+const { bridge, bridgeAsync, promised } = require("./callbacks.js")
+const { all, clear, destroyHandle, ids, length } = require("./listing.js")
+const { keyPrefixOf } = require("./clients/delegate.js")
 const { thrownError } = require("./errors.js")
 const { connectionListener } = require("./observe/events.js")
 const { readOptions } = require("./options/options.js")
 const { FOR_EVER, ttlMs } = require("./options/ttl.js")
 const { Guard } = require("./races/guard.js")
 const { Request, step } = require("./request.js")
+const { reseal } = require("./sealing/reseal.js")
+const { Sealing } = require("./sealing/sealing.js")
 const { keyOf, parse, refreshed, serialize } = require("./sessions.js")
 const { nextTick, now, setImmediate } = require("./timers.js")
 
@@ -47,25 +50,28 @@ function createRedisStore(Store, { legacy }) {
       this.ttl = read.ttl
       this.disableTTL = read.disableTTL
       this.disableTouch = read.disableTouch
+      const sealing = new Sealing(read, () => (read.client === undefined ? "" : keyPrefixOf(read.client)))
+      read.sealing = sealing
       const backend = openBackend(read, connectionListener(this, read.emitConnectionEvents))
       const written = (request, reply) => request.finish(null, results.written(reply))
       const tagSessions = read.tagSessions || isHostUnknown
       const guard = new Guard(
         this,
         backend,
-        { ...read, tagSessions },
+        { ...read, hashIds: read.hashIds !== false, tagSessions },
         (session, sid) => prepared(this, sid, session),
         written,
       )
       const { freshExpires, maxSessionBytes, commandTimeoutMs } = read
       // To be written, so that a Proxy may show another value.
       Object.defineProperty(this, INSIDE, {
-        value: { backend, guard, freshExpires, maxSessionBytes, commandTimeoutMs },
+        value: { backend, guard, sealing, hashIds: read.hashIds, freshExpires, maxSessionBytes, commandTimeoutMs },
         configurable: true,
         writable: true,
       })
       // Not at once: a client may still be told its database or its credentials in this turn.
       setImmediate(connect, backend)
+      if (!sealing.isReady) setImmediate(ask, sealing)
     }
 
     get native() {
@@ -77,10 +83,11 @@ function createRedisStore(Store, { legacy }) {
     }
 
     get(sid, callback) {
-      return bridge(callback, legacy, (done) => {
+      return bridgeReady(this, callback, (done) => {
         const request = begin(this, sid, receiveSession, done)
         if (request === undefined) return
-        const { backend, freshExpires } = this[INSIDE]
+        const { backend, guard, freshExpires } = this[INSIDE]
+        request.sealing = guard.sealing
         // A parse that is async has the rest of the time.
         if (this.serializer !== JSON) request.startedAt = now()
         if (freshExpires) getFresh(backend, request)
@@ -90,19 +97,25 @@ function createRedisStore(Store, { legacy }) {
 
     createSession(req, data) {
       const session = super.createSession(req, data)
-      this[INSIDE].guard.loaded(session, this.prefix + req.sessionID, data)
+      this[INSIDE].guard.loaded(session, keyIn(this, req.sessionID), data)
       return session
     }
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { backend, guard, maxSessionBytes } = this[INSIDE]
+        const { backend, guard, sealing, maxSessionBytes } = this[INSIDE]
         try {
-          const key = keyOf(this, sid)
+          const key = keyIn(this, sid)
           const ttl = lifetimeMs(this, key, session)
+          const { prefix } = this
           if (ttl !== FOR_EVER && ttl <= 0) {
-            backend.destroy(key, this.prefix, new Request(receiveWritten, done, this, sid, key))
-          } else guard.save(done, sid, key, session, serialize(this, session, maxSessionBytes), ttl)
+            sealing.when(done, (then) => {
+              backend.destroy(key, prefix, new Request(receiveWritten, then, this, sid, key))
+            })
+          } else {
+            const text = serialize(this, session, maxSessionBytes)
+            sealing.when(done, (then) => guard.save(then, sid, key, session, text, ttl))
+          }
         } catch (error) {
           fail(done, error)
         }
@@ -110,13 +123,13 @@ function createRedisStore(Store, { legacy }) {
     }
 
     touch(sid, session, callback) {
-      return bridge(callback, legacy, (done) => {
+      return bridgeReady(this, callback, (done) => {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
         }
         const { guard } = this[INSIDE]
         try {
-          const key = keyOf(this, sid)
+          const key = keyIn(this, sid)
           // Below 0 is not for ever here: a session that has expired is deleted.
           const ttl = Math.max(ttlMs(this, session), 0)
           guard.touch(done, sid, key, session, guard.bound(ttl, key, session), receiveTouched)
@@ -127,14 +140,21 @@ function createRedisStore(Store, { legacy }) {
     }
 
     destroy(sid, callback) {
-      return bridge(callback, legacy, (done) => {
+      return bridgeReady(this, callback, (done) => {
         const request = begin(this, sid, receiveWritten, done)
         if (request !== undefined) this[INSIDE].backend.destroy(request.key, this.prefix, request)
       })
     }
 
+    destroyHandle(handle, callback) {
+      return bridgeAsync(callback, legacy, async () => destroyHandle(this, this[INSIDE], handle))
+    }
+
     clear(callback) {
-      return bridgeAsync(callback, legacy, async () => results.cleared(await clear(this, this[INSIDE])))
+      return bridgeAsync(callback, legacy, async () => {
+        await ready(this)
+        return results.cleared(await clear(this, this[INSIDE]))
+      })
     }
 
     length(callback) {
@@ -146,12 +166,22 @@ function createRedisStore(Store, { legacy }) {
     }
 
     all(callback) {
-      return bridgeAsync(callback, legacy, () => all(this, this[INSIDE]))
+      return bridgeAsync(callback, legacy, async () => {
+        await ready(this)
+        return all(this, this[INSIDE])
+      })
     }
 
     ping(callback) {
       return bridge(callback, legacy, (done) => {
         this[INSIDE].backend.send("ping", "", "", 0, new Request(receivePong, done))
+      })
+    }
+
+    reseal(callback) {
+      return bridgeAsync(callback, legacy, async () => {
+        await ready(this)
+        return reseal(this, this[INSIDE])
       })
     }
 
@@ -161,7 +191,9 @@ function createRedisStore(Store, { legacy }) {
 
     close(callback) {
       return bridgeAsync(callback, legacy, async () => {
-        await this[INSIDE].backend.close()
+        const { backend, sealing } = this[INSIDE]
+        await sealing.settled()
+        await backend.close()
         return null
       })
     }
@@ -196,20 +228,15 @@ function createRedisStore(Store, { legacy }) {
         request.finish(problem, fresh)
       })
     }
-    backend.send(
-      "get",
-      request.key,
-      "",
-      0,
-      step((error, reply) => answered(error, (text = reply))),
-    )
-    backend.send(
-      "pttl",
-      request.key,
-      "",
-      0,
-      step((error, reply) => answered(error, (livesMs = reply))),
-    )
+    for (const [operation, receive] of [
+      ["get", (error, reply) => answered(error, (text = reply))],
+      ["pttl", (error, reply) => answered(error, (livesMs = reply))],
+    ]) {
+      const part = step(receive)
+      part.sid = request.sid
+      part.sealing = request.sealing
+      backend.send(operation, request.key, "", 0, part)
+    }
   }
 
   function receiveParsed(request, error, session) {
@@ -232,11 +259,24 @@ function createRedisStore(Store, { legacy }) {
   function begin(store, sid, receive, done) {
     let key
     try {
-      key = keyOf(store, sid)
+      key = keyIn(store, sid)
     } catch (error) {
       return fail(done, error)
     }
     return new Request(receive, done, store, sid, key)
+  }
+
+  function keyIn(store, sid) {
+    return keyOf(store, sid, store[INSIDE].hashIds !== false)
+  }
+
+  /** As `bridge`, once the keys of the option encryption are known. */
+  function bridgeReady(store, callback, start) {
+    return bridge(callback, legacy, (done) => store[INSIDE].sealing.when(done, start))
+  }
+
+  function ready(store) {
+    return promised((done) => store[INSIDE].sealing.when(done, (then) => then(null, null)))
   }
 
   /** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */
@@ -247,7 +287,7 @@ function createRedisStore(Store, { legacy }) {
 
   /** The text of what a function has decided, and how long it lives. */
   function prepared(store, sid, session) {
-    const ttl = lifetimeMs(store, keyOf(store, sid), session)
+    const ttl = lifetimeMs(store, keyIn(store, sid), session)
     const text = serialize(store, session, store[INSIDE].maxSessionBytes)
     return { text, ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
   }
@@ -258,6 +298,10 @@ function createRedisStore(Store, { legacy }) {
 /** A call that ends with what application code or ours has thrown. */
 function fail(done, error) {
   new Request(undefined, done).fail(thrownError("Code of the application", error))
+}
+
+function ask(sealing) {
+  sealing.ask()
 }
 
 function finish(request, value) {

@@ -25,6 +25,8 @@ class Request extends AsyncResource {
     this.sid = sid
     this.key = key
     this.bytes = 0
+    /** By what its value is sealed and its reply opened on the way, if it is. */
+    this.sealing = undefined
     /** Whom it is counted for while it waits. */
     this.owner = undefined
     /** By the clock of timers.js, where another command may follow. */
@@ -72,6 +74,7 @@ class Request extends AsyncResource {
   /** A further command of the same call, which goes on with `receive(error, reply)`. */
   follow(receive) {
     const next = this.runInAsyncScope(step, null, receive)
+    next.sid = this.sid
     next.follows = true
     return next
   }

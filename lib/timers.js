@@ -50,5 +50,6 @@ module.exports = {
   now,
   setImmediate,
   setInterval,
+  setTimeout,
   withDeadline,
 }

@@ -73,6 +73,30 @@ class SafetyNet {
     else this.#redirect(request, key.length + value.length, (to) => to.send(operation, key, value, number, request))
   }
 
+  destroy(key, prefix, request) {
+    if (this.#route === "native") this.#native.destroy(key, prefix, request)
+    else this.#redirect(request, key.length + prefix.length, (to) => to.destroy(key, prefix, request))
+  }
+
+  restore(operation, key, prefix, value, ...rest) {
+    const request = rest.at(-1)
+    if (this.#route === "native") this.#native.restore(operation, key, prefix, value, ...rest)
+    else {
+      const units = key.length + prefix.length + value.length
+      this.#redirect(request, units, (to) => to.restore(operation, key, prefix, value, ...rest))
+    }
+  }
+
+  rewrite(key, base, value, request) {
+    if (this.#route === "native") this.#native.rewrite(key, base, value, request)
+    else this.#redirect(request, base.length + value.length, (to) => to.rewrite(key, base, value, request))
+  }
+
+  remove(key, base, request) {
+    if (this.#route === "native") this.#native.remove(key, base, request)
+    else this.#redirect(request, key.length + base.length, (to) => to.remove(key, base, request))
+  }
+
   mget(keys, request) {
     if (this.#route === "native") this.#native.mget(keys, request)
     else this.#redirect(request, 0, (to) => to.mget(keys, request))

@@ -31,6 +31,7 @@ class Batch {
   /** Where requests go, if that is one server. */
   #server
   #failed = false
+  #sealings = new WeakMap()
   #isConnected = false
   #circuit = "closed"
   /** The backends of its stores. Weak: a store that is dropped without close() is collected. */
@@ -118,7 +119,7 @@ class Batch {
   /** One command about one key. `number` is milliseconds to live, negative for ever. */
   send(operation, key, value, number, request) {
     if (!this.#admits(request, key.length + value.length)) return
-    this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
+    this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number, request.sealing)
   }
 
   /** SET of `value` if there still is `base`: true; else null if there is nothing, or what is there instead. */
@@ -134,7 +135,7 @@ class Batch {
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
     if (!this.#admits(request, base.length + mine.length + theirs.length)) return
-    this.#add(this.#open(request), "merge", this.#keyPrefix + key, base, withinMs)
+    this.#add(this.#open(request), "merge", this.#keyPrefix + key, base, withinMs, request.sealing)
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
@@ -198,13 +199,25 @@ class Batch {
     return id
   }
 
-  #add(id, operation, key, value, number) {
-    this.#outbox.add(id, this.#protocol.operations[operation], key, value, number)
+  #add(id, operation, key, value, number, sealing) {
+    let code = this.#protocol.operations[operation]
+    if (sealing !== undefined) code += this.#protocol.sealingFactor * this.#sealingOf(sealing)
+    this.#outbox.add(id, code, key, value, number)
     if (this.#flushing) return
     this.#flushing = true
     // With nothing else pending, nothing is won by waiting for the end of the turn.
     if (this.#pending.count === 1) nextTick(flush, this)
     else setImmediate(flush, this)
+  }
+
+  /** The number by which the native half knows how a store seals. */
+  #sealingOf(sealing) {
+    let number = this.#sealings.get(sealing)
+    if (number === undefined) {
+      number = this.#native.addSealing(sealing.native, Buffer.byteLength(this.#keyPrefix))
+      this.#sealings.set(sealing, number)
+    }
+    return number
   }
 
   flush() {

@@ -102,6 +102,19 @@ const OPTIONS = {
     must: "be a positive number of seconds",
     test: (value) => Number.isFinite(value) && value > 0,
   },
+  hashIds: {
+    initial: false,
+    must: 'be true, false or "migrate"',
+    test: (value) => boolean(value) || value === "migrate",
+  },
+  encryption: {
+    must: 'be {keys, plaintext} with keys, or a function or promise of them, and "accept", "reject" or "write"',
+    test: isEncryption,
+  },
+  compression: {
+    must: "be {minBytes} with an integer from 1 to 268435456, in bytes",
+    test: (value) => isObject(value) && integer(1, 2 ** 28)(value.minBytes),
+  },
   emitConnectionEvents: { initial: false, must: "be true or false", test: boolean },
 }
 
@@ -170,7 +183,20 @@ function readOptions(options) {
 function shownOption(name, value) {
   if (name === "clientName" || (name === "database" && typeof value === "number")) return shown(value)
   if (name === "tls" && FLAGS.has(value)) return shown(value)
-  return SECRET.has(name) ? `a ${typeof value}` : shown(value)
+  // A wrong value of encryption may be a key.
+  return SECRET.has(name) || name === "encryption" ? kindOf(value) : shown(value)
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+}
+
+/** The keys themselves are looked at when they are used. */
+function isEncryption(value) {
+  if (!isObject(value) || value instanceof Uint8Array) return false
+  const { keys, plaintext = "accept" } = value
+  const isLater = typeof keys === "function" || typeof keys?.then === "function"
+  return (isLater || Array.isArray(keys)) && ["accept", "reject", "write"].includes(plaintext)
 }
 
 /** The value of an option, own or inherited. Properties of Object.prototype do not count. */

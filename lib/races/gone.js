@@ -76,4 +76,4 @@ function destroyedError() {
   )
 }
 
-module.exports = { Gone }
+module.exports = { Gone, isRefusal }

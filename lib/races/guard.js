@@ -2,6 +2,7 @@
 
 const { sidHash, timeoutError } = require("../errors.js")
 const { Request } = require("../request.js")
+const { HASH_UNITS } = require("../sealing/hash.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
 const { Gone } = require("./gone.js")
@@ -29,13 +30,15 @@ class Guard {
   #gone
   /** Whether the text that a session was read as matters later. */
   #keepsText
+  #sealing
+  #hashIds
   /** What is known of sessions. */
   #known = new WeakMap()
   #marks = createMarks()
 
   /** `done(request, reply)` ends a save that was written. */
   constructor(store, backend, options, serialize, done) {
-    const { onConflict, onDestroyed, tagSessions, maxLifetime, commandTimeoutMs } = options
+    const { onConflict, onDestroyed, tagSessions, maxLifetime, commandTimeoutMs, sealing, hashIds } = options
     this.#store = store
     this.#backend = backend
     this.#onConflict = onConflict
@@ -44,12 +47,15 @@ class Guard {
     this.#lifetime = new Lifetime(store, maxLifetime)
     this.#keepsText = onConflict !== "overwrite" || this.#lifetime.isLimited
     this.#commandTimeoutMs = commandTimeoutMs
+    this.#sealing = sealing
+    this.#hashIds = hashIds
     this.#done = done
     this.#conflicts = new Conflicts({
       store,
       backend,
       onConflict,
       lifetime: this.#lifetime,
+      sealing,
       commandTimeoutMs,
       serialize,
       tell: (kind, sid, paths) => this.#tell(kind, sid, paths),
@@ -59,6 +65,22 @@ class Guard {
       (request, send, then) => this.#follow(request, LATE_SAVE, send, then),
       (request) => this.#tell("destroyed", request.sid),
     )
+  }
+
+  /** How the backend seals and opens; undefined where what is stored matters, as it is sealed and opened here. */
+  get sealing() {
+    return this.#keepsText || this.#sealing.native === undefined ? undefined : this.#sealing
+  }
+
+  /** The text of the session that `stored` is under `key`. */
+  opened(key, stored) {
+    return this.#sealing.open(key, stored)
+  }
+
+  /** What the backend gets for the session `text`. */
+  #stamped(key, text, created) {
+    const stamped = this.#lifetime.stamped(text, created)
+    return this.#keepsText ? this.#sealing.seal(key, stamped) : stamped
   }
 
   /** `data` was read under `key` as `text`, and asked for at `at`. False: it has outlived its lifetime. */
@@ -119,7 +141,7 @@ class Guard {
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
     if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl)
     const created = known.created ?? Date.now()
-    const value = this.#lifetime.stamped(text, created)
+    const value = this.#stamped(key, text, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
@@ -135,7 +157,9 @@ class Guard {
   }
 
   #request(receive, callback, sid, key) {
-    return new Request(receive, callback, this.#store, sid, key)
+    const request = new Request(receive, callback, this.#store, sid, key)
+    request.sealing = this.sealing
+    return request
   }
 
   /** It is known that the session was there when that was asked for. */
@@ -148,15 +172,15 @@ class Guard {
   #saveUnknown(callback, sid, key, session, text, ttl) {
     // Before it is sent: a getter may throw, and nothing of the application is looked at when the reply comes.
     const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
-    const save = (created) => (own, error, reply) => {
+    const save = (created, value) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
-      if (isOfRequest) this.#stored(session, key, this.#lifetime.stamped(text, created), created, own.sentAt)
+      if (isOfRequest) this.#stored(session, key, value, created, own.sentAt)
       this.#done(own, reply)
     }
     const created = Date.now()
-    const value = this.#lifetime.stamped(text, created)
+    const value = this.#stamped(key, text, created)
     if (!this.#lifetime.isLimited || typeof session?.req === "object") {
-      return this.#backend.send("set", key, value, ttl, this.#request(save(created), callback, sid, key))
+      return this.#backend.send("set", key, value, ttl, this.#request(save(created, value), callback, sid, key))
     }
     this.#saveRebuilt(callback, sid, key, text, ttl, save)
   }
@@ -165,16 +189,25 @@ class Guard {
   #saveRebuilt(callback, sid, key, text, ttl, save) {
     const received = (own, error, stored) => {
       if (error !== null) return own.finish(error, null)
-      const created = this.#lifetime.createdOf(stored) ?? Date.now()
+      const created = this.#createdOf(key, stored) ?? Date.now()
       const bound = this.#lifetime.bound(ttl, created)
-      const then = (failure, reply) => save(created)(own, failure, reply)
-      const value = this.#lifetime.stamped(text, created)
+      const value = this.#stamped(key, text, created)
+      const then = (failure, reply) => save(created, value)(own, failure, reply)
       if (bound > 0) return this.#follow(own, LATE_SAVE, this.#sending("set", key, value, bound), then)
       const { prefix } = this.#store
       this.#follow(own, LATE_SAVE, (next) => this.#backend.destroy(key, prefix, next), then)
     }
     const request = this.#request(received, callback, sid, key)
     this.#backend.send("get", key, "", 0, request)
+  }
+
+  /** When what is `stored` was created; undefined also if it does not open. */
+  #createdOf(key, stored) {
+    try {
+      return this.#lifetime.createdOf(stored === null ? null : this.#sealing.open(key, stored))
+    } catch {
+      return undefined
+    }
   }
 
   #swap(callback, sid, key, known, { base, value, ttl, created }) {
@@ -217,7 +250,7 @@ class Guard {
       return this.#backend.send("expire", key, "", ttl, this.#request(receive, callback, sid, key))
     }
     const created = Date.now()
-    const value = this.#lifetime.stamped(known.base, created)
+    const value = this.#stamped(key, this.#sealing.open(key, known.base), created)
     const received = (own, error, reply) => {
       // Another request that has written it meanwhile has said when.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
@@ -251,14 +284,18 @@ class Guard {
       const done = (error) => (error === null ? written() : failed(error))
       return this.#follow(request, LATE_SAVE, this.#sending("set", key, value, ttl), done)
     }
-    const prefix = key.slice(0, key.length - String(request.sid).length)
+    const prefix = key.slice(0, key.length - (this.#hashIds ? HASH_UNITS : String(request.sid).length))
     const operation = found === undefined ? "restore" : "add"
-    const send = (left, next) => this.#backend.restore(operation, key, prefix, value, ttl, left, next)
+    const sealed = this.#keepsText ? value : this.#sealing.seal(key, value)
+    const send = (left, next) => this.#backend.restore(operation, key, prefix, sealed, ttl, left, next)
     this.#gone.settle(request, { at: known.at, send, written, found, failed })
   }
 
   #sending(operation, key, value, ttl) {
-    return (next) => this.#backend.send(operation, key, value, ttl, next)
+    return (next) => {
+      next.sealing = this.sealing
+      this.#backend.send(operation, key, value, ttl, next)
+    }
   }
 
   /** Another command of `request`, within what is left of its time. `done(error, reply)` goes on. */

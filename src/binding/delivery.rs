@@ -20,6 +20,7 @@ use napi::{
 use super::{
     panics,
     protocol::{ANSWER_COLUMNS, ANSWER_HEADER, Answer, Notice as NoticeKind},
+    sealing::Sealers,
 };
 use crate::{
     command::Reply,
@@ -117,6 +118,7 @@ impl Delivery {
         mut rows: Float64ArraySlice<'_>,
         pending: usize,
         closing: Option<u32>,
+        sealers: &Sealers,
     ) -> napi::Result<(Array<'env>, bool, bool)> {
         // SAFETY: JavaScript runs on this thread only, so no other code sees the memory until this
         // call returns, and no JavaScript runs during it.
@@ -140,7 +142,7 @@ impl Delivery {
             let (id, (kind, number)) = match item {
                 Item::Completion(Completion { id, outcome }) => {
                     ended |= Some(id) == closing;
-                    (id.into(), encode(outcome, &mut texts))
+                    (id.into(), encode(sealers.open(id, outcome), &mut texts))
                 }
                 Item::Notice(notice) => {
                     let kind = encode_notice(notice, &mut texts);
@@ -272,7 +274,7 @@ impl Sink for Delivery {
 }
 
 /// Bytes that become a JavaScript string: latin1 for ASCII, which V8 copies without looking.
-struct Text(Vec<u8>);
+pub struct Text(pub Vec<u8>);
 
 #[expect(
     unsafe_code,

@@ -4,7 +4,8 @@
 //! A row is `[id, operation, key units, value units, number]`. Keys and values stand in the string
 //! in the order of the rows, measured in UTF-16 units. `number` is milliseconds to live for SET
 //! (negative: for ever), REPLACE, SWAP and EXPIRE, COUNT for the questions about all keys, and for
-//! MGET how many rows with a key each follow.
+//! MGET how many rows with a key each follow. `operation` is a number of [`Operation`] plus [`OPERATIONS`]
+//! times that of the sealing by which GET opens, SET and REPLACE seal, and MERGE does both.
 //!
 //! For DESTROY the value is the prefix of the key. For RESTORE and ADD it is too; a second row has the text
 //! that is to be written, and its number is how long a marker may still live and not count.
@@ -15,7 +16,10 @@
 
 use std::time::Duration;
 
-use super::protocol::{Operation, REQUEST_COLUMNS};
+use super::{
+    protocol::{OPERATIONS, Operation, REQUEST_COLUMNS},
+    sealing::Sealers,
+};
 use crate::{
     command::{Command, Expiry, Swap},
     conflict::Conflict,
@@ -26,11 +30,11 @@ use crate::{
 };
 
 /// Reads the requests of one flush.
-pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
+pub fn decode(rows: &[f64], text: &[u16], sealers: &Sealers) -> Vec<Request> {
     let mut reader = Reader { rows, text };
     let mut requests = Vec::with_capacity(rows.len() / REQUEST_COLUMNS);
     while let Some(row) = reader.row() {
-        let work = match work(&row, &mut reader) {
+        let work = match work(&row, &mut reader, sealers) {
             Ok(work) => work,
             Err(error) => Work::Refused(error),
         };
@@ -39,7 +43,7 @@ pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
     requests
 }
 
-fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
+fn work(row: &Row, reader: &mut Reader<'_>, sealers: &Sealers) -> Result<Work, Error> {
     let key = reader.bytes(row.key_units);
     let value = reader.bytes(row.value_units);
     let operation = Operation::of(row.operation);
@@ -61,12 +65,22 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
         _ => (vec![], vec![], 0.0),
     };
     let key = key?;
+    let sealer = sealers.of(row.sealer)?;
     let question = match operation {
-        Some(Operation::Get) => return Ok(Work::Command(Command::Get { key })),
+        Some(Operation::Get) => {
+            if let Some(sealer) = sealer {
+                sealers.expect(row.id, sealer, key.clone());
+            }
+            return Ok(Work::Command(Command::Get { key }));
+        }
         Some(operation @ (Operation::Set | Operation::Replace)) => {
+            let value = match sealer {
+                Some(sealer) => sealer.seal(&key, &value?)?,
+                None => value?,
+            };
             return Ok(Work::Command(Command::Set {
                 key,
-                value: value?,
+                value,
                 expiry: expiry(row.number),
                 only_existing: operation == Operation::Replace,
             }));
@@ -82,6 +96,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
                 mine,
                 theirs,
                 expiry: expiry(more),
+                sealer,
             };
             let time = Duration::from_millis(row.number as u64);
             return Ok(Work::Merge(conflict, time));
@@ -131,10 +146,15 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     }))
 }
 
-/// Milliseconds to live, negative for ever.
+/// A time to live that is that of before.
+const KEEP: f64 = -2.0;
+
+/// Milliseconds to live, negative for ever but for [`KEEP`].
 fn expiry(number: f64) -> Expiry {
     if number >= 0.0 {
         Expiry::After(number as u64)
+    } else if number == KEEP {
+        Expiry::Keep
     } else {
         Expiry::Never
     }
@@ -143,6 +163,8 @@ fn expiry(number: f64) -> Expiry {
 struct Row {
     id: u32,
     operation: u32,
+    /// Of [`Sealers`]; 0 for none.
+    sealer: u32,
     key_units: usize,
     value_units: usize,
     number: f64,
@@ -159,7 +181,8 @@ impl Reader<'_> {
         self.rows = rest;
         Some(Row {
             id: row[0] as u32,
-            operation: row[1] as u32,
+            operation: row[1] as u32 % OPERATIONS,
+            sealer: row[1] as u32 / OPERATIONS,
             key_units: row[2] as usize,
             value_units: row[3] as usize,
             number: row[4],
@@ -208,7 +231,11 @@ mod tests {
             [0.0, 0.0, 2.0, 0.0, 0.0],
             [3.0, 0.0, 1.0, 0.0, 0.0],
         ];
-        let requests = decode(rows.as_flattened(), &units("k\u{e9}val\u{61}bcg"));
+        let requests = decode(
+            rows.as_flattened(),
+            &units("k\u{e9}val\u{61}bcg"),
+            &Sealers::default(),
+        );
         let works: Vec<_> = requests
             .into_iter()
             .map(|request| (request.id, request.work))
@@ -240,7 +267,7 @@ mod tests {
     #[test]
     fn a_lone_surrogate_refuses_its_own_request_only() {
         let rows = [[1.0, 0.0, 1.0, 0.0, 0.0], [2.0, 0.0, 1.0, 0.0, 0.0]];
-        let requests = decode(rows.as_flattened(), &[0xd800, 0x61]);
+        let requests = decode(rows.as_flattened(), &[0xd800, 0x61], &Sealers::default());
         assert!(
             matches!(&requests[0].work, Work::Refused(error) if error.code == ErrorCode::Options)
         );

@@ -142,10 +142,23 @@ impl Sealing {
         }
         if self.plaintext == Plaintext::Reject && !self.keys.is_empty() {
             return Err(decode_error(
-                "is not encrypted, and the option \"encryption.plaintext\" rejects it".into(),
+                "is not encrypted, and the option \"encryption.plaintext\" rejects it",
             ));
         }
         Ok(decompressed(stored))
+    }
+
+    /// Whether what is `stored` is as it would be sealed now: by the first key, or not at all.
+    pub fn is_current(&self, stored: &[u8]) -> bool {
+        let rest = [ENCRYPTED, ENCRYPTED_COMPRESSED]
+            .into_iter()
+            .find_map(|kind| stored.strip_prefix(kind));
+        match self.keys.first() {
+            Some(key) if self.plaintext != Plaintext::Write => rest
+                .and_then(|rest| rest.strip_prefix(key.id.as_slice()))
+                .is_some_and(|rest| rest.starts_with(b".")),
+            _ => rest.is_none(),
+        }
     }
 
     fn decrypt(&self, kind: &[u8], key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Error> {
@@ -218,7 +231,7 @@ fn encoded(mut text: Vec<u8>, bytes: &[u8]) -> Vec<u8> {
     text
 }
 
-fn decode_error(what: String) -> Error {
+fn decode_error(what: &str) -> Error {
     Error::new(
         ErrorCode::Decode,
         format!("The stored value of a session {what}."),
@@ -226,18 +239,18 @@ fn decode_error(what: String) -> Error {
 }
 
 fn damaged() -> Error {
-    decode_error("is damaged: it is not as it was sealed; destroy the session".into())
+    decode_error("is damaged: it is not as it was sealed; destroy the session")
 }
 
 fn forged(id: &[u8]) -> Error {
-    decode_error(format!(
+    decode_error(&format!(
         "does not open with the key \"{}\": it was changed or stored under another key, or the key is not the one that sealed it",
         shown(id)
     ))
 }
 
 fn unknown_key(id: &[u8]) -> Error {
-    decode_error(format!(
+    decode_error(&format!(
         "is encrypted with the key \"{}\", which the option \"encryption\" does not have; add it to \"keys\"",
         shown(id)
     ))
@@ -351,6 +364,8 @@ mod tests {
             assert_eq!(sealing.open(b"k", plain.clone()).is_ok(), reads);
             let stored = sealing.seal(b"k", TEXT).expect("sealed");
             assert_eq!(stored == TEXT, writes);
+            assert!(sealing.is_current(&stored));
+            assert_eq!(sealing.is_current(TEXT), writes);
             // A miss, or a marker.
             assert_eq!(sealing.open(b"k", vec![]), Ok(vec![]));
         }
