@@ -113,13 +113,15 @@ fn thrown(error: Error) -> napi::Error {
 #[derive(Default)]
 pub struct Sealers {
     sealers: Mutex<Vec<Sealer>>,
-    gets: Mutex<Vec<Option<Get>>>,
+    gets: Mutex<Vec<Get>>,
     /// There is one: only then is anything locked. It is set before the first request that needs it.
     is_used: AtomicBool,
 }
 
+/// By the number of its request; its memory is used again.
+#[derive(Default)]
 struct Get {
-    sealer: Sealer,
+    sealer: u32,
     key: Vec<u8>,
 }
 
@@ -148,13 +150,16 @@ impl Sealers {
     }
 
     /// The reply to the request `id` is to be opened.
-    pub fn expect(&self, id: u32, sealer: Sealer, key: Vec<u8>) {
+    pub fn expect(&self, id: u32, sealer: u32, key: &[u8]) {
         let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
         let at = id as usize;
         if gets.len() <= at {
-            gets.resize_with(at + 1, || None);
+            gets.resize_with(at + 1, Get::default);
         }
-        gets[at] = Some(Get { sealer, key });
+        let get = &mut gets[at];
+        get.sealer = sealer;
+        get.key.clear();
+        get.key.extend_from_slice(key);
     }
 
     /// What is answered to the request `id`, which ends by that.
@@ -162,13 +167,18 @@ impl Sealers {
         if !self.is_used.load(Ordering::Acquire) {
             return outcome;
         }
-        let get = {
-            let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
-            gets.get_mut(id as usize).and_then(Option::take)
+        let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(get) = gets.get_mut(id as usize) else {
+            return outcome;
         };
-        match (get, outcome) {
-            (Some(Get { sealer, key }), Ok(Reply::Text(stored))) => {
-                sealer.open(&key, stored).map(Reply::Text)
+        match (std::mem::take(&mut get.sealer), outcome) {
+            (0, outcome) => outcome,
+            (number, Ok(Reply::Text(stored))) => {
+                let sealers = self.sealers.lock().unwrap_or_else(PoisonError::into_inner);
+                match sealers.get(number as usize - 1) {
+                    Some(sealer) => sealer.open(&get.key, stored).map(Reply::Text),
+                    None => Ok(Reply::Text(stored)),
+                }
             }
             (_, outcome) => outcome,
         }

@@ -68,8 +68,8 @@ fn work(row: &Row, reader: &mut Reader<'_>, sealers: &Sealers) -> Result<Work, E
     let sealer = sealers.of(row.sealer)?;
     let question = match operation {
         Some(Operation::Get) => {
-            if let Some(sealer) = sealer {
-                sealers.expect(row.id, sealer, key.clone());
+            if sealer.is_some() {
+                sealers.expect(row.id, row.sealer, &key);
             }
             return Ok(Work::Command(Command::Get { key }));
         }

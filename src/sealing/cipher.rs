@@ -1,5 +1,7 @@
-//! XAES-256-GCM, <https://c2sp.org/XAES-256-GCM>: AES-256-GCM by a key for each message, derived from the
-//! first half of a nonce of 24 bytes. Such nonces are chosen at random, however many messages there are.
+//! XAES-256-GCM, <https://c2sp.org/XAES-256-GCM>: AES-256-GCM by a key that is derived from the first half of a
+//! nonce of 24 bytes. Such nonces are chosen at random, however many messages there are.
+
+use std::sync::{Mutex, PoisonError};
 
 use aes::{
     Aes256, Block,
@@ -16,7 +18,9 @@ pub const TAG_BYTES: usize = 16;
 
 const BLOCK_BYTES: usize = 16;
 /// What a nonce gives to the key of its message; the rest is the nonce of AES-256-GCM.
-const CONTEXT_BYTES: usize = 12;
+pub const CONTEXT_BYTES: usize = 12;
+/// So many derived keys are kept: one for each process that has sealed lately.
+const DERIVED_MAX: usize = 64;
 
 /// A message that was not sealed by this key, nonce and associated data.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +31,13 @@ pub struct Cipher {
     block: Aes256,
     /// The subkey K1 of CMAC.
     mask: [u8; BLOCK_BYTES],
+    /// Derived keys, as preparing one takes as long as sealing a session. Each has its place.
+    derived: Mutex<[Option<Derived>; DERIVED_MAX]>,
+}
+
+struct Derived {
+    context: [u8; CONTEXT_BYTES],
+    key: LessSafeKey,
 }
 
 impl Cipher {
@@ -40,6 +51,7 @@ impl Cipher {
         Self {
             block,
             mask: ((number << 1) ^ (carry * 0x87)).to_be_bytes(),
+            derived: Mutex::new([const { None }; DERIVED_MAX]),
         }
     }
 
@@ -50,8 +62,7 @@ impl Cipher {
         associated: &[u8],
         message: &mut [u8],
     ) -> Result<Tag, Forged> {
-        let (key, nonce) = self.derive(nonce);
-        AesGcm::new(&key, nonce)?.seal(associated, message)
+        self.with_key(nonce, |key, nonce| seal(key, nonce, associated, message))
     }
 
     /// Opens the message and tag that stand in `buffer` from `begin` on. The message is moved to the front of
@@ -63,20 +74,39 @@ impl Cipher {
         buffer: &mut [u8],
         begin: usize,
     ) -> Result<usize, Forged> {
-        let (key, nonce) = self.derive(nonce);
-        AesGcm::new(&key, nonce)?.open(associated, buffer, begin)
+        self.with_key(nonce, |key, nonce| {
+            open(key, nonce, associated, buffer, begin)
+        })
     }
 
-    /// The key of a message, and what its nonce has left for it.
-    fn derive<'a>(&self, nonce: &'a [u8; NONCE_BYTES]) -> ([u8; KEY_BYTES], &'a [u8]) {
+    /// Calls `work` with the key of a message, and what its nonce has left for it.
+    fn with_key<T>(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        work: impl FnOnce(&LessSafeKey, &[u8]) -> Result<T, Forged>,
+    ) -> Result<T, Forged> {
         let (context, rest) = nonce.split_at(CONTEXT_BYTES);
+        let place = usize::from(context[0]) % DERIVED_MAX;
+        // Poisoned or not: a key is put there in one step.
+        let mut derived = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
+        let derived = match &mut derived[place] {
+            Some(derived) if derived.context == context => derived,
+            place => place.insert(Derived {
+                context: context.try_into().map_err(|_| Forged)?,
+                key: prepared(&self.derive(context))?,
+            }),
+        };
+        work(&derived.key, rest)
+    }
+
+    fn derive(&self, context: &[u8]) -> [u8; KEY_BYTES] {
         let mut blocks = [self.input(1, context), self.input(2, context)];
         self.block.encrypt_blocks(&mut blocks);
         let mut key = [0; KEY_BYTES];
         let (first, second) = key.split_at_mut(BLOCK_BYTES);
         first.copy_from_slice(&blocks[0]);
         second.copy_from_slice(&blocks[1]);
-        (key, rest)
+        key
     }
 
     /// The one block that CMAC is of: a counter, the label `X` and the context.
@@ -92,37 +122,34 @@ impl Cipher {
     }
 }
 
-/// AES-256-GCM for one message.
-struct AesGcm {
-    key: LessSafeKey,
-    nonce: Nonce,
+/// A key of AES-256-GCM.
+fn prepared(key: &[u8; KEY_BYTES]) -> Result<LessSafeKey, Forged> {
+    let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| Forged)?;
+    Ok(LessSafeKey::new(key))
 }
 
-impl AesGcm {
-    fn new(key: &[u8; KEY_BYTES], nonce: &[u8]) -> Result<Self, Forged> {
-        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| Forged)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Forged)?;
-        Ok(Self {
-            key: LessSafeKey::new(key),
-            nonce,
-        })
-    }
+fn seal(
+    key: &LessSafeKey,
+    nonce: &[u8],
+    associated: &[u8],
+    message: &mut [u8],
+) -> Result<Tag, Forged> {
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Forged)?;
+    key.seal_in_place_separate_tag(nonce, Aad::from(associated), message)
+        .map_err(|_| Forged)
+}
 
-    fn seal(self, associated: &[u8], message: &mut [u8]) -> Result<Tag, Forged> {
-        let associated = Aad::from(associated);
-        let sealed = self
-            .key
-            .seal_in_place_separate_tag(self.nonce, associated, message);
-        sealed.map_err(|_| Forged)
-    }
-
-    fn open(self, associated: &[u8], buffer: &mut [u8], begin: usize) -> Result<usize, Forged> {
-        let associated = Aad::from(associated);
-        let opened = self
-            .key
-            .open_within(self.nonce, associated, buffer, begin..);
-        opened.map(|message| message.len()).map_err(|_| Forged)
-    }
+fn open(
+    key: &LessSafeKey,
+    nonce: &[u8],
+    associated: &[u8],
+    buffer: &mut [u8],
+    begin: usize,
+) -> Result<usize, Forged> {
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Forged)?;
+    key.open_within(nonce, Aad::from(associated), buffer, begin..)
+        .map(|message| message.len())
+        .map_err(|_| Forged)
 }
 
 #[cfg(test)]
@@ -154,8 +181,8 @@ mod tests {
                 ["key", "nonce", "aad", "msg", "derived", "sealed"]
                     .map(|name| bytes(&vector[name]));
             let cipher = Cipher::new(&key.try_into().expect("32 bytes"));
-            let nonce = nonce.try_into().expect("24 bytes");
-            assert_eq!(cipher.derive(&nonce).0.to_vec(), derived);
+            let nonce: [u8; NONCE_BYTES] = nonce.try_into().expect("24 bytes");
+            assert_eq!(cipher.derive(&nonce[..CONTEXT_BYTES]).to_vec(), derived);
             let mut buffer = message.clone();
             let tag = cipher
                 .seal(&nonce, &associated, &mut buffer)
@@ -174,10 +201,9 @@ mod tests {
         for vector in vectors(include_str!("../../tests/vectors/aes-256-gcm.json")) {
             let [key, nonce, associated, message, sealed, tag] =
                 ["key", "iv", "aad", "msg", "ct", "tag"].map(|name| bytes(&vector[name]));
-            let key = key.try_into().expect("32 bytes");
-            let cipher = || AesGcm::new(&key, &nonce).expect("a key and a nonce");
+            let key = prepared(&key.try_into().expect("32 bytes")).expect("a key");
             let mut buffer = [sealed.as_slice(), &tag].concat();
-            let opened = cipher().open(&associated, &mut buffer, 0);
+            let opened = open(&key, &nonce, &associated, &mut buffer, 0);
             if vector["result"] == "invalid" {
                 invalid += 1;
                 assert_eq!(opened, Err(Forged), "{}", vector["tcId"]);
@@ -186,7 +212,7 @@ mod tests {
             assert_eq!(opened, Ok(message.len()), "{}", vector["tcId"]);
             assert_eq!(&buffer[..message.len()], &message);
             let mut buffer = message;
-            let made = cipher().seal(&associated, &mut buffer).expect("sealed");
+            let made = seal(&key, &nonce, &associated, &mut buffer).expect("sealed");
             assert_eq!((buffer, made.as_ref()), (sealed, tag.as_slice()));
         }
         assert!(invalid > 10);

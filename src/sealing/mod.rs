@@ -14,7 +14,7 @@ mod cipher;
 mod compression;
 mod nonces;
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use base64_simd::{Out, URL_SAFE_NO_PAD};
 
@@ -27,6 +27,9 @@ const MAGIC: &[u8] = b"~1";
 const ENCRYPTED: &[u8] = b"~1s.";
 const ENCRYPTED_COMPRESSED: &[u8] = b"~1sz.";
 const COMPRESSED: &[u8] = b"~1z.";
+
+/// Memory that is kept for the next value.
+const SCRATCH_BYTES: usize = 1 << 16;
 
 /// What is done with sessions in plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,16 +113,26 @@ impl Sealing {
         key: &[u8],
         text: &[u8],
     ) -> Result<Vec<u8>, Error> {
-        let header = [kind, &sealer.id, b"."].concat();
-        let associated = self.associated(&header, key);
         let nonce = self.nonces.next().ok_or_else(no_randomness)?;
-        let mut sealed = Vec::with_capacity(NONCE_BYTES + text.len() + TAG_BYTES);
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(text);
-        let message = &mut sealed[NONCE_BYTES..];
-        let tag = sealer.cipher.seal(&nonce, &associated, message);
-        sealed.extend_from_slice(tag.map_err(|_| too_long())?.as_ref());
-        Ok(encoded(header, &sealed))
+        let header = kind.len() + sealer.id.len() + 1;
+        let length = URL_SAFE_NO_PAD.encoded_length(NONCE_BYTES + text.len() + TAG_BYTES);
+        let mut stored = Vec::with_capacity(header + length);
+        stored.extend_from_slice(kind);
+        stored.extend_from_slice(&sealer.id);
+        stored.push(b'.');
+        SCRATCH.with_borrow_mut(|Scratch { associated, sealed }| {
+            self.associate(associated, &stored, key);
+            sealed.clear();
+            sealed.extend_from_slice(&nonce);
+            sealed.extend_from_slice(text);
+            let message = &mut sealed[NONCE_BYTES..];
+            let tag = sealer.cipher.seal(&nonce, associated, message);
+            sealed.extend_from_slice(tag.map_err(|_| too_long())?.as_ref());
+            stored.resize(header + length, 0);
+            let _ = URL_SAFE_NO_PAD.encode(sealed, Out::from_slice(&mut stored[header..]));
+            bound(sealed);
+            Ok(stored)
+        })
     }
 
     /// The session that is `stored` under `key`. Messages name the id of a key, and nothing else.
@@ -173,16 +186,39 @@ impl Sealing {
         let Some(nonce) = sealed.first_chunk::<NONCE_BYTES>().copied() else {
             return Err(damaged());
         };
-        let associated = self.associated(header, key);
-        let opened = opener
-            .cipher
-            .open(&nonce, &associated, &mut sealed, NONCE_BYTES);
-        sealed.truncate(opened.map_err(|_| forged(id))?);
-        Ok(sealed)
+        SCRATCH.with_borrow_mut(|Scratch { associated, .. }| {
+            self.associate(associated, header, key);
+            let opened = opener
+                .cipher
+                .open(&nonce, associated, &mut sealed, NONCE_BYTES);
+            sealed.truncate(opened.map_err(|_| forged(id))?);
+            Ok(sealed)
+        })
     }
 
-    fn associated(&self, header: &[u8], key: &[u8]) -> Vec<u8> {
-        [header, &self.key_prefix, key].concat()
+    fn associate(&self, associated: &mut Vec<u8>, header: &[u8], key: &[u8]) {
+        associated.clear();
+        for part in [header, &self.key_prefix, key] {
+            associated.extend_from_slice(part);
+        }
+    }
+}
+
+/// Memory that one value after the other is sealed in.
+#[derive(Default)]
+struct Scratch {
+    associated: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Keeps no more memory than most sessions need. What is in it is as secret as what is stored.
+fn bound(scratch: &mut Vec<u8>) {
+    if scratch.capacity() > SCRATCH_BYTES {
+        *scratch = Vec::new();
     }
 }
 
