@@ -192,7 +192,7 @@ function createRedisStore(Store, { legacy }) {
     close(callback) {
       return bridgeAsync(callback, legacy, async () => {
         const { backend, sealing } = this[INSIDE]
-        await sealing.settled()
+        if (!sealing.isReady) await sealing.settled()
         await backend.close()
         return null
       })

@@ -183,8 +183,9 @@ function readOptions(options) {
 function shownOption(name, value) {
   if (name === "clientName" || (name === "database" && typeof value === "number")) return shown(value)
   if (name === "tls" && FLAGS.has(value)) return shown(value)
-  // A wrong value of encryption may be a key.
-  return SECRET.has(name) || name === "encryption" ? kindOf(value) : shown(value)
+  // A wrong value of it may be a key.
+  if (name === "encryption") return kindOf(value)
+  return SECRET.has(name) ? `a ${typeof value}` : shown(value)
 }
 
 function isObject(value) {
@@ -194,9 +195,9 @@ function isObject(value) {
 /** The keys themselves are looked at when they are used. */
 function isEncryption(value) {
   if (!isObject(value) || value instanceof Uint8Array) return false
-  const { keys, plaintext = "accept" } = value
+  const { keys, plaintext } = value
   const isLater = typeof keys === "function" || typeof keys?.then === "function"
-  return (isLater || Array.isArray(keys)) && ["accept", "reject", "write"].includes(plaintext)
+  return (isLater || Array.isArray(keys)) && ["accept", "reject", "write"].includes(plaintext ?? "accept")
 }
 
 /** The value of an option, own or inherited. Properties of Object.prototype do not count. */

@@ -56,7 +56,7 @@ class Sealing {
 
   /** Resolves when nothing waits for keys. */
   async settled() {
-    if (!this.isReady) await this.#waiting.settled()
+    await this.#waiting.settled()
   }
 
   /** Whether what is `stored` is as it would be sealed now. */

@@ -71,6 +71,19 @@ export function errors(error: unknown): RedisStoreErrorCode | undefined {
   return new RedisStoreError("ERR_REDIS_STORE_TIMEOUT", "too slow", error.cause).code
 }
 
+export async function sealing(store: RedisStore): Promise<number> {
+  store.on("reseal", ({ done, total }) => void (done / total))
+  const [handle = ""] = await store.ids()
+  const ended: boolean = await store.destroyHandle(handle)
+  const { resealed, failed } = await store.reseal()
+  store.reseal((_error, progress) => void progress?.total)
+  // @ts-expect-error a rule that does not exist
+  new RedisStore({ url: "", encryption: { keys: [], plaintext: "other" } })
+  // @ts-expect-error keys have ids
+  new RedisStore({ url: "", encryption: { keys: [{ key: "" }] } })
+  return ended ? resealed : failed
+}
+
 export function messages(
   command: RedisStoreCommandMessage,
   connection: RedisStoreConnectionMessage,
