@@ -202,8 +202,9 @@ declare namespace connectRedis {
      */
     onConflict?: "overwrite" | "merge" | "error" | SessionFunctions<Session>["resolve"] | null | undefined
     /**
-     * Skip a touch that would extend the life of a session by less than this, in seconds. Must be less
-     * than `ttl`. A store that delegates skips none.
+     * Skip a touch that would extend the life of a session by less than this, in seconds, also if another
+     * process has extended it: a get that precedes a due touch asks Redis for the expiry. Must be less than
+     * `ttl`. A store that delegates skips none.
      * @default 0
      */
     touchAfter?: number | null | undefined

@@ -191,6 +191,21 @@ async function serves(store) {
   )
 }
 
+/** A session that was destroyed stays so, and one that is gone for another reason is saved. */
+async function keepsLogouts(store, client) {
+  const { prefix } = store
+  for (const [sid, remove, isThere] of [
+    ["d", () => store.destroy("d"), false],
+    ["e", () => client.del(`${prefix}e`), true],
+  ]) {
+    await store.set(sid, session)
+    const loaded = store.createSession({ sessionID: sid, sessionStore: store }, await store.get(sid))
+    await remove()
+    await store.set(sid, loaded)
+    assert.equal((await store.get(sid)) !== null, isThere, sid)
+  }
+}
+
 describe("addresses that only the client translates", () => {
   let cluster
   before(async () => {
@@ -235,7 +250,10 @@ describe("addresses that only the client translates", () => {
       const [client, close] = await open()
       const store = new RedisStore({ client, prefix: ownPrefix() })
       assert.equal(store.native, true)
+      // The first request waits until it is known where it goes.
+      assert.equal(await store.destroy("none"), null)
       await serves(store)
+      await keepsLogouts(store, client)
       assert.equal(store.native, false)
       await store.close()
       close()
@@ -276,7 +294,9 @@ describe("ioredis that connects by itself", () => {
     const client = quiet(new Redis({ port: 1, Connector }))
     await until("ioredis", () => client.status === "ready")
     const store = new RedisStore({ client })
+    assert.equal(await store.destroy("none"), null)
     await serves(store)
+    await keepsLogouts(store, client)
     assert.equal(store.native, false)
     await store.close()
     client.disconnect()

@@ -50,7 +50,7 @@ describe("a wrong option is named, with what it got", () => {
     [{ url, tagSessions: "yes" }, /Option "tagSessions" must be true or false, got "yes"/],
     [{ url, serializer: {} }, /Option "serializer" must have the methods parse and stringify, got an object/],
     [{ url, scanCount: "many" }, /Option "scanCount" must be an integer from 1 to 1000000, got "many"/],
-    [{ url, scanCount: 1.5 }, /got 1.5/],
+    [{ url, scanCount: -1 }, /got -1/],
     [{ url, connectTimeoutMs: 0 }, /Option "connectTimeoutMs" must be an integer from 1/],
     [{ url, commandTimeoutMs: 2 ** 31 }, /Option "commandTimeoutMs"/],
     [{ url, maxPending: -5 }, /Option "maxPending"/],

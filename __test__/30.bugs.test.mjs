@@ -76,7 +76,19 @@ test("an async serializer.parse is awaited in all()", async () => {
 })
 
 describe("an expiry that is none never destroys a stored session", () => {
-  for (const expires of ["garbage", "garbage 1", "1", new Date(Number.NaN), Number.NaN, {}, [5], true, "NaN"]) {
+  for (const expires of [
+    "garbage",
+    "garbage 1",
+    "garbage 2038",
+    "Mayday 2038",
+    "1",
+    new Date(Number.NaN),
+    Number.NaN,
+    {},
+    [5],
+    true,
+    "NaN",
+  ]) {
     test(`cookie.expires ${JSON.stringify(expires)} counts as none`, async () => {
       const store = open({ ttl: 77 })
       await store.set("sid", { cookie: cookie(), n: 1 })
@@ -87,7 +99,7 @@ describe("an expiry that is none never destroys a stored session", () => {
       assert.ok(left > 70_000 && left <= 77_000, `${left} ms`)
     })
   }
-  for (const seconds of [Number.NaN, Infinity, undefined, "60", null]) {
+  for (const seconds of [Number.NaN, Infinity, undefined, "soon", null]) {
     test(`a ttl function that returns ${seconds} is an error`, async () => {
       const store = open()
       await store.set("sid", { cookie: cookie(), n: 1 })
@@ -168,6 +180,37 @@ test("every shape of a date that sessions hold is one", async () => {
     await store.set("sid", { cookie: { expires } })
     const left = await server.client.pTTL(`${store.prefix}sid`)
     assert.ok(left > 50_000 && left <= 60_000, `${expires}: ${left} ms`)
+  }
+})
+
+for (const [expires, isPast] of Object.entries({
+  "+275760-09-13T00:00:00.000Z": false,
+  2099: false,
+  "2099-01": false,
+  "2099/01/01": false,
+  "January 1, 2099": false,
+  "1 Jan 2099": false,
+  "Thursday, 01-Jan-2099 00:00:00 GMT": false,
+  "1/1/2099, 10:00:00 PM": false,
+  "2001/01/01": true,
+  "-000001-01-01T00:00:00.000Z": true,
+})) {
+  test(`cookie.expires ${expires} is a date`, async () => {
+    const store = open({ ttl: 50 })
+    await store.set("sid", { cookie: { expires } })
+    const left = await server.client.pTTL(`${store.prefix}sid`)
+    if (isPast) assert.equal(left, -2)
+    else assert.ok(Math.abs(left - (Date.parse(expires) - Date.now())) < 60_000, `${left} ms`)
+  })
+}
+
+test("a ttl function may return a number as text, a bigint or a Number", async () => {
+  for (const value of ["100", "1e2", 100n, new Number(100)]) {
+    const store = open({ ttl: () => value })
+    await store.set("sid", { cookie: {} })
+    const left = await server.client.pTTL(`${store.prefix}sid`)
+    assert.ok(left > 90_000 && left <= 100_000, `${left} ms`)
+    assert.equal(await store.touch("sid", { cookie: {} }), null)
   }
 })
 

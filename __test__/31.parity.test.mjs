@@ -38,6 +38,30 @@ async function wrapped() {
   return { client, wrapper, asked }
 }
 
+test("a callback that is false, 0 or empty is none", async () => {
+  const store = open()
+  for (const none of [false, 0, "", null, undefined]) {
+    assert.equal(await store.set("a", { cookie, n: 1 }, none), null)
+    assert.equal((await store.get("a", none)).n, 1)
+    assert.equal((await store.all(none)).length, 1)
+  }
+})
+
+test("all() lets an async parser work on the sessions of a page at the same time", async () => {
+  let parsing = 0
+  let most = 0
+  const parse = async (text) => {
+    most = Math.max(most, ++parsing)
+    await new Promise((resolve) => setImmediate(resolve))
+    parsing--
+    return JSON.parse(text)
+  }
+  const store = open({ serializer: { stringify: JSON.stringify, parse } })
+  for (let n = 0; n < 10; n++) await store.set(`s${n}`, { cookie, n })
+  assert.equal((await store.all()).length, 10)
+  assert.equal(most, 10)
+})
+
 describe("a callback that throws on success is called once more, with what it threw", () => {
   const CALLS = {
     get: (store, done) => store.get("a", done),

@@ -28,6 +28,8 @@ describe("what connect-redis takes is read as connect-redis reads it", () => {
     [{ ttl: false }, { ttl: 86400 }],
     [{ scanCount: "500" }, { scanCount: 500 }],
     [{ scanCount: 0 }, { scanCount: 100 }],
+    [{ scanCount: "50.5" }, { scanCount: 50 }],
+    [{ scanCount: 2e6 }, { scanCount: 1_000_000 }],
     [{ disableTTL: "yes" }, { disableTTL: true }],
     [{ disableTTL: 0 }, { disableTTL: false }],
     [{ disableTouch: 1 }, { disableTouch: true }],

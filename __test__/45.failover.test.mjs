@@ -115,17 +115,18 @@ describe("a cluster under load", () => {
     await demand("secret")
     try {
       const [from, to] = [cluster.masters[1], cluster.masters[0]]
-      // A session id whose slot that one serves.
-      let sid = 0
-      while (
-        await cluster.command(from.port, "GET", own.prefix + sid).then(
-          () => false,
+      const slotOf = (sid) => cluster.command(from.port, "CLUSTER", "KEYSLOT", own.prefix + sid)
+      const isServed = (key) =>
+        cluster.command(from.port, "GET", key).then(
           () => true,
+          () => false,
         )
-      )
-        sid++
-      sid = String(sid)
-      const slot = await cluster.command(from.port, "CLUSTER", "KEYSLOT", own.prefix + sid)
+      const isEmpty = async (slot) => (await cluster.command(from.port, "CLUSTER", "COUNTKEYSINSLOT", slot)) === 0
+      // A session id whose slot that one serves, and which has no keys: markers are some.
+      let n = 0
+      while (!(await isServed(own.prefix + n)) || !(await isEmpty(await slotOf(n)))) n++
+      const sid = String(n)
+      const slot = await slotOf(sid)
       const [fromId, toId] = await Promise.all([from, to].map(({ port }) => cluster.command(port, "CLUSTER", "MYID")))
       await cluster.command(to.port, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromId)
       await cluster.command(from.port, "CLUSTER", "SETSLOT", slot, "MIGRATING", toId)

@@ -47,7 +47,7 @@ describe("a request whose reply is lost", () => {
     await store.set("a", { cookie: {}, n: 0 })
     seen = []
   })
-  const sent = () => seen.map(([name]) => name)
+  const sent = () => seen.map(([name, key]) => (name === "SET" && key.endsWith("}") ? "SET marker" : name))
   const n = (number) => ({ cookie: {}, n: number })
   const code = "ERR_REDIS_STORE_CONNECT"
 
@@ -55,7 +55,7 @@ describe("a request whose reply is lost", () => {
     get: [() => store.get("a"), ["GET", "GET"], n(0)],
     set: [() => store.set("a", n(1)), ["SET", "SET"], null],
     touch: [() => store.touch("a", n(0)), ["PEXPIRE", "PEXPIRE"], null],
-    destroy: [() => store.destroy("a"), ["DEL", "DEL"], null],
+    destroy: [() => store.destroy("a"), ["SET marker", "DEL", "SET marker", "DEL"], null],
     length: [() => store.length(), ["SCAN", "SCAN"], 1],
     ids: [() => store.ids(), ["SCAN", "SCAN"], ["a"]],
   }
@@ -65,7 +65,8 @@ describe("a request whose reply is lost", () => {
       assert.deepEqual(await act(), result)
       await until("what the server saw", () => seen.length >= commands.length)
       assert.deepEqual(sent(), commands)
-      assert.deepEqual(seen[1], seen[0])
+      const half = commands.length / 2
+      assert.deepEqual(seen.slice(half), seen.slice(0, half))
       await store.close()
     })
   }
@@ -109,7 +110,7 @@ describe("a request whose reply is lost", () => {
     assert.equal(set.reason.code, code)
     assert.equal(destroyed.status, "fulfilled")
     assert.equal(read.value, null)
-    assert.deepEqual(sent(), ["SET", "DEL", "GET", "DEL", "GET"])
+    assert.deepEqual(sent(), ["SET", "SET marker", "DEL", "GET", "SET marker", "DEL", "GET"])
     await store.close()
   })
 

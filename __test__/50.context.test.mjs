@@ -176,6 +176,45 @@ test("an unreferenced store is collected, and its connection closed", async () =
   await own.stop()
 })
 
+test("a garbage collection loses no request whose store only its callers refer to", async () => {
+  const own = await startServer()
+  const { printed, errors } = await opening(
+    `
+    import v8 from "node:v8"
+    import vm from "node:vm"
+    import { createClient } from "redis"
+    v8.setFlagsFromString("--expose-gc")
+    const gc = vm.runInNewContext("gc")
+    const client = await createClient({ url: ${JSON.stringify(own.url)} }).connect()
+    const collecting = setInterval(gc, 5)
+    async function calls(options) {
+      const store = open(options)
+      await store.set("sid", { cookie: {}, n: 1 })
+      await client.sendCommand(["CLIENT", "PAUSE", "100", "ALL"])
+      const { n } = await store.get("sid")
+      await store.close()
+      return n
+    }
+    async function refused() {
+      const store = open({ url: "redis://127.0.0.1:1", commandTimeoutMs: 100 })
+      const { code } = await store.get("sid").catch((error) => error)
+      await store.close()
+      return code
+    }
+    const called = () =>
+      new Promise((resolve) => {
+        open().ids((error, ids) => resolve(ids))
+      })
+    console.log(await calls(), await calls({ url: undefined, client }), await refused(), await called())
+    clearInterval(collecting)
+    await client.close()
+  `,
+    own.url,
+  )
+  assert.equal(`${printed}${errors}`, "1 1 ERR_REDIS_STORE_CONNECT [ 'sid' ]\n")
+  await own.stop()
+})
+
 test("what listens to async hooks hears of the end of every request", async () => {
   const { printed, errors } = await opening(`
     import { createHook } from "node:async_hooks"

@@ -1,10 +1,13 @@
 import assert from "node:assert/strict"
+import { fork } from "node:child_process"
+import { once } from "node:events"
 import { describe, test } from "node:test"
 
 import * as original from "connect-redis"
 import session from "express-session"
 
 import { RedisStore } from "../index.mjs"
+import { until } from "../testing/until.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
 
 const server = ownServer()
@@ -68,6 +71,65 @@ describe("touchAfter", () => {
     await Promise.all([touch(), store.destroy("a")])
     assert.equal(await count("pexpire", touch), 1)
     await store.close()
+  })
+
+  test("a get says whether another process has refreshed the session", async () => {
+    const theirs = open({ touchAfter: 600 })
+    const { prefix } = theirs
+    await theirs.set("a", { cookie: cookie() })
+    for (const [leftMs, touches] of [
+      [undefined, 0],
+      [HOUR - 11 * MINUTE, 1],
+      [HOUR - 5 * MINUTE, 0],
+      // It lives longer than it is to: the touch shortens that.
+      [2 * HOUR, 1],
+      [-1, 1],
+    ]) {
+      if (leftMs > 0) await server.client.pExpire(`${prefix}a`, leftMs)
+      else if (leftMs !== undefined) await server.client.persist(`${prefix}a`)
+      const ours = open({ prefix, touchAfter: 600 })
+      const requests = async () => {
+        for (let n = 0; n < 10; n++) {
+          assert.notEqual(await ours.get("a"), null)
+          await ours.touch("a", { cookie: cookie() })
+        }
+      }
+      const times = await count("pttl", async () => {
+        assert.equal(await count("pexpire", requests), touches, `${leftMs}`)
+      })
+      assert.equal(times, 1)
+      await ours.close()
+    }
+    assert.equal(await count("pttl", async () => assert.equal(await theirs.get("none"), null)), 1)
+    await theirs.close()
+  })
+
+  test("a get without touchAfter asks for no expiry", async () => {
+    const store = open()
+    await store.set("a", { cookie: cookie() })
+    assert.equal(await count("pttl", () => store.get("a")), 0)
+    await store.close()
+  })
+
+  test("four processes together send about one touch a window", async () => {
+    const prefix = ownPrefix()
+    await server.client.set(`${prefix}a`, JSON.stringify({ cookie: cookie() }), { PX: HOUR })
+    const module = new URL("support/touching.mjs", import.meta.url)
+    const others = Array.from({ length: 4 }, () => fork(module, [server.url, prefix]))
+    await Promise.all(others.map((other) => once(other, "message")))
+    const startedAt = performance.now()
+    let touches = 0
+    touches += await count("pexpire", async () => {
+      const windows = () => performance.now() - startedAt > 4000
+      await until("four windows", windows, 20_000)
+    })
+    const windows = (performance.now() - startedAt) / 810
+    const requests = others.map(async (other) => {
+      other.send("stop")
+      return (await once(other, "message"))[0]
+    })
+    for (const count of await Promise.all(requests)) assert.ok(count > 10, `${count} requests`)
+    assert.ok(touches > 0 && touches < 2 * windows, `${touches} touches in ${windows} windows`)
   })
 
   test("one that is not less than ttl is refused", () => {

@@ -56,10 +56,12 @@ describe("Valkey", { skip }, () => {
     await store.close()
   })
 
-  test("a session that is gone stays gone", async () => {
+  test("a session that was destroyed stays so, one that was evicted is saved", async () => {
     const store = open()
-    await save(store, { n: 1 }, (key) => server.client.del(key))
+    await save(store, { n: 1 }, () => store.destroy("a"))
     assert.equal(await store.get("a"), null)
+    await save(store, { n: 1 }, (key) => server.client.del(key))
+    assert.equal((await store.get("a")).n, 1)
     await store.close()
   })
 
@@ -99,8 +101,8 @@ describe("Valkey", { skip }, () => {
     proxy.stop()
   })
 
-  test("races, lifetimes and the model hold there as well", async () => {
-    const files = ["52.races", "53.lifetimes", "54.model"].map((name) => `${name}.test.mjs`)
+  test("races, lifetimes, markers and the model hold there as well", async () => {
+    const files = ["52.races", "53.lifetimes", "54.model", "64.markers"].map((name) => `${name}.test.mjs`)
     const env = { ...process.env, CONNECT_REDIS_NATIVE_SERVER: valkey.binary }
     delete env.NODE_TEST_CONTEXT
     const args = ["--test", "--test-reporter=spec", "--test-concurrency=1", ...files]

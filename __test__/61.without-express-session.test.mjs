@@ -50,6 +50,22 @@ neighbour("a folder without express-session", (test) => {
     assert.deepEqual([(await store.all())[0].visits, store.native], [1, true])
   })
 
+  test("a copy of what was loaded does not bring back what was destroyed, and saves what was evicted", async () => {
+    const { RedisStore } = load("connect-redis-native")
+    const store = new RedisStore({ url: server.url, prefix: ownPrefix() })
+    closers.push(() => store.close())
+    for (const [remove, isThere] of [
+      [() => store.destroy("one"), false],
+      [() => server.client.del(`${store.prefix}one`), true],
+    ]) {
+      await store.set("one", { cookie: { originalMaxAge: null } })
+      const copy = { ...(await store.get("one")), visits: 1 }
+      await remove()
+      await store.set("one", copy)
+      assert.equal((await store.get("one")) !== null, isThere)
+    }
+  })
+
   test("an express-session elsewhere that is given such a store says so at once", () => {
     const { RedisStore } = load("connect-redis-native")
     const store = new RedisStore({ url: server.url })

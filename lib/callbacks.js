@@ -8,7 +8,8 @@ const { nextTick } = require("./timers.js")
  * `quiet` an unhandled rejection does not end the process: connect-redis 3 to 6 returned none.
  */
 function bridge(callback, quiet, start) {
-  if (callback == null) {
+  // As connect-redis: `condition && callback` may be false.
+  if (!callback) {
     const promise = promised(start)
     if (quiet) promise.catch(() => {})
     return promise

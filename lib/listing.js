@@ -70,19 +70,19 @@ async function all(store, inside) {
   for (let at = 0; at < found.length;) {
     const some = found.slice(at, at + size)
     const sentAt = now()
-    const texts = await page(store, inside, some)
+    const texts = await textsOf(store, inside, some)
     if (texts === undefined) {
       size = Math.ceil(some.length / 2)
       continue
     }
     at += some.length
-    let units = 0
-    for (const [n, text] of texts.entries()) {
-      if (text === null || text === "") continue
-      units += text.length
-      const session = await parsed(store, inside, { sid: some[n], text, sentAt }, corrupt)
-      if (session !== null) sessions.push(session)
-    }
+    const stored = [...texts.entries()].filter(([, text]) => text !== null && text !== "")
+    // At once: a parser that is async may take its time.
+    const page = await Promise.all(
+      stored.map(([n, text]) => parsed(store, inside, { sid: some[n], text, sentAt }, corrupt)),
+    )
+    for (const session of page) if (session !== null) sessions.push(session)
+    const units = stored.reduce((sum, [, text]) => sum + text.length, 0)
     const fitting = Math.floor((PAGE_UNITS * some.length) / Math.max(units, 1))
     size = Math.max(1, Math.min(PAGE_MAX, size * 4, fitting))
   }
@@ -91,7 +91,7 @@ async function all(store, inside) {
 }
 
 /** The texts of these sessions; undefined if they are too large for one reply and more than one. */
-async function page(store, { backend }, some) {
+async function textsOf(store, { backend }, some) {
   const keys = some.map((sid) => store.prefix + sid)
   try {
     return await ask((request) => backend.mget(keys, request))

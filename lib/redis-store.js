@@ -109,8 +109,12 @@ function createRedisStore(Store, { legacy }) {
           const ttl = lifetimeMs(this, key, session)
           const { prefix } = this
           if (ttl !== FOR_EVER && ttl <= 0) {
+            // A session that expired during its request gets no marker: a later save with a new cookie is written.
+            const isEnded = session?.cookie?.originalMaxAge <= 0
             sealing.when(done, (then) => {
-              backend.destroy(key, prefix, new Request(receiveWritten, then, this, sid, key))
+              const request = new Request(receiveWritten, then, this, sid, key)
+              if (isEnded) backend.destroy(key, prefix, request)
+              else backend.send("expire", key, "", 0, request)
             })
           } else {
             const text = serialize(this, session, maxSessionBytes)

@@ -1,7 +1,7 @@
 "use strict"
 
 const { argumentError, decodeError, encodeError, kindOf, timeoutError } = require("./errors.js")
-const { untagged } = require("./races/tag.js")
+const { hasClonedTag, untagged } = require("./races/tag.js")
 const { hashId } = require("./sealing/hash.js")
 const { nextTick, now, withDeadline } = require("./timers.js")
 
@@ -27,7 +27,8 @@ function serialize(store, session, maxBytes) {
   let value
   try {
     const { serializer } = store
-    value = serializer === JSON ? serializer.stringify(session) : untagged(session, (it) => serializer.stringify(it))
+    const leavesTagOut = serializer === JSON && !hasClonedTag(session)
+    value = leavesTagOut ? serializer.stringify(session) : untagged(session, (it) => serializer.stringify(it))
   } catch (error) {
     throw encodeError("The session could not be serialized; the one stored before is untouched.", error)
   }

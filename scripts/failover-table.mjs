@@ -64,8 +64,22 @@ function startLoad(name, target) {
   })
 }
 
+/** The keys that `servers` have executed a SET of. */
+async function watchWrites(servers) {
+  const keys = new Set()
+  const watchers = await Promise.all(servers.map(({ url }) => lookAt(url)))
+  for (const watcher of watchers) {
+    await watcher.monitor((line) => {
+      const key = /"set" "([^"]+)"/i.exec(line)?.[1]
+      if (key !== undefined) keys.add(key)
+    })
+  }
+  return { keys, stop: () => watchers.forEach((watcher) => watcher.destroy()) }
+}
+
 /** One row: loads all three, injects, and measures from the promotion on. */
-async function measure(kind, targets, inject, reader) {
+async function measure(kind, targets, servers, inject, reader) {
+  const writes = await watchWrites(servers)
   const loads = targets.map((target, at) => startLoad(NAMES[at], target))
   await until("load", () => loads.every(({ successes }) => successes.length > 100), PATIENCE_MS)
   const promotedAt = await inject()
@@ -81,11 +95,17 @@ async function measure(kind, targets, inject, reader) {
   const times = await Promise.all(loads.map((load) => servedBy(load, promotedAt, reader)))
   const cells = []
   for (const [at, load] of loads.entries()) {
-    // An empty server has nothing.
+    // A server that was restarted is empty.
     let lost = reader === undefined ? "-" : 0
-    if (reader !== undefined) for (const key of load.acknowledged.keys()) if ((await reader(key)) === null) lost++
-    cells.push(`${times[at] === undefined ? "never" : `${times[at]} ms`} / ${load.failed} / ${lost}`)
+    let unwritten = 0
+    for (const key of load.acknowledged.keys()) {
+      const isStored = reader !== undefined && (await reader(key)) !== null
+      if (reader !== undefined && !isStored) lost++
+      if (!isStored && !writes.keys.has(key)) unwritten++
+    }
+    cells.push(`${times[at] === undefined ? "never" : `${times[at]} ms`} / ${load.failed} / ${lost} / ${unwritten}`)
   }
+  writes.stop()
   console.log(`| ${kind} | ${cells.join(" | ")} |`)
 }
 
@@ -113,6 +133,7 @@ async function plainRows() {
   await measure(
     "a name moves to the new primary, the old one becomes a replica",
     await one(forwarder.port),
+    pair,
     async () => {
       await clients[1].sendCommand(["REPLICAOF", "NO", "ONE"])
       await clients[0].sendCommand(["REPLICAOF", "127.0.0.1", String(pair[1].port)])
@@ -129,6 +150,7 @@ async function plainRows() {
   await measure(
     "a restart (empty, after 1 s)",
     await one(port),
+    [holder.server],
     async () => {
       await holder.server.stop()
       await delay(1000)
@@ -148,20 +170,24 @@ async function sentinelRow(kind, inject, downAfterMs) {
     ioredisOf(new Redis({ sentinels, name: group.name })),
     await redisOf(createSentinel({ name: group.name, sentinelRootNodes: sentinels, nodeClientOptions: {} })),
   ]
-  const all = () => [group.master, ...group.replicas]
   let looker
+  const open = async () => {
+    // A busy machine may see a second failover. The sentinel that is asked may have been replaced.
+    const named = group.masterPort().catch(() => group.promoted)
+    const last = await Promise.race([named, delay(1000).then(() => group.promoted)])
+    return lookAt([group.master, ...group.replicas].find(({ port }) => port === last).url)
+  }
   await measure(
     kind,
     targets,
+    [group.master, ...group.replicas],
     () => inject(group),
     async (key) => {
-      // A busy machine may see a second failover.
-      const last = await group.masterPort().catch(() => group.promoted)
-      looker ??= await lookAt(all().find(({ port }) => port === last).url)
-      return looker.get(key)
+      looker ??= open()
+      return (await looker).get(key)
     },
   )
-  looker?.destroy()
+  ;(await looker)?.destroy()
   group.master.process.kill("SIGCONT")
   await group.stop()
 }
@@ -174,7 +200,9 @@ async function promoted(group) {
     "a promotion",
     async () => {
       for (const [n, looker] of lookers.entries()) {
-        if (!(await looker.info("replication")).includes("role:master")) continue
+        // A sentinel ends the connections of a server whose role it changes.
+        const replication = await looker.info("replication").catch(() => "")
+        if (!replication.includes("role:master")) continue
         at ??= performance.now()
         group.promoted = group.replicas[n].port
         return true
@@ -195,19 +223,24 @@ async function clusterRow(kind, inject) {
     await redisOf(createCluster({ rootNodes: cluster.nodes.map((socket) => ({ socket: { ...socket } })) })),
   ]
   const [replica] = cluster.replicas
-  const reader = quiet(new Redis.Cluster([{ host: "127.0.0.1", port: cluster.masters[1].port }]))
+  let reader
   await measure(
     kind,
     targets,
+    cluster.servers,
     async () => {
       await inject(cluster, replica)
       const isMaster = async () => String((await cluster.command(replica.port, "ROLE"))[0]).includes("master")
       await until("a promotion", isMaster, PATIENCE_MS)
       return performance.now()
     },
-    (key) => reader.get(key),
+    (key) => {
+      // Opened now: an earlier one would wait for a frozen master.
+      reader ??= quiet(new Redis.Cluster([{ host: "127.0.0.1", port: cluster.masters[1].port }]))
+      return reader.get(key)
+    },
   )
-  reader.disconnect()
+  reader?.disconnect()
   cluster.masters[0].process.kill("SIGCONT")
   await cluster.stop()
 }

@@ -74,7 +74,7 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 pub const KEEP_ALIVE_PROBES: u32 = 3;
 
 /// While a master is being opened the sentinels are asked again so often: they may name another one.
-pub const SENTINELS_ASKED_AGAIN: Duration = Duration::from_millis(500);
+pub const SENTINELS_ASKED_AGAIN: Duration = Duration::from_millis(250);
 /// How often the sentinels are asked for the master and the other sentinels. A master that another one
 /// has taken over from accepts writes for seconds, and they are lost.
 pub const SENTINELS_REFRESHED: Duration = Duration::from_secs(1);

@@ -73,18 +73,26 @@ pub fn restore_hash() -> &'static str {
     SCRIPT.get_hash()
 }
 
+/// The end of a marker without a prefix: ids in braces, as GUIDs may be, are no markers.
+const UNPREFIXED: &[u8] = b"}:destroyed";
+
 /// The marker of `key`, which starts with `prefix`; that of `prefix` itself is for all its keys. In a
 /// cluster it is in the slot of `key`, unless that has braces of its own.
 pub fn marker_of(prefix: &[u8], key: &[u8]) -> Vec<u8> {
-    [prefix, b"{", key, b"}"].concat()
+    let end = if prefix.is_empty() { UNPREFIXED } else { b"}" };
+    [prefix, b"{", key, end].concat()
 }
 
 /// Whether `key`, which starts with `prefix`, is a marker; be it of a longer prefix.
 pub fn is_marker(prefix: &[u8], key: &[u8]) -> bool {
+    if prefix.is_empty() && key.starts_with(b"{") && key.ends_with(UNPREFIXED) {
+        return true;
+    }
     let Some(marked) = key.strip_suffix(b"}") else {
         return false;
     };
-    let mut opens = (prefix.len()..marked.len()).filter(|&at| marked[at] == b'{');
+    let first = prefix.len().max(1);
+    let mut opens = (first..marked.len()).filter(|&at| marked[at] == b'{');
     opens.any(|at| marked[at + 1..].starts_with(&marked[..at]))
 }
 
@@ -222,8 +230,13 @@ mod tests {
         }
         // Of a store whose prefix is longer.
         assert!(is_marker(b"s:", &marker_of(b"s:a:", b"s:a:id")));
+        assert!(is_marker(b"", &marker_of(b"s:a:", b"s:a:id")));
+        assert!(is_marker(b"", &marker_of(b"", b"")));
         for key in ["s:}", "s:{", "s:{x}", "s:{}"] {
             assert!(!is_marker(b"s:", key.as_bytes()), "{key}");
+        }
+        for key in ["{", "}", "{}", "{x}", "{x}y", "{x}:destroyed "] {
+            assert!(!is_marker(b"", key.as_bytes()), "{key}");
         }
     }
 
@@ -232,6 +245,8 @@ mod tests {
         for (prefix, key, fits) in [
             ("sess:", "sess:a", true),
             ("{app}:", "{app}:a", true),
+            ("", "a", true),
+            ("", "{a}b", false),
             ("sess:", "sess:a}b", false),
             ("sess:", "sess:a{b}c", false),
         ] {

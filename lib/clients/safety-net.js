@@ -131,7 +131,7 @@ class SafetyNet {
     const settle = request.settle.bind(request)
     const late = () => this.#lateError()
     request.settle = withDeadline(commandTimeoutMs, late, settle)
-    if (this.#held.length === 0) keepAlive()
+    if (this.#held.length === 0) keepAlive(this)
     this.#heldBytes += units
     this.#held.push(send)
     this.#tick()
@@ -228,7 +228,7 @@ class SafetyNet {
     this.#heldBytes = 0
     const held = this.#held.splice(0)
     for (const send of held) send(to)
-    if (held.length > 0) letGo()
+    if (held.length > 0) letGo(this)
   }
 
   /** What no event tells. */

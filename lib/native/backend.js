@@ -149,12 +149,12 @@ class NativeBackend {
 
   /** Something is pending, a command or not: it keeps the process alive, and close() waits for it. */
   keep() {
-    if (this.#pending++ === 0) keepAlive()
+    if (this.#pending++ === 0) keepAlive(this)
   }
 
   release() {
     if (--this.#pending > 0) return
-    letGo()
+    letGo(this)
     this.#idle?.()
   }
 

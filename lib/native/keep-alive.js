@@ -4,16 +4,21 @@ const { clearInterval, setInterval } = require("../timers.js")
 
 const LONG_MS = 2 ** 31 - 1
 
-/** Stores with pending requests. They keep the process alive, by a timer that lives no longer; an idle store does not. */
-let busy = 0
+/**
+ * What has pending requests. A timer, which lives no longer, keeps the process alive for them. Held, since a store
+ * and its callers may refer to each other only: a garbage collection would take all of them before the answer.
+ */
+const busy = new Set()
 let timer
 
-function keepAlive() {
-  if (busy++ === 0) timer = setInterval(() => {}, LONG_MS)
+function keepAlive(owner) {
+  busy.add(owner)
+  timer ??= setInterval(() => {}, LONG_MS)
 }
 
-function letGo() {
-  if (--busy > 0) return
+function letGo(owner) {
+  busy.delete(owner)
+  if (busy.size > 0) return
   clearInterval(timer)
   timer = undefined
 }

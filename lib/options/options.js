@@ -3,6 +3,7 @@
 const { kindOf, optionError, shown } = require("../errors.js")
 
 const MAX_TIMER_MS = 2 ** 31 - 1
+const SCAN_COUNT_MAX = 1_000_000
 
 const boolean = (value) => typeof value === "boolean"
 const integer = (min, max) => (value) => Number.isInteger(value) && value >= min && value <= max
@@ -10,6 +11,11 @@ const integer = (min, max) => (value) => Number.isInteger(value) && value >= min
 /** A numeric text as its number, as it comes from an environment variable; anything else as it is. */
 const numeric = (value) => (typeof value === "string" && value.trim() !== "" ? numberOf(value) : value)
 const numberOf = (text) => (Number.isNaN(Number(text)) ? text : Number(text))
+/** A count as connect-redis takes it, rounded down and limited. */
+const count = (value) => {
+  const number = numeric(value)
+  return Number.isFinite(number) && number >= 1 ? Math.min(Math.floor(number), SCAN_COUNT_MAX) : number
+}
 /** What can be put before an id, as a template string does. */
 const text = (value) => (["number", "boolean", "bigint"].includes(typeof value) ? String(value) : value)
 
@@ -54,7 +60,7 @@ const OPTIONS = {
     must: "have the methods parse and stringify",
     test: (value) => typeof value?.parse === "function" && typeof value.stringify === "function",
   },
-  scanCount: { initial: 100, must: "be an integer from 1 to 1000000", read: numeric, test: integer(1, 1_000_000) },
+  scanCount: { initial: 100, must: "be an integer from 1 to 1000000", read: count, test: integer(1, SCAN_COUNT_MAX) },
   connectTimeoutMs: {
     initial: 5000,
     must: `be an integer from 1 to ${MAX_TIMER_MS}, in milliseconds`,

@@ -1,12 +1,23 @@
 "use strict"
 
+const { isNumberObject } = require("node:util").types
+
 const { argumentError, shown, thrownError } = require("../errors.js")
 
 /** No end, where milliseconds to live are asked for. */
 const FOR_EVER = -1
 
-/** Dates as text: ISO 8601, and those of HTTP and of Date's own toString. */
-const DATE = /^(\d{4}-\d\d-\d\d|[A-Z][a-z]{2},? )/
+const WORDS = [
+  "Jan(?:uary)? Feb(?:ruary)? Mar(?:ch)? Apr(?:il)? May June? July? Aug(?:ust)? Sep(?:tember)? Oct(?:ober)?",
+  "Nov(?:ember)? Dec(?:ember)? (?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?",
+  "[AP]M GMT UTC [ECMP][SD]T T Z",
+].flatMap((words) => words.split(" "))
+
+/**
+ * Dates as text, such as those of ISO 8601, HTTP and Date's own methods: a year of four or six digits among the
+ * words of a date. V8 also parses texts such as "garbage 1".
+ */
+const DATE = new RegExp(`^(?=.*\\d{4})(?:[\\d\\s.,:/+-]|\\([^()]*\\)|(?<![a-z])(?:${WORDS.join("|")})(?![a-z]))+$`, "i")
 
 /**
  * How long a session is to live, in milliseconds: what the ttl function says; else until
@@ -15,11 +26,11 @@ const DATE = /^(\d{4}-\d\d-\d\d|[A-Z][a-z]{2},? )/
  */
 function ttlMs(store, session) {
   const { ttl } = store
-  // The field may be set to what the option takes.
-  let seconds = typeof ttl === "string" ? Number(ttl) : ttl
+  // The field takes every value of the option.
+  let seconds = secondsOf(ttl)
   if (typeof ttl === "function") {
     try {
-      seconds = ttl.call(store, session)
+      seconds = secondsOf(ttl.call(store, session))
     } catch (error) {
       throw thrownError('The function of the option "ttl"', error)
     }
@@ -33,6 +44,12 @@ function ttlMs(store, session) {
     )
   }
   return Math.min(Math.ceil(seconds * 1000), Number.MAX_SAFE_INTEGER)
+}
+
+/** A number as text, such as that of an environment variable, or in another form, as its number. */
+function secondsOf(value) {
+  if (typeof value === "string" && value.trim() === "") return value
+  return ["string", "bigint"].includes(typeof value) || isNumberObject(value) ? Number(value) : value
 }
 
 /** The time that a `cookie.expires` says; undefined for what is none, such as "" or "garbage 1", which V8 takes for a date. */

@@ -14,16 +14,21 @@ const RESTORE_SCRIPT =
   "if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1]) end " +
   "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
 
+/** The end of a marker without a prefix: ids in braces, as GUIDs may be, are no markers. */
+const UNPREFIXED = "}:destroyed"
+
 /** The marker of `key`; that of a prefix is for all its keys. `own` is what the client puts before keys. */
 function markerOf(prefix, key, own = "") {
-  return `${prefix}{${own}${key}}`
+  const end = own + prefix === "" ? UNPREFIXED : "}"
+  return `${prefix}{${own}${key}${end}`
 }
 
 /** Whether `key`, which starts with `prefix`, is a marker; be it of a longer prefix. */
 function isMarker(prefix, key) {
+  if (prefix === "" && key.startsWith("{") && key.endsWith(UNPREFIXED)) return true
   if (!key.endsWith("}")) return false
   const marked = key.slice(0, -1)
-  for (let at = marked.indexOf("{", prefix.length); at !== -1; at = marked.indexOf("{", at + 1)) {
+  for (let at = marked.indexOf("{", Math.max(prefix.length, 1)); at !== -1; at = marked.indexOf("{", at + 1)) {
     if (marked.startsWith(marked.slice(0, at), at + 1)) return true
   }
   return false

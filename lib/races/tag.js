@@ -33,6 +33,12 @@ class Tag {
   }
 }
 
+/** Whether JSON would write the tag of `session`: a structured clone of it has a plain, empty object there. */
+function hasClonedTag(session) {
+  const tag = session?.[TAG]
+  return typeof tag === "object" && tag !== null && tag.toJSON === undefined && Object.keys(tag).length === 0
+}
+
 /** Calls `write(session)` while no tag is in `session`: serializers other than JSON would write it. */
 function untagged(session, write) {
   if (typeof session !== "object" || session === null || !Object.hasOwn(session, TAG)) return write(session)
@@ -45,4 +51,4 @@ function untagged(session, write) {
   }
 }
 
-module.exports = { Tag, untagged }
+module.exports = { Tag, hasClonedTag, untagged }

@@ -19,6 +19,12 @@ impl Command {
         }
     }
 
+    /// Appends PTTL of `key`.
+    pub fn encode_pttl(key: &[u8], out: &mut Vec<u8>) {
+        head(out, 2, Kind::Pttl.name());
+        bulk(out, key);
+    }
+
     /// Appends the command's wire form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {

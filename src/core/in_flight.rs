@@ -7,7 +7,8 @@ use crate::error::Error;
 
 /// One command on the wire.
 struct Sent {
-    /// None is an ASKING, or a marker before its DEL: neither is answered to a caller.
+    /// None is what goes before the next command and is not answered to a caller: ASKING, a marker before its
+    /// DEL, PTTL before its GET.
     job: Option<Job>,
     /// When it was encoded.
     at: Instant,
@@ -21,6 +22,8 @@ pub(super) struct InFlight {
     sent: VecDeque<Sent>,
     /// The error reply to the ASKING before the oldest command.
     asking_error: Option<Error>,
+    /// The reply to the PTTL before it.
+    ttl_ms: Option<i64>,
 }
 
 impl InFlight {
@@ -32,20 +35,22 @@ impl InFlight {
         self.sent.push_back(Sent { job, at, end });
     }
 
-    /// Whether the oldest command is an ASKING or a marker.
-    pub(super) fn expects_asking(&self) -> bool {
+    /// Whether the oldest command goes before another one and is not answered to a caller.
+    pub(super) fn expects_first(&self) -> bool {
         self.sent.front().is_some_and(|sent| sent.job.is_none())
     }
 
-    /// Takes the reply to an ASKING.
-    pub(super) fn asked(&mut self, error: Option<Error>) {
+    /// Takes the reply to such a command.
+    pub(super) fn replied_first(&mut self, error: Option<Error>, ttl_ms: Option<i64>) {
         self.sent.pop_front();
         self.asking_error = error;
+        self.ttl_ms = ttl_ms;
     }
 
     /// The oldest command, and the error reply to its ASKING.
     pub(super) fn pop(&mut self) -> Option<(Job, Option<Error>)> {
-        let job = self.sent.pop_front()?.job?;
+        let mut job = self.sent.pop_front()?.job?;
+        job.ttl_ms = self.ttl_ms.take();
         Some((job, self.asking_error.take()))
     }
 
@@ -65,6 +70,7 @@ impl InFlight {
     /// Empties it. Each job comes with whether all of it is in the first `written` bytes of the output.
     pub(super) fn drain(&mut self, written: u64) -> impl Iterator<Item = (Job, bool)> + use<> {
         self.asking_error = None;
+        self.ttl_ms = None;
         std::mem::take(&mut self.sent)
             .into_iter()
             .filter_map(move |sent| Some((sent.job?, sent.end <= written)))

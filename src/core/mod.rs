@@ -213,8 +213,8 @@ impl Core {
         }
         if !self.config.touch_after.is_zero() {
             if let Command::Expire { key, .. } = &job.command {
-                if let Some(expires) = self.expires(&job)
-                    && self.touches.can_skip(key, expires)
+                if let Some((asked, expires)) = self.expires(&job)
+                    && self.touches.can_skip(key, expires, asked)
                 {
                     self.stats.skipped(job.command.kind());
                     return self.reply(job.reply_to, Ok(Reply::Count(1)));
@@ -222,6 +222,10 @@ impl Core {
             } else if let Some(key) = job.command.written_key() {
                 // Its expiry is not known until it is answered.
                 self.touches.forget(key);
+            } else if let (Command::Get { key }, ReplyTo::Caller(_)) = (&job.command, job.reply_to)
+            {
+                let asked = self.asked_at(&job);
+                job.asks_ttl = asked.is_some_and(|at| self.touches.may_be_due(key, at));
             }
         }
         job.seq = self.next_seq;

@@ -273,7 +273,7 @@ impl Node {
                 swap.by = SwapBy::EvalSha;
             }
             let before = self.out.len();
-            if job.command.encode_first(&mut self.out) {
+            if job.encode_first(&mut self.out) {
                 let first = (self.out.len() - before) as u64;
                 self.flight.push(None, now, self.encoded + first);
             }
@@ -321,18 +321,21 @@ impl Node {
         self.traffic.received += count as u64;
     }
 
-    /// The next reply, its command, and the error reply to its ASKING.
+    /// The next reply, its command, and the error reply to its ASKING. The reply to a PTTL is in the job.
     pub(super) fn next_reply(&mut self) -> Result<Option<(Job, Frame, Option<Error>)>, Error> {
         let not_redis = |node: &Self| Error::not_redis(&node.target.to_string());
         while let Some(frame) = self.reader.next_frame().map_err(|_| not_redis(self))? {
-            if self.flight.expects_asking() {
-                let error = match frame {
+            if self.flight.expects_first() {
+                match frame {
                     Frame::Value(redis::Value::ServerError(error)) => {
-                        Some(Error::server("ASKING", &error, &[]))
+                        let error = Error::server("ASKING", &error, &[]);
+                        self.flight.replied_first(Some(error), None);
                     }
-                    _ => None,
-                };
-                self.flight.asked(error);
+                    Frame::Value(redis::Value::Int(ttl_ms)) => {
+                        self.flight.replied_first(None, Some(ttl_ms));
+                    }
+                    _ => self.flight.replied_first(None, None),
+                }
                 continue;
             }
             let Some((job, asking_error)) = self.flight.pop() else {

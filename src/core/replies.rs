@@ -162,7 +162,6 @@ impl Core {
             refusals => Self::pause(refusals),
         };
         job.refusals = job.refusals.saturating_add(1);
-        job.asking = false;
         let not_before = now + pause;
         match refusal {
             Redirection::Moved(endpoint) => {
@@ -170,7 +169,7 @@ impl Core {
                     return self.replied(&job, Err(error), now);
                 }
             }
-            Redirection::Ask(endpoint) if pause.is_zero() => {
+            Redirection::Ask(endpoint) if pause.is_zero() && !self.parked.holds(&job) => {
                 let Some(node) = self.node_at(endpoint, now) else {
                     return self.replied(&job, Err(error), now);
                 };
@@ -181,7 +180,7 @@ impl Core {
                 }
                 return;
             }
-            // After a pause its owner is asked again.
+            // After a pause, or behind earlier requests of its slot, its owner is asked again.
             Redirection::Ask(_) => {}
             Redirection::Later => self.request_map(true, now),
             // Its name, or the sentinels, may lead to another server by now.
@@ -270,17 +269,25 @@ impl Core {
         self.answer(id, outcome);
     }
 
-    /// When the session of `job` expires at the earliest, if the command says so.
-    pub(super) fn expires(&self, job: &Job) -> Option<Instant> {
+    /// When the request of `job` was made.
+    pub(super) fn asked_at(&self, job: &Job) -> Option<Instant> {
+        job.deadline.checked_sub(self.config.command_timeout)
+    }
+
+    /// When `job` was asked for, and when its session expires at the earliest, if the command or the reply to its
+    /// PTTL says so.
+    pub(super) fn expires(&self, job: &Job) -> Option<(Instant, Instant)> {
         let expire_ms = match &job.command {
             Command::Expire { expire_ms, .. } => u64::try_from(*expire_ms).ok()?,
             Command::Set { expiry, .. } => expiry.milliseconds()?,
             Command::Swap(swap) => swap.expiry.milliseconds()?,
             Command::Restore(restore) => restore.expiry.milliseconds()?,
+            Command::Get { .. } => u64::try_from(job.ttl_ms?).ok()?,
             _ => return None,
         };
-        let asked = job.deadline.checked_sub(self.config.command_timeout)?;
-        asked.checked_add(Duration::from_millis(expire_ms))
+        let asked = self.asked_at(job)?;
+        let expires = asked.checked_add(Duration::from_millis(expire_ms))?;
+        Some((asked, expires))
     }
 
     /// Remembers what a reply says about how long a session lives.
@@ -292,10 +299,15 @@ impl Core {
             return;
         };
         match (outcome, self.expires(job)) {
-            (Ok(Reply::Ok | Reply::Count(1)), Some(expires)) => {
-                self.touches.refreshed(key, expires);
+            (Ok(Reply::Ok | Reply::Count(1)), Some((asked, expires))) => {
+                self.touches.refreshed(key, expires, asked);
+            }
+            (Ok(Reply::Text(_)), Some((asked, expires))) if job.ttl_ms.is_some() => {
+                self.touches.found(key, expires, asked);
             }
             (Ok(Reply::Nil | Reply::Count(0)), _) => self.touches.forget(key),
+            // It has no expiry.
+            (Ok(_), None) if job.ttl_ms.is_some() => self.touches.forget(key),
             // Destroyed, or written with the expiry it had: an earlier touch may be remembered.
             (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
             _ => {}

@@ -78,6 +78,10 @@ pub(super) struct Job {
     pub(super) pinned: Option<NodeId>,
     /// Sent behind ASKING, to the node that imports its slot.
     pub(super) asking: bool,
+    /// Sent behind PTTL of the same key.
+    pub(super) asks_ttl: bool,
+    /// The reply to that, in milliseconds.
+    pub(super) ttl_ms: Option<i64>,
     /// The one retry after a lost connection is spent.
     pub(super) retried: bool,
     /// Replies that redirected it or made it wait.
@@ -111,6 +115,8 @@ impl Job {
             slot: 0,
             pinned: None,
             asking: false,
+            asks_ttl: false,
+            ttl_ms: None,
             retried: false,
             refusals: 0,
             refusal: None,
@@ -119,6 +125,18 @@ impl Job {
 
     pub(super) fn is_expired(&self) -> bool {
         matches!(self.reply_to, ReplyTo::Expired)
+    }
+
+    /// The command that goes before this one, if one does; its reply comes first.
+    pub(super) fn encode_first(&self, out: &mut Vec<u8>) -> bool {
+        match self.command.key() {
+            // ASKING is for one command only.
+            Some(key) if self.asks_ttl && !self.asking => {
+                Command::encode_pttl(key, out);
+                true
+            }
+            _ => self.command.encode_first(out),
+        }
     }
 
     /// Whether running it after `later`, which was made after it, would undo that one's write.

@@ -186,7 +186,8 @@ impl Core {
     }
 
     /// Parks `job`, which was not executed, and whatever else is on its slot.
-    pub(super) fn park(&mut self, job: Job, not_before: Instant) {
+    pub(super) fn park(&mut self, mut job: Job, not_before: Instant) {
+        job.asking = false;
         self.schedule(not_before);
         self.parked.park(job.slot, not_before);
         self.parked.add(job);

@@ -208,7 +208,13 @@ impl Data {
                     text(":1")
                 }
             },
-            b"PTTL" => text(":1"),
+            b"PTTL" => match self.get(word(1), now) {
+                None => text(":-2"),
+                Some(Stored { expires: None, .. }) => text(":-1"),
+                Some(Stored {
+                    expires: Some(at), ..
+                }) => text(&format!(":{}", at.saturating_sub(now).as_millis())),
+            },
             b"DEL" | b"UNLINK" => {
                 let mut count = 0;
                 for key in &words[1..] {

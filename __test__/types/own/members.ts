@@ -78,9 +78,10 @@ export async function sealing(store: RedisStore): Promise<number> {
   const { resealed, failed } = await store.reseal()
   store.reseal((_error, progress) => void progress?.total)
   // @ts-expect-error a rule that does not exist
-  new RedisStore({ url: "", encryption: { keys: [], plaintext: "other" } })
+  const typo = new RedisStore({ url: "", encryption: { keys: [], plaintext: "other" } })
   // @ts-expect-error keys have ids
-  new RedisStore({ url: "", encryption: { keys: [{ key: "" }] } })
+  const nameless = new RedisStore({ url: "", encryption: { keys: [{ key: "" }] } })
+  await Promise.all([typo.close(), nameless.close()])
   return ended ? resealed : failed
 }
 

@@ -51,14 +51,23 @@ describe("a marker", () => {
   })
 
   test("is told from ids with braces of their own, which are listed", async () => {
-    const store = open()
-    const ids = ["{a}", "a{b}c", "{", "}", "{}", "a}b"]
-    for (const sid of ids) await store.set(sid, { cookie: cookie() })
-    assert.deepEqual((await store.ids()).toSorted(), ids.toSorted())
-    for (const sid of ids) assert.equal(await survives(store, () => store.destroy(sid), sid), false, sid)
-    assert.equal(await store.length(), 0)
-    for (const sid of ids) assert.equal(isMarker(store.prefix, store.prefix + sid), false)
-    await store.close()
+    for (const options of [{}, { prefix: "", url: `${server.url}/5` }]) {
+      const store = open(options)
+      const ids = ["a", "{a}", "a{b}c", "{a}b", "{", "}", "{}", "a}b"]
+      for (const sid of ids) await store.set(sid, { cookie: cookie() })
+      assert.deepEqual((await store.ids()).toSorted(), ids.toSorted())
+      for (const sid of ids) {
+        assert.equal(isMarker(store.prefix, store.prefix + sid), false)
+        assert.equal(await survives(store, () => store.destroy(sid), sid), false, sid)
+        const expired = () => store.touch(sid, { cookie: { ...cookie(), expires: new Date(0).toISOString() } })
+        assert.equal(await survives(store, expired, `other ${sid}`), true, sid)
+      }
+      assert.equal(await store.length(), ids.length)
+      assert.equal((await store.all()).length, ids.length)
+      await store.clear()
+      assert.deepEqual([await store.length(), await store.ids(), await store.all()], [0, [], []])
+      await store.close()
+    }
   })
 
   test("counts only if it is younger than the load", async () => {
@@ -87,15 +96,31 @@ describe("a marker", () => {
     assert.equal(ends[1][0].code, "ERR_REDIS_STORE_DESTROYED")
   })
 
-  test("is written by a save that removes its session: its cookie has expired", async () => {
-    const store = open()
-    await store.set("a", { cookie: cookie() })
-    const loaded = await load(store)
-    await store.set("a", { cookie: { ...cookie(), expires: new Date(0).toISOString() } })
-    await store.set("a", loaded)
-    assert.equal(await store.get("a"), null)
-    await store.close()
-  })
+  for (const [name, originalMaxAge, stored] of [
+    ["is written by a save whose cookie the application has ended: maxAge is 0", 0, false],
+    ["is not written by a save whose cookie has expired during the request", HOUR, true],
+  ]) {
+    test(name, async () => {
+      const store = open()
+      await store.set("a", { cookie: cookie() })
+      const loaded = await load(store)
+      await store.set("a", { cookie: { originalMaxAge, expires: new Date(0).toISOString() } })
+      assert.equal(await store.get("a"), null)
+      await store.set("a", loaded)
+      assert.equal((await store.get("a")) !== null, stored)
+      await store.close()
+    })
+  }
+})
+
+test("a structured clone of a tagged session is stored without its tag", async () => {
+  const store = open({ tagSessions: true })
+  await store.set("a", { cookie: cookie(), n: 1 })
+  const clone = structuredClone(await store.get("a"))
+  assert.equal(await store.set("a", { ...clone, n: 2 }), null)
+  const { cookie: _, ...stored } = JSON.parse(await server.client.get(`${store.prefix}a`))
+  assert.deepEqual(stored, { n: 2 })
+  await store.close()
 })
 
 describe("onDestroyed", () => {
