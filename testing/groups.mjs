@@ -41,6 +41,12 @@ export const GROUPS = [
     covers: "a logout stays a logout, what expired is saved, conflicts, lifetimes",
     topics: ["races", "markers", "lifetimes"],
   },
+  {
+    name: "sealed",
+    tier: "quick",
+    covers: "hashed ids, encryption, compression; rolled out under load",
+    topics: ["sealed", "sealed-deploys"],
+  },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
   { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },
   {
@@ -54,6 +60,12 @@ export const GROUPS = [
     tier: "all",
     covers: "every other client, native and delegated",
     topics: ["clients", "delegated-clients", "delegated-markers"],
+  },
+  {
+    name: "sealed contract",
+    tier: "all",
+    covers: "the contract with sealed sessions: every option, a cluster, clients that are delegated to",
+    topics: ["sealed-contract"],
   },
   {
     name: "settings",
