@@ -227,9 +227,11 @@ declare namespace connectRedis {
      * give handles, which `destroyHandle` takes.
      * - true: only hashed keys are looked at.
      * - "migrate": a session that is still under its id is moved to its hashed key when it is first asked for.
+     * - "prepare": sessions stay under their ids, and those that other processes have moved are found: for the first
+     *   step of a migration. With `onConflict` or `maxLifetime` only without `encryption` and `compression`.
      * @default false
      */
-    hashIds?: boolean | "migrate" | null | undefined
+    hashIds?: boolean | "migrate" | "prepare" | null | undefined
     /** Encrypt what is stored. Needs the native binary, also where the store delegates. @default none */
     encryption?: RedisStoreEncryption | null | undefined
     /** Compress what is stored, by lz4. The length of a compressed session can show its content. @default none */

@@ -438,6 +438,53 @@ describe('hashIds "migrate"', () => {
   })
 })
 
+describe('hashIds "prepare"', () => {
+  test("sessions stay under their ids, and those that were moved are read, saved, touched and ended", async () => {
+    for (const [options, more] of [
+      [{}, {}],
+      [{ onConflict: "merge" }, {}],
+      [{ freshExpires: true }, { encryption: { keys: KEYS } }],
+    ]) {
+      const prefix = ownPrefix()
+      const preparing = open({ prefix, hashIds: "prepare", ...options, ...more })
+      const moving = open({ prefix, hashIds: "migrate", ...more })
+      await preparing.set("a", { cookie: cookie(), n: 1 })
+      assert.equal(await server.client.exists(`${prefix}a`), 1)
+      const early = await load(preparing)
+      assert.equal((await moving.get("a")).n, 1)
+      assert.equal(await server.client.exists(`${prefix}a`), 0)
+      early.n = 2
+      await preparing.set("a", early)
+      assert.equal((await moving.get("a")).n, 2)
+      const late = await load(preparing)
+      late.n = 3
+      await preparing.set("a", late)
+      await preparing.touch("a", { cookie: { expires: new Date(Date.now() + 3 * HOUR).toISOString() } })
+      assert.ok((await server.client.pTTL(prefix + handleOf("a"))) > 2 * HOUR)
+      assert.equal((await preparing.get("a")).n, 3)
+      assert.equal(await server.client.exists(`${prefix}a`), 0)
+      assert.equal((await preparing.all())[0].n, 3)
+      const loaded = await load(preparing)
+      await moving.destroy("a")
+      await preparing.set("a", loaded)
+      assert.equal(await preparing.get("a"), null)
+      await moving.set("b", { cookie: cookie() })
+      const other = await load(moving, "b")
+      await preparing.destroy("b")
+      await moving.set("b", other)
+      assert.equal(await moving.get("b"), null)
+      await preparing.set("c", { cookie: cookie() })
+      const expired = await load(preparing, "c")
+      await server.client.del(`${prefix}c`)
+      await preparing.set("c", expired)
+      assert.notEqual(await preparing.get("c"), null)
+    }
+    assert.throws(() => open({ hashIds: "prepare", onConflict: "merge", encryption: { keys: KEYS } }), {
+      code: "ERR_REDIS_STORE_OPTIONS",
+    })
+  })
+})
+
 describe("compression", () => {
   test("is of long texts, and read by every store", async () => {
     const prefix = ownPrefix()

@@ -55,13 +55,14 @@ describe("a deployment, process by process", () => {
     { keys: [NEW, OLD], plaintext: "reject" },
   ]
   const FIRST_KEY = [{}, { keys: [OLD], plaintext: "write" }, { keys: [OLD], plaintext: "accept" }]
-  const HASHED = [{ hashIds: "migrate" }, { hashIds: true }]
+  const HASHED = [{}, { hashIds: "prepare" }, { hashIds: "migrate" }]
   for (const [name, steps, last] of [
     ["a new key", ROTATION, { keys: [NEW], plaintext: "reject" }],
     ["a new key, back", ROTATION.toReversed(), { keys: [OLD], plaintext: "reject" }],
     ["encryption", FIRST_KEY, { keys: [OLD], plaintext: "reject" }],
     ["encryption, back", FIRST_KEY.toReversed().slice(0, 2), {}],
     ["hashed ids", HASHED, { hashIds: true }],
+    ["hashed ids, a step back", [{ hashIds: "migrate" }, { hashIds: "prepare" }], { hashIds: "prepare" }],
   ]) {
     test(`${name}: no session is missing, and no change of it`, async () => {
       const prefix = ownPrefix()

@@ -29,7 +29,7 @@ function length(store, inside) {
 /** The ids of all sessions; with hashed ids their handles, which are no ids. */
 async function ids(store, inside) {
   const found = await names(store, inside)
-  return inside.hashIds === "migrate" ? found.map(handleOf) : found
+  return inside.migrates ? found.map(handleOf) : found
 }
 
 /** What stands for a session whose key is its prefix and `name`. */
@@ -39,13 +39,13 @@ function handleOf(name) {
 
 /** Ends the session of a handle, and returns whether there was one. */
 async function destroyHandle(store, inside, handle) {
-  if (typeof handle !== "string" || !isHash(handle) || inside.hashIds === false) {
-    const got = inside.hashIds === false ? 'none: the option "hashIds" is off' : kindOf(handle)
+  if (typeof handle !== "string" || !isHash(handle) || !inside.hashIds) {
+    const got = !inside.hashIds ? 'none: the option "hashIds" is off' : kindOf(handle)
     throw argumentError(`destroyHandle needs a handle, as ids() and all() return with hashIds, got ${got}.`)
   }
   const destroy = (name) => ask((request) => inside.backend.destroy(store.prefix + name, store.prefix, request))
   if ((await destroy(handle)) > 0) return true
-  if (inside.hashIds !== "migrate") return false
+  if (!inside.migrates) return false
   // Not moved yet: its key is its id.
   const name = (await names(store, inside)).find((each) => !isHash(each) && hashId(each) === handle)
   return name !== undefined && (await destroy(name)) > 0
@@ -104,10 +104,9 @@ async function textsOf(store, { backend }, some) {
 /** One session of all(), with its id unless it has an `id` of its own; null if there is none, which `corrupt` gets. */
 async function parsed(store, inside, { sid, text, sentAt }, corrupt) {
   const { guard, commandTimeoutMs } = inside
-  const { hashIds } = inside
   const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
-  call.isHandle = hashIds !== false && isHash(sid)
-  const id = hashIds === "migrate" ? handleOf(sid) : sid
+  call.isHandle = inside.hashIds && isHash(sid)
+  const id = inside.migrates ? handleOf(sid) : sid
   try {
     if (text.trim() === "null") throw decodeError(sid)
     const session = await promised((done) => {

@@ -58,14 +58,23 @@ function createRedisStore(Store, { legacy }) {
       const guard = new Guard(
         this,
         backend,
-        { ...read, hashIds: read.hashIds !== false, tagSessions },
+        { ...read, hashIds: hashesIds(read), tagSessions },
         (session, sid) => prepared(this, sid, session),
         written,
       )
       const { freshExpires, maxSessionBytes, commandTimeoutMs } = read
       // To be written, so that a Proxy may show another value.
       Object.defineProperty(this, INSIDE, {
-        value: { backend, guard, sealing, hashIds: read.hashIds, freshExpires, maxSessionBytes, commandTimeoutMs },
+        value: {
+          backend,
+          guard,
+          sealing,
+          hashIds: hashesIds(read),
+          migrates: read.hashIds === "migrate",
+          freshExpires,
+          maxSessionBytes,
+          commandTimeoutMs,
+        },
         configurable: true,
         writable: true,
       })
@@ -271,7 +280,7 @@ function createRedisStore(Store, { legacy }) {
   }
 
   function keyIn(store, sid) {
-    return keyOf(store, sid, store[INSIDE].hashIds !== false)
+    return keyOf(store, sid, store[INSIDE].hashIds)
   }
 
   /** As `bridge`, once the keys of the option encryption are known. */
@@ -302,6 +311,11 @@ function createRedisStore(Store, { legacy }) {
 /** A call that ends with what application code or ours has thrown. */
 function fail(done, error) {
   new Request(undefined, done).fail(thrownError("Code of the application", error))
+}
+
+/** Whether keys have hashes of ids: not yet where that is prepared. */
+function hashesIds({ hashIds }) {
+  return hashIds === true || hashIds === "migrate"
 }
 
 function ask(sealing) {

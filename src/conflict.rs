@@ -56,7 +56,7 @@ impl Conflict {
     fn open(&self, value: &[u8]) -> Result<Vec<u8>, Error> {
         match &self.sealer {
             Some(sealer) => sealer.open(&self.key, value.to_vec()),
-            None => Ok(sealing::decompressed(value.to_vec())),
+            None => Ok(sealing::unsealed(value.to_vec())),
         }
     }
 }
@@ -116,6 +116,8 @@ impl Merge {
         outcome: Result<Reply, Error>,
     ) -> Result<Command, Result<Reply, Error>> {
         match outcome {
+            // JavaScript looks for it at its other key.
+            Ok(Reply::Text(now)) if sealing::is_moving(&now) => Err(Ok(Reply::Text(now))),
             Ok(Reply::Text(now)) => {
                 self.conflict.theirs = now;
                 self.attempt().map_err(Err)

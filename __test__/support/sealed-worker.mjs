@@ -24,13 +24,14 @@ const jobs = {
     let left = count
     const chain = async () => {
       while (left-- > 0) {
-        const sid = ids[left % ids.length]
+        const number = left
+        const sid = ids[number % ids.length]
         const session = await load(sid)
         if (session === null) {
           missing++
           continue
         }
-        session[`${as}-${left}`] = 1
+        session[`${as}-${number}`] = 1
         await store.set(sid, session)
         visits[sid] = (visits[sid] ?? 0) + 1
       }

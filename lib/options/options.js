@@ -110,8 +110,8 @@ const OPTIONS = {
   },
   hashIds: {
     initial: false,
-    must: 'be true, false or "migrate"',
-    test: (value) => boolean(value) || value === "migrate",
+    must: 'be true, false, "migrate" or "prepare"',
+    test: (value) => boolean(value) || value === "migrate" || value === "prepare",
   },
   encryption: {
     must: 'be {keys, plaintext} with keys, or a function or promise of them, and "accept", "reject" or "write"',

@@ -4,8 +4,8 @@ const { timeoutError } = require("../errors.js")
 const { isRefusal } = require("../races/gone.js")
 const { MARKER_LIFE_MS } = require("../races/marker.js")
 const { FOR_EVER } = require("../options/ttl.js")
-const { Request } = require("../request.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
+const { Forwarding, MOVING, follow, intercept, isMiss } = require("./forwarding.js")
 const { HASH_UNITS } = require("./hash.js")
 
 /** Moves of a session that others write meanwhile. */
@@ -16,98 +16,49 @@ const LATE = "The session could not be moved to its hashed key"
  * A backend whose keys have hashes of ids, in front of one that may still hold sessions under the ids
  * themselves: a session that is asked for under its hash is moved there, and a write leaves no other key.
  */
-class Migration {
-  #to
+class Migration extends Forwarding {
   #sealing
   #commandTimeoutMs
 
   constructor(backend, sealing, commandTimeoutMs) {
-    this.#to = backend
+    super(backend)
     this.#sealing = sealing
     this.#commandTimeoutMs = commandTimeoutMs
   }
 
-  get native() {
-    return this.#to.native
-  }
-
-  get status() {
-    return this.#to.status
-  }
-
-  connect() {
-    this.#to.connect()
-  }
-
-  stats() {
-    return this.#to.stats()
-  }
-
-  close() {
-    return this.#to.close()
-  }
-
-  keep() {
-    this.#to.keep?.()
-  }
-
-  release() {
-    this.#to.release?.()
-  }
-
-  mget(...args) {
-    this.#to.mget(...args)
-  }
-
-  swap(...args) {
-    this.#to.swap(...args)
-  }
-
-  merge(...args) {
-    this.#to.merge(...args)
-  }
-
-  rewrite(...args) {
-    this.#to.rewrite(...args)
-  }
-
-  restore(...args) {
-    this.#to.restore(...args)
-  }
-
   send(operation, key, value, number, request) {
     const old = plainKeyOf(key, request)
-    if (old === undefined || operation === "replace") return this.#to.send(operation, key, value, number, request)
+    if (old === undefined || operation === "replace") return this.to.send(operation, key, value, number, request)
     if (operation === "get") intercept(request, (reply) => isMiss(reply) && this.#find(key, old, request))
     else if (operation === "pttl") {
-      intercept(request, (reply, settle) => reply === -2 && this.#to.send("pttl", old, "", 0, follow(request, settle)))
+      intercept(request, (reply, settle) => reply === -2 && this.to.send("pttl", old, "", 0, follow(request, settle)))
     } else if (operation === "set" || number <= 0) {
       intercept(request, (reply, settle) => {
         const removed = (error) => settle(error, error === null ? reply : null)
-        return this.#to.send("expire", old, "", 0, follow(request, removed))
+        return this.to.send("expire", old, "", 0, follow(request, removed))
       })
     } else {
       intercept(request, (reply, settle) => {
         const again = (error, found) => {
           if (error !== null || isMiss(found)) return settle(error, error === null ? reply : null)
-          this.#to.send(operation, key, value, number, follow(request, settle))
+          this.to.send(operation, key, value, number, follow(request, settle))
         }
         return reply === 0 && this.#find(key, old, follow(request, again))
       })
     }
-    this.#to.send(operation, key, value, number, request)
+    this.to.send(operation, key, value, number, request)
   }
 
+  /** First under the id: a session that is read there before is dropped by the younger marker of its hash. */
   destroy(key, prefix, request) {
     const old = plainKeyOf(key, request)
-    if (old !== undefined) {
-      intercept(request, (reply, settle) => {
-        const removed = (error, count) => settle(error, error === null ? reply + count : null)
-        // The marker of the hashed key says it; one of this key would show the id.
-        return this.#to.send("expire", old, "", 0, follow(request, removed))
-      })
-    }
-    this.#to.destroy(key, prefix, request)
+    if (old === undefined) return this.to.destroy(key, prefix, request)
+    intercept(request, (removed, settle) => {
+      const both = (error, count) => settle(error, error === null ? removed + count : null)
+      return this.to.destroy(key, prefix, follow(request, both))
+    })
+    // Without a marker: that would show the id.
+    this.to.send("expire", old, "", 0, request)
   }
 
   /** There is nothing under `key`: `request` is settled with what is under `old`, or is there by now. */
@@ -128,22 +79,27 @@ class Migration {
     for (let tries = 0; tries < TRIES; tries++) {
       const at = now()
       const [stored, lives, current] = await Promise.all([
-        this.#ask(request, (next) => this.#to.send("get", old, "", 0, next)),
-        this.#ask(request, (next) => this.#to.send("pttl", old, "", 0, next)),
-        this.#ask(request, (next) => this.#to.send("get", key, "", 0, next)),
+        this.#ask(request, (next) => this.to.send("get", old, "", 0, next)),
+        this.#ask(request, (next) => this.to.send("pttl", old, "", 0, next)),
+        this.#ask(request, (next) => this.to.send("get", key, "", 0, next)),
       ])
       if (!isMiss(current)) {
         if (!isMiss(stored)) await this.#remove(old, stored, request)
         return [this.#reply(key, current, request)]
       }
       if (isMiss(stored) || lives === -2) return [null]
+      const claimed = await this.#claim(old, stored, request)
+      if (claimed === undefined) continue
       const ttl = lives < 0 ? FOR_EVER : Math.max(lives, 1)
       const value = this.#sealing.seal(key, this.#sealing.open(old, stored))
       const found = await this.#add(key, old, { value, ttl, at }, request)
       if (found === null) return [null]
-      if (await this.#remove(old, stored, request)) return [this.#reply(key, found, request)]
-      // Written under its id meanwhile: that is newer, unless what was moved was written too.
-      await this.#remove(key, value, request)
+      const later = await this.#remove(old, claimed, request)
+      if (later === undefined) return [this.#reply(key, found, request)]
+      // Written under its id all the same, by a process that overwrites: the last save counts.
+      const last = this.#sealing.seal(key, this.#sealing.open(old, later))
+      await this.#ask(request, (next) => this.to.rewrite(key, found, last, next))
+      await this.#remove(old, later, request)
     }
     return [null]
   }
@@ -156,7 +112,7 @@ class Migration {
       let reply
       try {
         const left = known
-        reply = await this.#ask(request, (next) => this.#to.restore("add", key, prefix, value, ttl, left, next))
+        reply = await this.#ask(request, (next) => this.to.restore("add", key, prefix, value, ttl, left, next))
       } catch (error) {
         if (!isRefusal(error)) throw error
         reply = null
@@ -167,16 +123,36 @@ class Migration {
       if (typeof reply === "number") known = reply
       else {
         // Without scripts that cannot be known.
-        await this.#ask(request, (next) => this.#to.send("set", key, value, ttl, next))
+        await this.#ask(request, (next) => this.to.send("set", key, value, ttl, next))
         return value
       }
     }
   }
 
-  /** Removes `old` if it still is `stored`: else it was written meanwhile. */
+  /**
+   * Marks `old` as being moved, so that processes that write it look for its hash; returns what it is then.
+   * Undefined if it was written meanwhile.
+   */
+  async #claim(old, stored, request) {
+    // By a process that has ended since, perhaps.
+    if (stored.startsWith(MOVING)) return stored
+    const claimed = MOVING + stored
+    try {
+      const reply = await this.#ask(request, (next) => this.to.rewrite(old, stored, claimed, next))
+      return reply === true ? claimed : undefined
+    } catch (error) {
+      // Without scripts it is not marked.
+      if (error.code === "ERR_REDIS_STORE_OPTIONS" || isRefusal(error)) return stored
+      throw error
+    }
+  }
+
+  /** Removes `old` if it still is `stored`; else returns what it is. */
   async #remove(old, stored, request) {
-    const reply = await this.#ask(request, (next) => this.#to.remove(old, stored, next))
-    return reply !== false && typeof reply !== "string"
+    const reply = await this.#ask(request, (next) => this.to.remove(old, stored, next))
+    if (typeof reply === "string") return reply
+    if (reply !== false) return undefined
+    return (await this.#ask(request, (next) => this.to.send("get", old, "", 0, next))) ?? undefined
   }
 
   /** What `request` gets for what is stored: its text where the backend opens it. */
@@ -186,7 +162,9 @@ class Migration {
 
   #ask(request, send) {
     return new Promise((resolve, reject) => {
-      send(follow(request, (error, reply) => (error === null ? resolve(reply) : reject(error))))
+      const next = follow(request, (error, reply) => (error === null ? resolve(reply) : reject(error)))
+      next.sealing = undefined
+      send(next)
     })
   }
 }
@@ -196,28 +174,6 @@ function plainKeyOf(key, { sid }) {
   if (sid === undefined) return undefined
   const name = key.slice(0, key.length - HASH_UNITS)
   return name + String(sid)
-}
-
-/** Lets `go(reply, settle)` go on with a reply of `request`, if it returns anything but false. */
-function intercept(request, go) {
-  const settle = request.settle.bind(request)
-  request.settle = (error, reply) => {
-    request.settle = settle
-    if (error !== null || go(reply, settle) === false) settle(error, reply)
-  }
-}
-
-/** A command of the same call, which is not about a session by its id. */
-function follow(request, receive) {
-  const next = request.runInAsyncScope(() => new Request((_own, error, reply) => receive(error, reply)))
-  next.follows = true
-  next.startedAt = request.startedAt
-  return next
-}
-
-/** A marker's value, or that of a session that was moved, is empty. */
-function isMiss(reply) {
-  return reply === null || reply === ""
 }
 
 module.exports = { Migration }

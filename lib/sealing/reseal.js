@@ -47,9 +47,9 @@ function read(backend, key) {
 }
 
 /** "resealed", "failed" for one that does not open or is written all the time, or "skipped". */
-async function one(store, { backend, sealing, hashIds }, name, first) {
+async function one(store, { backend, sealing, migrates }, name, first) {
   const key = store.prefix + name
-  if (hashIds === "migrate" && !isHash(name)) return (await moved(store, backend, name)) ? "resealed" : "skipped"
+  if (migrates && !isHash(name)) return (await moved(store, backend, name)) ? "resealed" : "skipped"
   let stored = first
   for (let tries = 0; tries < TRIES; tries++) {
     if (stored === null || stored === "" || sealing.isCurrent(stored)) return "skipped"

@@ -76,7 +76,7 @@ class Sealing {
 
   /** The text of the session that is `stored`. */
   open(key, stored) {
-    if (this.native === undefined && !stored.startsWith(MAGIC)) return stored
+    if (!stored.startsWith(MAGIC) && this.native === undefined) return stored
     try {
       return (this.native ?? opener()).open(key, stored)
     } catch (error) {

@@ -5,6 +5,7 @@
 //! | `~1s.<key id>.<base64url>` | nonce, ciphertext and tag of the session's text |
 //! | `~1sz.<key id>.<base64url>` | the same of the compressed text |
 //! | `~1z.<base64url>` | the compressed text |
+//! | `~1m.` and one of the others | the same, which is being moved to another key |
 //! | anything else | the text itself |
 //!
 //! The associated data of the encryption is everything before the base64url, then the key in Redis: a value
@@ -27,6 +28,8 @@ const MAGIC: &[u8] = b"~1";
 const ENCRYPTED: &[u8] = b"~1s.";
 const ENCRYPTED_COMPRESSED: &[u8] = b"~1sz.";
 const COMPRESSED: &[u8] = b"~1z.";
+/// Before a value that is being moved to another key: lib/sealing/forwarding.js.
+const MOVING: &[u8] = b"~1m.";
 
 /// Memory that is kept for the next value.
 const SCRATCH_BYTES: usize = 1 << 16;
@@ -136,10 +139,13 @@ impl Sealing {
     }
 
     /// The session that is `stored` under `key`. Messages name the id of a key, and nothing else.
-    pub fn open(&self, key: &[u8], stored: Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub fn open(&self, key: &[u8], mut stored: Vec<u8>) -> Result<Vec<u8>, Error> {
         // An empty value is a miss.
         if stored.is_empty() {
             return Ok(stored);
+        }
+        if is_moving(&stored) {
+            stored.drain(..MOVING.len());
         }
         if stored.starts_with(MAGIC) {
             for kind in [ENCRYPTED, ENCRYPTED_COMPRESSED] {
@@ -247,9 +253,22 @@ impl Sealer {
     }
 }
 
+/// The text of a value for a store that seals nothing.
+pub fn unsealed(mut stored: Vec<u8>) -> Vec<u8> {
+    if is_moving(&stored) {
+        stored.drain(..MOVING.len());
+    }
+    decompressed(stored)
+}
+
+/// Whether what is `stored` is being moved to another key, where writes are to go.
+pub fn is_moving(stored: &[u8]) -> bool {
+    stored.starts_with(MOVING)
+}
+
 /// The text of a value that is stored without encryption. A text of the application's own that only begins as
 /// if it were compressed is left as it is.
-pub fn decompressed(stored: Vec<u8>) -> Vec<u8> {
+fn decompressed(stored: Vec<u8>) -> Vec<u8> {
     let block = stored
         .strip_prefix(COMPRESSED)
         .and_then(|text| URL_SAFE_NO_PAD.decode_to_vec(text).ok());

@@ -42,6 +42,7 @@ export const all: RedisStoreOptions[] = [
   { url, onConflict: async (_base, mine: SessionData) => mine, emitConnectionEvents: true, serializer },
   { url, hashIds: true, encryption: { keys: [{ id: "a", key: "base64" }] }, compression: { minBytes: 1000 } },
   { url, hashIds: "migrate", encryption: { keys: async () => keys, plaintext: "reject" }, compression: null },
+  { url, hashIds: "prepare" },
   { url, hashIds: null, encryption: { keys: Promise.resolve(keys), plaintext: null } },
   { url, encryption: { keys: () => keys, plaintext: "write" } },
   { client: {}, encryption: null },
