@@ -1,8 +1,9 @@
 "use strict"
 
 const { connect, openBackend } = require("./backend.js")
-const { bridge, bridgeAsync } = require("./callbacks.js")
-const { all, clear, ids, length } = require("./listing.js")
+const { bridge, bridgeAsync, promised } = require("./callbacks.js")
+const { all, clear, destroyHandle, ids, length } = require("./listing.js")
+const { keyPrefixOf } = require("./clients/keyspace.js")
 const { thrownError } = require("./errors.js")
 const { connectionListener } = require("./observe/events.js")
 const { OPERATIONS } = require("./operations.js")
@@ -10,9 +11,11 @@ const { readOptions } = require("./options/options.js")
 const { FOR_EVER, ttlMs } = require("./options/ttl.js")
 const { Guard } = require("./races/guard.js")
 const { Request, step } = require("./request.js")
+const { reseal } = require("./sealing/reseal.js")
+const { Sealing } = require("./sealing/sealing.js")
 const { keyOf, parse, refreshed, serialize } = require("./sessions.js")
 const { nextTick, now, setImmediate } = require("./timers.js")
-const { destroyHandle, destroyUser, sessionsOf } = require("./users/sessions.js")
+const { destroyOfUser, destroyUser, sessionsOf } = require("./users/sessions.js")
 const { Users } = require("./users/users.js")
 
 /** What is behind a store: a symbol and no private member, so that a Proxy around a store works. */
@@ -50,6 +53,8 @@ function createRedisStore(Store, { legacy }) {
       this.ttl = read.ttl
       this.disableTTL = read.disableTTL
       this.disableTouch = read.disableTouch
+      const sealing = new Sealing(read, () => (read.client === undefined ? "" : keyPrefixOf(read.client)))
+      read.sealing = sealing
       const listener = connectionListener(this, read.emitConnectionEvents)
       let users
       const backend = openBackend(read, (event, error) => {
@@ -62,7 +67,7 @@ function createRedisStore(Store, { legacy }) {
       const guard = new Guard(
         this,
         backend,
-        { ...read, tagSessions },
+        { ...read, hashIds: hashesIds(read), tagSessions },
         (session, sid) => prepared(this, sid, session),
         written,
       )
@@ -70,12 +75,23 @@ function createRedisStore(Store, { legacy }) {
       if (read.userOf !== undefined) users = new Users(this, backend, read, guard)
       // To be written, so that a Proxy may show another value.
       Object.defineProperty(this, INSIDE, {
-        value: { backend, guard, users, freshExpires, maxSessionBytes, commandTimeoutMs },
+        value: {
+          backend,
+          guard,
+          users,
+          sealing,
+          hashIds: hashesIds(read),
+          migrates: read.hashIds === "migrate",
+          freshExpires,
+          maxSessionBytes,
+          commandTimeoutMs,
+        },
         configurable: true,
         writable: true,
       })
       // Not at once: the application may still set the client's database or credentials in this turn.
       setImmediate(connect, backend)
+      if (!sealing.isReady) setImmediate(ask, sealing)
     }
 
     get native() {
@@ -87,10 +103,11 @@ function createRedisStore(Store, { legacy }) {
     }
 
     get(sid, callback) {
-      return bridge(callback, legacy, (done) => {
+      return bridgeReady(this, callback, (done) => {
         const request = begin(this, sid, receiveSession, done)
         if (request === undefined) return
-        const { backend, freshExpires } = this[INSIDE]
+        const { backend, guard, freshExpires } = this[INSIDE]
+        request.sealing = guard.sealing
         // A parse that is async has the rest of the time.
         if (this.serializer !== JSON) request.startedAt = now()
         if (freshExpires) getFresh(backend, request)
@@ -100,24 +117,23 @@ function createRedisStore(Store, { legacy }) {
 
     createSession(req, data) {
       const session = super.createSession(req, data)
-      this[INSIDE].guard.loaded(session, this.prefix + req.sessionID, data)
+      this[INSIDE].guard.loaded(session, keyIn(this, req.sessionID), data)
       return session
     }
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { backend, guard, users, maxSessionBytes } = this[INSIDE]
+        const { guard, users, sealing, maxSessionBytes } = this[INSIDE]
         try {
-          const key = keyOf(this, sid)
+          const key = keyIn(this, sid)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
-            const request = new Request(receiveWritten, done, this, sid, key)
-            // A session that expired during its request gets no marker: a later save with a new cookie is written.
-            const isMarked = session?.cookie?.originalMaxAge <= 0
-            remove(this, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
+            sealing.when(done, (then) => expire(this, new Request(receiveWritten, then, this, sid, key), session))
           } else {
             const text = serialize(this, session, maxSessionBytes)
-            guard.save(done, sid, key, session, text, ttl, users?.writerOf(sid, key, session, ttl))
+            const writer = users?.writerOf(sid, key, session, ttl)
+            if (sealing.isReady) guard.save(done, sid, key, session, text, ttl, writer)
+            else sealing.when(done, (then) => guard.save(then, sid, key, session, text, ttl, writer))
           }
         } catch (error) {
           fail(done, error)
@@ -126,13 +142,13 @@ function createRedisStore(Store, { legacy }) {
     }
 
     touch(sid, session, callback) {
-      return bridge(callback, legacy, (done) => {
+      return bridgeReady(this, callback, (done) => {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
         }
         const { guard, users } = this[INSIDE]
         try {
-          const key = keyOf(this, sid)
+          const key = keyIn(this, sid)
           // A negative number means an expired session here, which is deleted.
           const ttl = guard.bound(Math.max(ttlMs(this, session), 0), key, session)
           const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
@@ -144,28 +160,43 @@ function createRedisStore(Store, { legacy }) {
     }
 
     destroy(sid, callback) {
-      return bridge(callback, legacy, (done) => {
+      return bridgeReady(this, callback, (done) => {
         const request = begin(this, sid, receiveWritten, done)
         if (request !== undefined) remove(this, request)
       })
     }
 
     clear(callback) {
-      return bridgeAsync(callback, legacy, async () => results.cleared(await clear(this, this[INSIDE])))
+      return bridgeAsync(callback, legacy, async () => {
+        await ready(this)
+        return results.cleared(await clear(this, this[INSIDE]))
+      })
     }
 
     sessionsOf(user, options, callback) {
       const [about, done] = typeof options === "function" ? [undefined, options] : [options, callback]
-      return bridgeAsync(done, legacy, () => sessionsOf(this, this[INSIDE], user, about ?? undefined))
+      return bridgeAsync(done, legacy, async () => {
+        await ready(this)
+        return sessionsOf(this, this[INSIDE], user, about ?? undefined)
+      })
     }
 
     destroyUser(user, options, callback) {
       const [about, done] = typeof options === "function" ? [undefined, options] : [options, callback]
-      return bridgeAsync(done, legacy, () => destroyUser(this, this[INSIDE], user, about ?? undefined))
+      return bridgeAsync(done, legacy, async () => {
+        await ready(this)
+        return destroyUser(this, this[INSIDE], user, about ?? undefined)
+      })
     }
 
-    destroyHandle(user, handle, callback) {
-      return bridgeAsync(callback, legacy, () => destroyHandle(this, this[INSIDE], user, handle))
+    /** `(user, handle, callback)`; or `(handle, callback)`, whichever user the session has. */
+    destroyHandle(first, ...rest) {
+      const isOfUser = rest.length > 0 && rest[0] !== undefined && typeof rest[0] !== "function"
+      return bridgeAsync(isOfUser ? rest[1] : rest[0], legacy, async () => {
+        await ready(this)
+        const inside = this[INSIDE]
+        return isOfUser ? destroyOfUser(this, inside, first, rest[0]) : destroyHandle(this, inside, first)
+      })
     }
 
     length(callback) {
@@ -177,12 +208,22 @@ function createRedisStore(Store, { legacy }) {
     }
 
     all(callback) {
-      return bridgeAsync(callback, legacy, () => all(this, this[INSIDE]))
+      return bridgeAsync(callback, legacy, async () => {
+        await ready(this)
+        return all(this, this[INSIDE])
+      })
     }
 
     ping(callback) {
       return bridge(callback, legacy, (done) => {
         this[INSIDE].backend.send(OPERATIONS.ping, this.prefix, "", 0, new Request(receivePong, done))
+      })
+    }
+
+    reseal(callback) {
+      return bridgeAsync(callback, legacy, async () => {
+        await ready(this)
+        return reseal(this, this[INSIDE])
       })
     }
 
@@ -192,7 +233,9 @@ function createRedisStore(Store, { legacy }) {
 
     close(callback) {
       return bridgeAsync(callback, legacy, async () => {
-        await this[INSIDE].backend.close()
+        const { backend, sealing } = this[INSIDE]
+        if (!sealing.isReady) await sealing.settled()
+        await backend.close()
         return null
       })
     }
@@ -227,20 +270,14 @@ function createRedisStore(Store, { legacy }) {
         request.finish(problem, fresh)
       })
     }
-    backend.send(
-      OPERATIONS.get,
-      request.key,
-      "",
-      0,
-      step((error, reply) => answered(error, (text = reply))),
-    )
-    backend.send(
-      OPERATIONS.pttl,
-      request.key,
-      "",
-      0,
-      step((error, reply) => answered(error, (livesMs = reply))),
-    )
+    const send = (operation, receive) => {
+      const part = step(receive)
+      part.sid = request.sid
+      part.sealing = request.sealing
+      backend.send(operation, request.key, "", 0, part)
+    }
+    send(OPERATIONS.get, (error, reply) => answered(error, (text = reply)))
+    send(OPERATIONS.pttl, (error, reply) => answered(error, (livesMs = reply)))
   }
 
   function receiveParsed(request, error, session) {
@@ -266,15 +303,38 @@ function createRedisStore(Store, { legacy }) {
     else users.destroy(request, send)
   }
 
+  /** Removes the session of `request`, which is saved with no time to live. */
+  function expire(store, request, session) {
+    // A session that expired during its request gets no marker: a later save with a new cookie is written.
+    const isMarked = session?.cookie?.originalMaxAge <= 0
+    const send = () => store[INSIDE].backend.send(OPERATIONS.expire, request.key, "", 0, request)
+    remove(store, request, isMarked ? undefined : send)
+  }
+
   /** A request about one session; undefined, and failed, if the id cannot be one. */
   function begin(store, sid, receive, done) {
     let key
     try {
-      key = keyOf(store, sid)
+      key = keyIn(store, sid)
     } catch (error) {
       return fail(done, error)
     }
     return new Request(receive, done, store, sid, key)
+  }
+
+  function keyIn(store, sid) {
+    return keyOf(store, sid, store[INSIDE].hashIds)
+  }
+
+  /** As `bridge`, once the keys of the option encryption are known. */
+  function bridgeReady(store, callback, start) {
+    const { sealing } = store[INSIDE]
+    return bridge(callback, legacy, sealing.isReady ? start : (done) => sealing.when(done, start))
+  }
+
+  async function ready(store) {
+    const { sealing } = store[INSIDE]
+    if (!sealing.isReady) await promised((done) => sealing.when(done, (then) => then(null, null)))
   }
 
   /** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */
@@ -285,7 +345,7 @@ function createRedisStore(Store, { legacy }) {
 
   /** The text of the session that a function returned, and its time to live. */
   function prepared(store, sid, session) {
-    const ttl = lifetimeMs(store, keyOf(store, sid), session)
+    const ttl = lifetimeMs(store, keyIn(store, sid), session)
     const text = serialize(store, session, store[INSIDE].maxSessionBytes)
     return { text, ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
   }
@@ -296,6 +356,15 @@ function createRedisStore(Store, { legacy }) {
 /** A call that ends with an error of application code or ours. */
 function fail(done, error) {
   new Request(undefined, done).fail(thrownError("Code of the application", error))
+}
+
+/** Whether keys have hashes of ids: not yet where that is prepared. */
+function hashesIds({ hashIds }) {
+  return hashIds === true || hashIds === "migrate"
+}
+
+function ask(sealing) {
+  sealing.ask()
 }
 
 function finish(request, value) {

@@ -27,6 +27,8 @@ class Request extends AsyncResource {
     this.sid = sid
     this.key = key
     this.bytes = 0
+    /** What seals its value and opens its reply on the way, if that is needed. */
+    this.sealing = undefined
     /** The backend that counts it while it waits. */
     this.owner = undefined
     /** By the clock of timers.js, where another command may follow. */
@@ -86,6 +88,8 @@ class Request extends AsyncResource {
   /** A further command of the same call; `receive(error, reply)` gets its reply. */
   follow(receive) {
     const next = this.runInAsyncScope(step, null, receive)
+    next.sid = this.sid
+    next.sealing = this.sealing
     next.follows = true
     return next
   }

@@ -234,14 +234,19 @@ pub enum SwapBy {
 }
 
 impl Swap {
-    /// A swap by the cheapest command; a connection to a server that does not have it takes the next.
+    /// A swap by the cheapest command; a connection to a server that does not have it takes the next. What
+    /// lives for no time is removed, which is for a script.
     pub fn new(key: Vec<u8>, base: Vec<u8>, value: Vec<u8>, expiry: Expiry) -> Box<Self> {
         Box::new(Self {
             key,
             base,
             value,
             expiry,
-            by: SwapBy::Set,
+            by: if expiry == Expiry::After(0) {
+                SwapBy::EvalSha
+            } else {
+                SwapBy::Set
+            },
             repeated: false,
         })
     }

@@ -416,6 +416,7 @@ fn a_swap_writes_only_over_what_is_there_and_a_merge_over_what_others_wrote() {
         // Not true any more: it is found out.
         theirs: b"{}".to_vec(),
         expiry: Expiry::After(60_000),
+        sealer: None,
     };
     assert_eq!(store.ask(Work::Merge(conflict, PATIENCE)), text("[]"));
     assert_eq!(store.ask(get("key")), text(r#"{"a":1,"b":1}"#));

@@ -3,6 +3,7 @@
 const { sidHash, timeoutError } = require("../errors.js")
 const { OPERATIONS } = require("../operations.js")
 const { Request } = require("../request.js")
+const { HASH_UNITS } = require("../sealing/hash.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
 const { DROPPED, Gone } = require("./gone.js")
@@ -30,13 +31,15 @@ class Guard {
   #gone
   /** Whether the text that a session was read as matters later. */
   #keepsText
+  #sealing
+  #hashIds
   /** What is known of sessions. */
   #known = new WeakMap()
   #marks = createMarks()
 
   /** `done(request, reply)` ends a save that was written. */
   constructor(store, backend, options, serialize, done) {
-    const { onConflict, onDestroyed, tagSessions, maxLifetime, commandTimeoutMs } = options
+    const { onConflict, onDestroyed, tagSessions, maxLifetime, commandTimeoutMs, sealing, hashIds } = options
     this.#store = store
     this.#backend = backend
     this.#onConflict = onConflict
@@ -45,12 +48,15 @@ class Guard {
     this.#lifetime = new Lifetime(store, maxLifetime)
     this.#keepsText = onConflict !== "overwrite" || this.#lifetime.isLimited
     this.#commandTimeoutMs = commandTimeoutMs
+    this.#sealing = sealing
+    this.#hashIds = hashIds
     this.#done = done
     this.#conflicts = new Conflicts({
       store,
       backend,
       onConflict,
       lifetime: this.#lifetime,
+      sealing,
       commandTimeoutMs,
       serialize,
       tell: (kind, sid, paths) => this.#tell(kind, sid, paths),
@@ -60,6 +66,22 @@ class Guard {
       (request, send, then) => this.#follow(request, LATE_SAVE, send, then),
       (request) => this.#tell("destroyed", request.sid),
     )
+  }
+
+  /** How the backend seals and opens; undefined where what is stored matters, as it is sealed and opened here. */
+  get sealing() {
+    return this.#keepsText || this.#sealing.native === undefined ? undefined : this.#sealing
+  }
+
+  /** The text of the session that `stored` is under `key`. */
+  opened(key, stored) {
+    return this.#sealing.open(key, stored)
+  }
+
+  /** What the backend gets for the session `text`. */
+  #stamped(key, text, created) {
+    const stamped = this.#lifetime.stamped(text, created)
+    return this.#keepsText ? this.#sealing.seal(key, stamped) : stamped
   }
 
   /** `data` was read under `key` as `text`, and asked for at `at`. False: it has outlived its lifetime. */
@@ -120,7 +142,7 @@ class Guard {
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
     if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl, writer)
     const created = known.created ?? Date.now()
-    const value = this.#lifetime.stamped(text, created)
+    const value = this.#stamped(key, text, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
@@ -136,7 +158,9 @@ class Guard {
   }
 
   #request(receive, callback, sid, key) {
-    return new Request(receive, callback, this.#store, sid, key)
+    const request = new Request(receive, callback, this.#store, sid, key)
+    request.sealing = this.sealing
+    return request
   }
 
   /** It is known that the session was there when that was asked for. */
@@ -149,16 +173,16 @@ class Guard {
   #saveUnknown(callback, sid, key, session, text, ttl, writer) {
     // Before it is sent: a getter may throw, and no application code runs when the reply comes.
     const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
-    const save = (created) => (own, error, reply) => {
+    const save = (created, value) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
       if (reply === DROPPED) return this.#gone.drop(own)
-      if (isOfRequest) this.#stored(session, key, this.#lifetime.stamped(text, created), created, own.sentAt)
+      if (isOfRequest) this.#stored(session, key, value, created, own.sentAt)
       this.#done(own, reply)
     }
-    const created = Date.now()
-    const value = this.#lifetime.stamped(text, created)
     if (!this.#lifetime.isLimited || typeof session?.req === "object") {
-      return writer.send(OPERATIONS.set, key, value, ttl, this.#request(save(created), callback, sid, key))
+      const created = Date.now()
+      const value = this.#stamped(key, text, created)
+      return writer.send(OPERATIONS.set, key, value, ttl, this.#request(save(created, value), callback, sid, key))
     }
     this.#saveRebuilt(callback, sid, key, text, ttl, save, writer)
   }
@@ -167,10 +191,10 @@ class Guard {
   #saveRebuilt(callback, sid, key, text, ttl, save, writer) {
     const received = (own, error, stored) => {
       if (error !== null) return own.finish(error, null)
-      const created = this.#lifetime.createdOf(stored) ?? Date.now()
+      const created = this.#createdOf(key, stored) ?? Date.now()
       const bound = this.#lifetime.bound(ttl, created)
-      const then = (failure, reply) => save(created)(own, failure, reply)
-      const value = this.#lifetime.stamped(text, created)
+      const value = this.#stamped(key, text, created)
+      const then = (failure, reply) => save(created, value)(own, failure, reply)
       if (bound > 0) {
         return this.#follow(own, LATE_SAVE, (next) => writer.send(OPERATIONS.set, key, value, bound, next), then)
       }
@@ -179,6 +203,15 @@ class Guard {
     }
     const request = this.#request(received, callback, sid, key)
     this.#backend.send(OPERATIONS.get, key, "", 0, request)
+  }
+
+  /** When what is `stored` was created; undefined also if it does not open. */
+  #createdOf(key, stored) {
+    try {
+      return this.#lifetime.createdOf(stored === null ? null : this.#sealing.open(key, stored))
+    } catch {
+      return undefined
+    }
   }
 
   #swap(callback, sid, key, known, { base, value, ttl, created, writer }) {
@@ -221,7 +254,7 @@ class Guard {
       return this.#backend.send(OPERATIONS.expire, key, "", ttl, this.#request(receive, callback, sid, key))
     }
     const created = Date.now()
-    const value = this.#lifetime.stamped(known.base, created)
+    const value = this.#stamped(key, this.#sealing.open(key, known.base), created)
     const received = (own, error, reply) => {
       // Another request wrote it meanwhile, with the time.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
@@ -255,9 +288,10 @@ class Guard {
       const done = (error) => (error === null ? written() : failed(error))
       return this.#follow(request, LATE_SAVE, this.#sending(OPERATIONS.set, key, value, ttl), done)
     }
-    const prefix = key.slice(0, key.length - String(request.sid).length)
+    const prefix = key.slice(0, key.length - (this.#hashIds ? HASH_UNITS : String(request.sid).length))
     const operation = found === undefined ? OPERATIONS.restore : OPERATIONS.add
-    const send = (left, next) => this.#backend.restore(operation, key, prefix, value, ttl, left, next)
+    const sealed = this.#keepsText ? value : this.#sealing.seal(key, value)
+    const send = (left, next) => this.#backend.restore(operation, key, prefix, sealed, ttl, left, next)
     this.#gone.settle(request, { at: known.at, send, written, found, failed })
   }
 

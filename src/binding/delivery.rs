@@ -19,6 +19,7 @@ use napi::{
 use super::{
     panics,
     protocol::{ANSWER_COLUMNS, ANSWER_HEADER, Answer, Notice as NoticeKind},
+    sealing::Sealers,
     texts::Texts,
 };
 use crate::{
@@ -117,6 +118,7 @@ impl Delivery {
         mut rows: Float64ArraySlice<'_>,
         pending: usize,
         closing: Option<u32>,
+        sealers: &Sealers,
     ) -> napi::Result<(Array<'env>, bool, bool)> {
         // SAFETY: JavaScript runs on this thread only, so no other code sees the memory until this
         // call returns, and no JavaScript runs during it.
@@ -140,7 +142,7 @@ impl Delivery {
             let (id, (kind, number)) = match item {
                 Item::Completion(Completion { id, outcome }) => {
                     ended |= Some(id) == closing;
-                    (id.into(), encode(outcome, &mut texts))
+                    (id.into(), encode(sealers.open(id, outcome), &mut texts))
                 }
                 Item::Notice(notice) => {
                     let kind = encode_notice(notice, &mut texts);

@@ -1,0 +1,62 @@
+// The contract once more, with sessions that are sealed: every option at once, a cluster, clients that are delegated to.
+import { after, before } from "node:test"
+
+import { createCluster } from "redis"
+
+import { RedisStore } from "../index.mjs"
+import { startCluster } from "../testing/topologies.mjs"
+import { CLIENTS, COMMON_CLIENTS } from "./support/clients.mjs"
+import { contract } from "./support/contract.mjs"
+import { EVERYTHING, SEALED, handleOf } from "./support/sealed.mjs"
+import { ownServer } from "./support/servers.mjs"
+
+const server = ownServer()
+const pttl = (key) => server.client.pTTL(key)
+const shared = { RedisStore, handleOf }
+const byUrl = async () => ({ options: { url: server.url } })
+
+contract("url, sealed", { ...shared, source: byUrl, pttl, native: true, always: SEALED })
+contract("url, sealed, with every option", { ...shared, source: byUrl, pttl, native: true, always: EVERYTHING })
+contract("url, sealed, on the way to hashed ids", {
+  ...shared,
+  source: byUrl,
+  pttl,
+  native: true,
+  always: { ...SEALED, hashIds: "migrate" },
+})
+
+const cluster = {}
+before(async () => {
+  Object.assign(cluster, await startCluster({ replicas: 0 }))
+  cluster.client = await createCluster({ rootNodes: cluster.servers.map(({ url }) => ({ url })) }).connect()
+})
+after(async () => {
+  cluster.client.destroy()
+  await cluster.stop()
+})
+for (const [name, always] of [
+  ["sealed", SEALED],
+  ["sealed, with every option", EVERYTHING],
+]) {
+  contract(`cluster, ${name}`, {
+    ...shared,
+    source: async () => ({ options: { nodes: cluster.nodes } }),
+    pttl: (key) => cluster.client.pTTL(key),
+    native: true,
+    always,
+  })
+}
+
+const delegated = CLIENTS.filter(({ native }) => native === false)
+for (const { name, open, close, pttl: asked = pttl, native = true } of [...COMMON_CLIENTS, ...delegated]) {
+  contract(`${name}, sealed`, {
+    ...shared,
+    source: async () => {
+      const client = await open(server.url)
+      return { options: { client }, close: () => close(client) }
+    },
+    pttl: asked,
+    native,
+    always: SEALED,
+  })
+}
