@@ -581,6 +581,19 @@ test("keygen prints a key, and nothing else", () => {
 test("a canary id and a canary value are nowhere", async (t) => {
   const ID = "canary-session-id-4711"
   const VALUE = "canary-value-0815"
+  const endSome = async (store, user) => {
+    for (const n of [2, 3]) {
+      await store
+        .set(`${ID}-${n}`, { cookie: cookie(), user, secret: VALUE })
+        .catch((error) => events.push([error, error.message, error.stack, error.cause]))
+    }
+    const [{ handle, info }] = await store.sessionsOf(user, { current: ID })
+    assert.deepEqual(info, { secret: VALUE })
+    await store.destroyHandle(user, handle)
+    await store.destroyUser(user, { except: ID })
+    await store.destroyUser(user)
+    await store.set(ID, { cookie: cookie(), user, secret: VALUE })
+  }
   const seen = []
   const monitor = await createClient({ url: server.url, RESP: 2 })
     .on("error", () => {})
@@ -589,10 +602,22 @@ test("a canary id and a canary value are nowhere", async (t) => {
   await monitor.monitor((line) => seen.push(line))
   await server.client.configSet("slowlog-log-slower-than", "0")
   const events = []
-  for (const options of [SEALED, EVERYTHING, { ...SEALED, compression: null }]) {
+  const USERS = {
+    userOf: ({ user }) => user,
+    sessionInfo: ({ secret }) => ({ secret }),
+    maxSessionsPerUser: { max: 2, onLimit: "reject" },
+  }
+  const user = `${VALUE}-user`
+  for (const options of [
+    SEALED,
+    EVERYTHING,
+    { ...SEALED, compression: null },
+    { ...SEALED, ...USERS },
+    { ...EVERYTHING, ...USERS },
+  ]) {
     const store = open({ clientName: "sealed", ...options })
     for (const event of ["error", "conflict", "reseal"]) store.on(event, (...args) => events.push(args))
-    await store.set(ID, { cookie: cookie(), secret: VALUE, text: "abc".repeat(100) })
+    await store.set(ID, { cookie: cookie(), user, secret: VALUE, text: "abc".repeat(100) })
     const [one, two] = [await load(store, ID), await load(store, ID)]
     one.more = VALUE
     await store.set(ID, one)
@@ -603,7 +628,8 @@ test("a canary id and a canary value are nowhere", async (t) => {
     await store.reseal()
     await store.destroy(ID)
     await store.set(ID, one)
-    await store.set(ID, { cookie: cookie(), secret: VALUE })
+    await store.set(ID, { cookie: cookie(), user, secret: VALUE })
+    if (options.userOf !== undefined) await endSome(store, user)
     const at = store.prefix + handleOf(ID)
     const stored = await server.client.get(at)
     for (const wrong of [`${stored.slice(0, -3)}AAA`, "~1s.other.AAAA", "{}"]) {
@@ -615,7 +641,7 @@ test("a canary id and a canary value are nowhere", async (t) => {
     await server.client.hSet(at, "a", "b")
     await store.get(ID).catch((error) => events.push([error, error.message, error.cause?.message]))
     await server.client.del([at, `${at}x`])
-    await store.set(ID, { cookie: cookie(), secret: VALUE })
+    await store.set(ID, { cookie: cookie(), user, secret: VALUE })
   }
   assert.ok(events.length > 10)
   await until("the commands in MONITOR", () => seen.some((line) => line.includes(handleOf(ID))))

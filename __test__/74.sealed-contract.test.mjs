@@ -25,6 +25,16 @@ contract("url, sealed, on the way to hashed ids", {
   always: { ...SEALED, hashIds: "migrate" },
 })
 
+/** Every session has a user. */
+const WITH_USERS = { userOf: () => "ada", sessionInfo: () => ({ ip: "::1" }) }
+contract("url, sealed, with every option and users", {
+  ...shared,
+  source: byUrl,
+  pttl,
+  native: true,
+  always: { ...EVERYTHING, ...WITH_USERS },
+})
+
 const cluster = {}
 before(async () => {
   Object.assign(cluster, await startCluster({ replicas: 0 }))
@@ -37,6 +47,7 @@ after(async () => {
 for (const [name, always] of [
   ["sealed", SEALED],
   ["sealed, with every option", EVERYTHING],
+  ["sealed, with every option and users", { ...EVERYTHING, ...WITH_USERS }],
 ]) {
   contract(`cluster, ${name}`, {
     ...shared,
@@ -48,6 +59,20 @@ for (const [name, always] of [
 }
 
 const delegated = CLIENTS.filter(({ native }) => native === false)
+/** An unknown client may give keys a namespace, and one of the mocks has no scripts. */
+const runsScripts = ({ name }) => !/^an unknown client|^a Proxy|mock$/.test(name)
+for (const { name, open, close } of delegated.filter(runsScripts)) {
+  contract(`${name}, sealed, with users`, {
+    ...shared,
+    source: async () => {
+      const client = await open(server.url)
+      return { options: { client }, close: () => close(client) }
+    },
+    pttl,
+    native: false,
+    always: { ...SEALED, ...WITH_USERS },
+  })
+}
 for (const { name, open, close, pttl: asked = pttl, native = true } of [...COMMON_CLIENTS, ...delegated]) {
   contract(`${name}, sealed`, {
     ...shared,

@@ -167,33 +167,23 @@ function createRedisStore(Store, { legacy }) {
     }
 
     clear(callback) {
-      return bridgeAsync(callback, legacy, async () => {
-        await ready(this)
-        return results.cleared(await clear(this, this[INSIDE]))
-      })
+      return bridgeAsyncReady(this, callback, async () => results.cleared(await clear(this, this[INSIDE])))
     }
 
     sessionsOf(user, options, callback) {
       const [about, done] = typeof options === "function" ? [undefined, options] : [options, callback]
-      return bridgeAsync(done, legacy, async () => {
-        await ready(this)
-        return sessionsOf(this, this[INSIDE], user, about ?? undefined)
-      })
+      return bridgeAsyncReady(this, done, () => sessionsOf(this, this[INSIDE], user, about ?? undefined))
     }
 
     destroyUser(user, options, callback) {
       const [about, done] = typeof options === "function" ? [undefined, options] : [options, callback]
-      return bridgeAsync(done, legacy, async () => {
-        await ready(this)
-        return destroyUser(this, this[INSIDE], user, about ?? undefined)
-      })
+      return bridgeAsyncReady(this, done, () => destroyUser(this, this[INSIDE], user, about ?? undefined))
     }
 
     /** `(user, handle, callback)`; or `(handle, callback)`, whichever user the session has. */
     destroyHandle(first, ...rest) {
       const isOfUser = rest.length > 0 && rest[0] !== undefined && typeof rest[0] !== "function"
-      return bridgeAsync(isOfUser ? rest[1] : rest[0], legacy, async () => {
-        await ready(this)
+      return bridgeAsyncReady(this, isOfUser ? rest[1] : rest[0], () => {
         const inside = this[INSIDE]
         return isOfUser ? destroyOfUser(this, inside, first, rest[0]) : destroyHandle(this, inside, first)
       })
@@ -208,10 +198,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     all(callback) {
-      return bridgeAsync(callback, legacy, async () => {
-        await ready(this)
-        return all(this, this[INSIDE])
-      })
+      return bridgeAsyncReady(this, callback, () => all(this, this[INSIDE]))
     }
 
     ping(callback) {
@@ -221,10 +208,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     reseal(callback) {
-      return bridgeAsync(callback, legacy, async () => {
-        await ready(this)
-        return reseal(this, this[INSIDE])
-      })
+      return bridgeAsyncReady(this, callback, () => reseal(this, this[INSIDE]))
     }
 
     stats() {
@@ -332,9 +316,12 @@ function createRedisStore(Store, { legacy }) {
     return bridge(callback, legacy, sealing.isReady ? start : (done) => sealing.when(done, start))
   }
 
-  async function ready(store) {
+  /** As `bridgeAsync`, once the keys are known. */
+  function bridgeAsyncReady(store, callback, work) {
     const { sealing } = store[INSIDE]
-    if (!sealing.isReady) await promised((done) => sealing.when(done, (then) => then(null, null)))
+    if (sealing.isReady) return bridgeAsync(callback, legacy, work)
+    const ready = () => promised((done) => sealing.when(done, (then) => then(null, null)))
+    return bridgeAsync(callback, legacy, () => ready().then(work))
   }
 
   /** How long a session that is stored is to live, in milliseconds, or FOR_EVER. */

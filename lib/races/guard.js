@@ -140,6 +140,7 @@ class Guard {
   save(callback, sid, key, session, text, ttl, writer = this.#backend) {
     const known = this.#knownOf(key, session)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
+    if (this.#lifetime.isLimited) this.#lifetime.demandJson("maxLifetime", text)
     if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl, writer)
     const created = known.created ?? Date.now()
     const value = this.#stamped(key, text, created)
@@ -193,7 +194,12 @@ class Guard {
       if (error !== null) return own.finish(error, null)
       const created = this.#createdOf(key, stored) ?? Date.now()
       const bound = this.#lifetime.bound(ttl, created)
-      const value = this.#stamped(key, text, created)
+      let value
+      try {
+        value = this.#stamped(key, text, created)
+      } catch (failure) {
+        return own.finish(failure, null)
+      }
       const then = (failure, reply) => save(created, value)(own, failure, reply)
       if (bound > 0) {
         return this.#follow(own, LATE_SAVE, (next) => writer.send(OPERATIONS.set, key, value, bound, next), then)
@@ -290,7 +296,12 @@ class Guard {
     }
     const prefix = key.slice(0, key.length - (this.#hashIds ? HASH_UNITS : String(request.sid).length))
     const operation = found === undefined ? OPERATIONS.restore : OPERATIONS.add
-    const sealed = this.#keepsText ? value : this.#sealing.seal(key, value)
+    let sealed = value
+    try {
+      if (!this.#keepsText) sealed = this.#sealing.seal(key, value)
+    } catch (error) {
+      return failed(error)
+    }
     const send = (left, next) => this.#backend.restore(operation, key, prefix, sealed, ttl, left, next)
     this.#gone.settle(request, { at: known.at, send, written, found, failed })
   }
