@@ -534,8 +534,9 @@ declare namespace connectRedis {
     destroy(sid: string, callback?: RedisStoreCallback): Promise<any>
 
     /**
-     * Deletes the session of a handle, as `ids` and `all` give them with `hashIds`. Result: whether there was one.
-     * Error: `ERR_REDIS_STORE_OPTIONS` if it is no handle.
+     * Destroys the session of a handle, whoever its user is. Handles are what `ids` and `all` return with `hashIds`, and
+     * what `sessionsOf` returns. Result: true; false if there is no such session. Error: `ERR_REDIS_STORE_OPTIONS` if it
+     * is no handle, or without `hashIds`.
      */
     destroyHandle(handle: string, callback?: RedisStoreCallback<boolean>): Promise<boolean>
 

@@ -3,7 +3,6 @@ import assert from "node:assert/strict"
 import { AsyncLocalStorage } from "node:async_hooks"
 import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
-import { createRequire } from "node:module"
 import { join } from "node:path"
 import { describe, test } from "node:test"
 
@@ -15,7 +14,6 @@ import { CLIENTS } from "./support/clients.mjs"
 import { EVERYTHING, KEYS, SEALED, handleOf } from "./support/sealed.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
 
-const require = createRequire(import.meta.url)
 const server = ownServer()
 const HOUR = 3_600_000
 const cookie = () => ({ originalMaxAge: HOUR, expires: new Date(Date.now() + HOUR).toISOString() })
