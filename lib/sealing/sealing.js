@@ -7,6 +7,7 @@ const { Waiting } = require("./waiting.js")
 
 /** Begins what is stored and is no text of a session itself: src/sealing/mod.rs. */
 const MAGIC = "~1"
+const TILDE = 126
 
 /** How one store keeps its sessions: options encryption and compression. */
 class Sealing {
@@ -75,7 +76,7 @@ class Sealing {
 
   /** The text of the session that is `stored`. */
   open(key, stored) {
-    if (!stored.startsWith(MAGIC) && this.native === undefined) return stored
+    if (this.native === undefined && (stored.charCodeAt(0) !== TILDE || !stored.startsWith(MAGIC))) return stored
     try {
       return (this.native ?? opener()).open(key, stored)
     } catch (error) {
