@@ -103,7 +103,8 @@ function createRedisStore(Store, { legacy }) {
     }
 
     get(sid, callback) {
-      return bridgeReady(this, callback, (done) => {
+      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.get, callback, sid)
+      return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveSession, done)
         if (request === undefined) return
         const { backend, guard, freshExpires } = this[INSIDE]
@@ -123,9 +124,9 @@ function createRedisStore(Store, { legacy }) {
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { guard, users, sealing, maxSessionBytes } = this[INSIDE]
+        const { guard, users, sealing, hashIds, maxSessionBytes } = this[INSIDE]
         try {
-          const key = keyIn(this, sid)
+          const key = keyOf(this, sid, hashIds)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
             sealing.when(done, (then) => expire(this, new Request(receiveWritten, then, this, sid, key), session))
@@ -142,13 +143,14 @@ function createRedisStore(Store, { legacy }) {
     }
 
     touch(sid, session, callback) {
-      return bridgeReady(this, callback, (done) => {
+      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.touch, callback, sid, session)
+      return bridge(callback, legacy, (done) => {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
         }
-        const { guard, users } = this[INSIDE]
+        const { guard, users, hashIds } = this[INSIDE]
         try {
-          const key = keyIn(this, sid)
+          const key = keyOf(this, sid, hashIds)
           // A negative number means an expired session here, which is deleted.
           const ttl = guard.bound(Math.max(ttlMs(this, session), 0), key, session)
           const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
@@ -160,7 +162,8 @@ function createRedisStore(Store, { legacy }) {
     }
 
     destroy(sid, callback) {
-      return bridgeReady(this, callback, (done) => {
+      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.destroy, callback, sid)
+      return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveWritten, done)
         if (request !== undefined) remove(this, request)
       })
@@ -310,10 +313,11 @@ function createRedisStore(Store, { legacy }) {
     return keyOf(store, sid, store[INSIDE].hashIds)
   }
 
-  /** As `bridge`, once the keys of the option encryption are known. */
-  function bridgeReady(store, callback, start) {
-    const { sealing } = store[INSIDE]
-    return bridge(callback, legacy, sealing.isReady ? start : (done) => sealing.when(done, start))
+  /** Calls a method once the keys of the option encryption are known. */
+  function later(store, method, callback, ...args) {
+    return bridge(callback, legacy, (done) => {
+      store[INSIDE].sealing.when(done, (then) => method.call(store, ...args, then))
+    })
   }
 
   /** As `bridgeAsync`, once the keys are known. */

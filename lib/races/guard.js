@@ -19,6 +19,8 @@ const LATE_TOUCH = "Redis did not answer"
  * one is saved: a session that was stored is written only over what was stored.
  */
 class Guard {
+  /** How the backend seals and opens; undefined where what is stored matters, as it is sealed and opened here. */
+  sealing
   #store
   #backend
   #onConflict
@@ -49,6 +51,9 @@ class Guard {
     this.#keepsText = onConflict !== "overwrite" || this.#lifetime.isLimited
     this.#commandTimeoutMs = commandTimeoutMs
     this.#sealing = sealing
+    sealing.whenStarted(() => {
+      if (!this.#keepsText) this.sealing = sealing
+    })
     this.#hashIds = hashIds
     this.#done = done
     this.#conflicts = new Conflicts({
@@ -66,11 +71,6 @@ class Guard {
       (request, send, then) => this.#follow(request, LATE_SAVE, send, then),
       (request) => this.#tell("destroyed", request.sid),
     )
-  }
-
-  /** How the backend seals and opens; undefined where what is stored matters, as it is sealed and opened here. */
-  get sealing() {
-    return this.#keepsText || this.#sealing.native === undefined ? undefined : this.#sealing
   }
 
   /** The text of the session that `stored` is under `key`. */

@@ -18,6 +18,7 @@ class Sealing {
   native
   #settings
   #waiting
+  #started
 
   /** Throws what is wrong with the options, and where there is no native binary. `keyPrefix()` is the client's own. */
   constructor({ encryption, compression, commandTimeoutMs, maxPending }, keyPrefix) {
@@ -41,6 +42,13 @@ class Sealing {
     const { binding } = loadProtocol()
     this.native = new binding.Sealing({ ...this.#settings, keys })
     this.isReady = true
+    this.#started?.()
+  }
+
+  /** Calls `started` once the native half is there, if it ever is. */
+  whenStarted(started) {
+    if (this.native === undefined) this.#started = started
+    else started()
   }
 
   /** Calls `run(done)`; once the keys are known, and in the order of the calls. */
