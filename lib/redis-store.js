@@ -129,12 +129,12 @@ function createRedisStore(Store, { legacy }) {
           const key = keyOf(this, sid, hashIds)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
-            sealing.when(done, (then) => expire(this, new Request(receiveWritten, then, this, sid, key), session))
+            expire(this, done, sid, key, session)
           } else {
             const text = serialize(this, session, maxSessionBytes)
             const writer = users?.writerOf(sid, key, session, ttl)
             if (sealing.isReady) guard.save(done, sid, key, session, text, ttl, writer)
-            else sealing.when(done, (then) => guard.save(then, sid, key, session, text, ttl, writer))
+            else saveLater(this[INSIDE], done, sid, key, session, text, ttl, writer)
           }
         } catch (error) {
           fail(done, error)
@@ -290,12 +290,20 @@ function createRedisStore(Store, { legacy }) {
     else users.destroy(request, send)
   }
 
-  /** Removes the session of `request`, which is saved with no time to live. */
-  function expire(store, request, session) {
+  /** Removes a session that is saved with no time to live. */
+  function expire(store, done, sid, key, session) {
+    const { backend, sealing } = store[INSIDE]
     // A session that expired during its request gets no marker: a later save with a new cookie is written.
     const isMarked = session?.cookie?.originalMaxAge <= 0
-    const send = () => store[INSIDE].backend.send(OPERATIONS.expire, request.key, "", 0, request)
-    remove(store, request, isMarked ? undefined : send)
+    sealing.when(done, (then) => {
+      const request = new Request(receiveWritten, then, store, sid, key)
+      remove(store, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
+    })
+  }
+
+  /** Saves what was serialized already, once the keys of the option encryption are known. */
+  function saveLater({ guard, sealing }, done, ...about) {
+    sealing.when(done, (then) => guard.save(then, ...about))
   }
 
   /** A request about one session; undefined, and failed, if the id cannot be one. */
