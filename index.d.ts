@@ -258,6 +258,20 @@ declare namespace connectRedis {
      */
     maxLifetime?: number | null | undefined
     /**
+     * Keep each session under the SHA-256 of its id: a reader of Redis has no ids to use. `ids` and `all` then
+     * give handles, which `destroyHandle` takes.
+     * - true: only hashed keys are looked at.
+     * - "migrate": a session that is still under its id is moved to its hashed key when it is first asked for.
+     * - "prepare": sessions stay under their ids, and those that other processes have moved are found: for the first
+     *   step of a migration. With `onConflict` or `maxLifetime` only without `encryption` and `compression`.
+     * @default false
+     */
+    hashIds?: boolean | "migrate" | "prepare" | null | undefined
+    /** Encrypt what is stored. Needs the native binary, also where the store delegates. @default none */
+    encryption?: RedisStoreEncryption | null | undefined
+    /** Compress what is stored, by lz4. The length of a compressed session can show its content. @default none */
+    compression?: RedisStoreCompression | null | undefined
+    /**
      * Emit `disconnect` when Redis is down and `connect` when it is back. express-session then serves
      * requests without a session in between.
      * @default false
@@ -291,6 +305,53 @@ declare namespace connectRedis {
      * @default "users:" and `prefix`
      */
     userPrefix?: string | null | undefined
+  }
+
+  /** One key of the option `encryption`. */
+  export interface RedisStoreEncryptionKey {
+    /** Its name in stored values: 1 to 32 letters, digits, "-" and "_". */
+    id: string
+    /** 32 random bytes, as bytes or in base64: `npx connect-redis-native keygen` prints some. */
+    key: Uint8Array | string
+  }
+
+  /** How sessions are encrypted: AES-256-GCM, each bound to its key in Redis. */
+  export interface RedisStoreEncryption {
+    /**
+     * The first key seals, all open. A function or a promise of them is for a key management service: requests
+     * wait for it within their deadline, and a function that fails is called again.
+     */
+    keys:
+      | readonly RedisStoreEncryptionKey[]
+      | PromiseLike<readonly RedisStoreEncryptionKey[]>
+      | (() => readonly RedisStoreEncryptionKey[] | PromiseLike<readonly RedisStoreEncryptionKey[]>)
+    /**
+     * The rule for sessions in plain text.
+     * - "accept": they are read, and encrypted when they are next saved.
+     * - "reject": they fail with `ERR_REDIS_STORE_DECODE`.
+     * - "write": they are read and written; what is encrypted is read. For the first and the last step of a
+     *   migration, while some processes do not have the keys.
+     * @default "accept"
+     */
+    plaintext?: "accept" | "reject" | "write" | null | undefined
+  }
+
+  /** Which sessions are compressed. */
+  export interface RedisStoreCompression {
+    /** Those whose text has at least so many bytes, 1 to 268435456. */
+    minBytes: number
+  }
+
+  /** The result of `reseal()`, and the argument of its event. */
+  export interface RedisStoreResealed {
+    /** Sessions that were there at the start. */
+    total: number
+    /** Sessions that were looked at. */
+    done: number
+    /** Sessions that were written. */
+    resealed: number
+    /** Sessions that do not open, or that others wrote all the time; they are as they were. */
+    failed: number
   }
 
   /** Connection settings. With `client`, the store takes them from the client. Null and undefined mean the default. */
@@ -381,6 +442,8 @@ declare namespace connectRedis {
     error: [error: RedisStoreError]
     /** A save was dropped, merged or refused because of another request. */
     conflict: [conflict: RedisStoreConflict]
+    /** `reseal()` has come so far. */
+    reseal: [progress: RedisStoreResealed]
     /** Redis is back. Emitted only with the option `emitConnectionEvents`. */
     connect: []
     /** Redis is down. Emitted only with the option `emitConnectionEvents`. */
@@ -473,6 +536,21 @@ declare namespace connectRedis {
     /** Deletes a session. Result: null, also if the session does not exist. */
     destroy(sid: string, callback?: RedisStoreCallback): Promise<any>
 
+    /**
+     * Destroys the session of a handle, whoever its user is. Handles are what `ids` and `all` return with `hashIds`, and
+     * what `sessionsOf` returns. Result: true; false if there is no such session. Error: `ERR_REDIS_STORE_OPTIONS` if it
+     * is no handle, or without `hashIds`.
+     */
+    destroyHandle(handle: string, callback?: RedisStoreCallback<boolean>): Promise<boolean>
+
+    /**
+     * Writes every session that is not sealed as the options say now: with the first key, or in plain text. Its
+     * life stays as it is. One hundred at a time; may be called again, and then goes on with what is left. With
+     * `hashIds: "migrate"` it moves every session to its hashed key. Emits `reseal` after each hundred.
+     * Result: how many there were.
+     */
+    reseal(callback?: RedisStoreCallback<RedisStoreResealed>): Promise<RedisStoreResealed>
+
     /** Deletes every session under `prefix`, and no other key. Result: null. */
     clear(callback?: RedisStoreCallback): Promise<any>
 
@@ -510,13 +588,13 @@ declare namespace connectRedis {
     length(callback: (error: any, length: number) => any): Promise<number>
     length(callback?: RedisStoreCallback): Promise<number>
 
-    /** Lists the sessions. Result: their ids, in no order. */
+    /** Lists the sessions. Result: their ids, in no order; with `hashIds` their handles. */
     ids(callback: (error: any, ids: string[]) => any): Promise<string[]>
     ids(callback?: RedisStoreCallback): Promise<string[]>
 
     /**
-     * Reads all sessions. Result: the sessions, in no order; `id` is the session id, unless the session
-     * has an `id` of its own. Values that cannot be parsed are left out, with one process warning of code
+     * Reads all sessions. Result: the sessions, in no order; `id` is the session id, with `hashIds` the handle,
+     * unless the session has an `id` of its own. Values that cannot be parsed are left out, with one process warning of code
      * `CONNECT_REDIS_NATIVE_CORRUPT_SESSION`.
      */
     all(

@@ -1,13 +1,16 @@
 #!/usr/bin/env node
 // `npx connect-redis-native build`: builds the native binary for this system from the sources in this package.
+// `npx connect-redis-native keygen`: prints a key for the option encryption, in Base64.
 "use strict"
 
 const { spawnSync } = require("node:child_process")
+const { randomBytes } = require("node:crypto")
 const { copyFileSync, mkdtempSync, rmSync } = require("node:fs")
 const { tmpdir } = require("node:os")
 const { join } = require("node:path")
 
 const { system } = require("../lib/native/load.js")
+const { KEY_BYTES } = require("../lib/sealing/keys.js")
 
 const root = join(__dirname, "..")
 /** cargo prints a message for every file that it builds. */
@@ -56,11 +59,17 @@ function libraryOf(messages) {
   return artifacts.at(-1).filenames.find((name) => /\.(so|dylib|dll)$/.test(name))
 }
 
+/** Nothing else is printed: the output may go into a file, or to a store of secrets. */
+function keygen() {
+  console.log(randomBytes(KEY_BYTES).toString("base64"))
+}
+
+const COMMANDS = Object.assign(Object.create(null), { build, keygen })
+
 try {
-  if (process.argv.length !== 3 || process.argv[2] !== "build") {
-    throw new Error("Usage: connect-redis-native build")
-  }
-  build()
+  const command = process.argv.length === 3 ? COMMANDS[process.argv[2]] : undefined
+  if (command === undefined) throw new Error("Usage: connect-redis-native build | keygen")
+  command()
 } catch (error) {
   console.error(error.message)
   process.exitCode = 1

@@ -4,14 +4,31 @@ const { recognise } = require("./clients/adopt.js")
 const { SafetyNet } = require("./clients/safety-net.js")
 const { Delegate } = require("./clients/delegate.js")
 const { hasPttl } = require("./clients/dialects.js")
+const { keyPrefixOf } = require("./clients/keyspace.js")
 const { optionError } = require("./errors.js")
 const { NativeBackend } = require("./native/backend.js")
 const { readSettings } = require("./options/settings.js")
+const { Migration } = require("./sealing/migration.js")
+const { Preparation } = require("./sealing/preparation.js")
 
 let warned = false
 
 /** The backend of a store with these options: a native connection, or the client if its settings cannot be read. */
 function openBackend(options, listener) {
+  const backend = openPlain(options, listener)
+  const { hashIds, sealing, commandTimeoutMs } = options
+  if (hashIds === "migrate") return new Migration(backend, sealing, commandTimeoutMs)
+  if (hashIds !== "prepare") return backend
+  const name = needsSwaps(options)
+  if (name !== undefined && sealing.isOn) {
+    throw optionError(
+      `Option "hashIds" can be "prepare" with encryption or compression only without "${name}"; leave one of them out until the ids are hashed.`,
+    )
+  }
+  return new Preparation(backend, () => (options.client === undefined ? "" : keyPrefixOf(options.client)))
+}
+
+function openPlain(options, listener) {
   const { client, connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes, touchAfter } = options
   const limits = { connectTimeoutMs, commandTimeoutMs, maxPending, maxPendingBytes }
   limits.touchAfterMs = touchAfter * 1000

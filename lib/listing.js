@@ -1,9 +1,10 @@
 "use strict"
 
 const { promised } = require("./callbacks.js")
-const { decodeError } = require("./errors.js")
+const { argumentError, decodeError, kindOf } = require("./errors.js")
 const { OPERATIONS } = require("./operations.js")
 const { ask } = require("./request.js")
+const { hashId, isHash } = require("./sealing/hash.js")
 const { parse } = require("./sessions.js")
 const { nextTurn, now } = require("./timers.js")
 
@@ -34,6 +35,42 @@ function length(store, inside) {
 
 /** The ids of all sessions, page by page, so that the event loop can do other work in between. */
 async function ids(store, inside) {
+  const found = await names(store, inside)
+  return inside.migrates ? found.map(handleOf) : found
+}
+
+/** What stands for a session whose key is its prefix and `name`. */
+function handleOf(name) {
+  return isHash(name) ? name : hashId(name)
+}
+
+/** Ends the session of a handle, and returns whether there was one. */
+async function destroyHandle(store, inside, handle) {
+  if (typeof handle !== "string" || !isHash(handle)) {
+    const got = typeof handle === "string" ? "another text" : kindOf(handle)
+    throw argumentError(`A handle must be a string that ids(), all() or sessionsOf() has returned, got ${got}.`)
+  }
+  if (!inside.hashIds) {
+    throw argumentError('A session is destroyed by its handle alone only with the option "hashIds"; pass its user too.')
+  }
+  const { backend, users } = inside
+  const destroy = (name) => {
+    const key = store.prefix + name
+    return ask((request) => {
+      const send = () => backend.destroy(key, store.prefix, request)
+      if (users === undefined) send()
+      else users.destroy(Object.assign(request, { key }), send, handle)
+    })
+  }
+  if ((await destroy(handle)) > 0) return true
+  if (!inside.migrates) return false
+  // Not moved yet: its key is its id.
+  const name = (await names(store, inside)).find((each) => !isHash(each) && hashId(each) === handle)
+  return name !== undefined && (await destroy(name)) > 0
+}
+
+/** What the keys have behind their prefix, page by page, so that other work of the event loop comes in between. */
+async function names(store, inside) {
   const found = []
   for (const page of await about(store, inside, OPERATIONS.ids)) {
     if (found.length > 0) await nextTurn()
@@ -55,7 +92,7 @@ async function all(store, inside) {
 }
 
 async function pages(store, inside) {
-  const found = await ids(store, inside)
+  const found = await names(store, inside)
   const sessions = []
   const corrupt = []
   let size = PAGE_FIRST
@@ -100,16 +137,19 @@ async function textsOf(store, { backend }, some) {
  * One session of all(), with its session id unless it has an `id` of its own. Null for a corrupt value, whose
  * error is added to `corrupt`.
  */
-async function parsed(store, { guard, commandTimeoutMs }, { sid, text, sentAt }, corrupt) {
+async function parsed(store, inside, { sid, text, sentAt }, corrupt) {
+  const { guard, commandTimeoutMs } = inside
   const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
+  call.isHandle = inside.hashIds && isHash(sid)
+  const id = inside.migrates ? handleOf(sid) : sid
   try {
     if (text.trim() === "null") throw decodeError(sid)
     const session = await promised((done) => {
       parse(call, text, guard, commandTimeoutMs, (_call, error, parsedSession) => done(error, parsedSession))
     })
     if (session === null || Object.hasOwn(session, "id")) return session
-    if (Object.isExtensible(session)) return Object.assign(session, { id: sid })
-    return Object.assign(Object.create(Object.getPrototypeOf(session)), session, { id: sid })
+    if (Object.isExtensible(session)) return Object.assign(session, { id })
+    return Object.assign(Object.create(Object.getPrototypeOf(session)), session, { id })
   } catch (error) {
     corrupt.push(error)
     return null
@@ -125,4 +165,4 @@ function warnOfCorrupt(errors) {
   process.emitWarning(`all() skips ${text}`, { code: "CONNECT_REDIS_NATIVE_CORRUPT_SESSION" })
 }
 
-module.exports = { all, clear, ids, length }
+module.exports = { all, clear, destroyHandle, ids, length, names }

@@ -1,8 +1,9 @@
 "use strict"
 
 const { connect, openBackend } = require("./backend.js")
-const { bridge, bridgeAsync } = require("./callbacks.js")
-const { all, clear, ids, length } = require("./listing.js")
+const { bridge, bridgeAsync, promised } = require("./callbacks.js")
+const { all, clear, destroyHandle, ids, length } = require("./listing.js")
+const { keyPrefixOf } = require("./clients/keyspace.js")
 const { thrownError } = require("./errors.js")
 const { connectionListener } = require("./observe/events.js")
 const { OPERATIONS } = require("./operations.js")
@@ -10,9 +11,11 @@ const { readOptions } = require("./options/options.js")
 const { FOR_EVER, ttlMs } = require("./options/ttl.js")
 const { Guard } = require("./races/guard.js")
 const { Request, step } = require("./request.js")
+const { reseal } = require("./sealing/reseal.js")
+const { Sealing } = require("./sealing/sealing.js")
 const { keyOf, parse, refreshed, serialize } = require("./sessions.js")
 const { nextTick, now, setImmediate } = require("./timers.js")
-const { destroyHandle, destroyUser, sessionsOf } = require("./users/sessions.js")
+const { destroyOfUser, destroyUser, sessionsOf } = require("./users/sessions.js")
 const { Users } = require("./users/users.js")
 
 /** The internals of a store. A symbol instead of a private member, so that a Proxy around a store works. */
@@ -50,6 +53,8 @@ function createRedisStore(Store, { legacy }) {
       this.ttl = read.ttl
       this.disableTTL = read.disableTTL
       this.disableTouch = read.disableTouch
+      const sealing = new Sealing(read, () => (read.client === undefined ? "" : keyPrefixOf(read.client)))
+      read.sealing = sealing
       const listener = connectionListener(this, read.emitConnectionEvents)
       let users
       const backend = openBackend(read, (event, error) => {
@@ -62,7 +67,7 @@ function createRedisStore(Store, { legacy }) {
       const guard = new Guard(
         this,
         backend,
-        { ...read, tagSessions },
+        { ...read, hashIds: hashesIds(read), tagSessions },
         (session, sid) => prepared(this, sid, session),
         written,
       )
@@ -70,12 +75,23 @@ function createRedisStore(Store, { legacy }) {
       if (read.userOf !== undefined) users = new Users(this, backend, read, guard)
       // Writable, so that a Proxy may show another value.
       Object.defineProperty(this, INSIDE, {
-        value: { backend, guard, users, freshExpires, maxSessionBytes, commandTimeoutMs },
+        value: {
+          backend,
+          guard,
+          users,
+          sealing,
+          hashIds: hashesIds(read),
+          migrates: read.hashIds === "migrate",
+          freshExpires,
+          maxSessionBytes,
+          commandTimeoutMs,
+        },
         configurable: true,
         writable: true,
       })
       // Not at once: the application may still set the client's database or credentials in this turn.
       setImmediate(connect, backend)
+      if (!sealing.isReady) setImmediate(ask, sealing)
     }
 
     get native() {
@@ -87,10 +103,12 @@ function createRedisStore(Store, { legacy }) {
     }
 
     get(sid, callback) {
+      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.get, callback, sid)
       return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveSession, done)
         if (request === undefined) return
-        const { backend, freshExpires } = this[INSIDE]
+        const { backend, guard, freshExpires } = this[INSIDE]
+        request.sealing = guard.sealing
         // An async parse has the rest of the deadline.
         if (this.serializer !== JSON) request.startedAt = now()
         if (freshExpires) getFresh(backend, request)
@@ -100,24 +118,23 @@ function createRedisStore(Store, { legacy }) {
 
     createSession(req, data) {
       const session = super.createSession(req, data)
-      this[INSIDE].guard.loaded(session, this.prefix + req.sessionID, data)
+      this[INSIDE].guard.loaded(session, keyIn(this, req.sessionID), data)
       return session
     }
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { backend, guard, users, maxSessionBytes } = this[INSIDE]
+        const { guard, users, sealing, hashIds, maxSessionBytes } = this[INSIDE]
         try {
-          const key = keyOf(this, sid)
+          const key = keyOf(this, sid, hashIds)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
-            const request = new Request(receiveWritten, done, this, sid, key)
-            // A session that expired during its request gets no marker: a later save with a new cookie is written.
-            const isMarked = session?.cookie?.originalMaxAge <= 0
-            remove(this, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
+            expire(this, done, sid, key, session)
           } else {
             const text = serialize(this, session, maxSessionBytes)
-            guard.save(done, sid, key, session, text, ttl, users?.writerOf(sid, key, session, ttl))
+            const writer = users?.writerOf(sid, key, session, ttl)
+            if (sealing.isReady) guard.save(done, sid, key, session, text, ttl, writer)
+            else saveLater(this[INSIDE], done, sid, key, session, text, ttl, writer)
           }
         } catch (error) {
           fail(done, error)
@@ -126,13 +143,14 @@ function createRedisStore(Store, { legacy }) {
     }
 
     touch(sid, session, callback) {
+      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.touch, callback, sid, session)
       return bridge(callback, legacy, (done) => {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
         }
-        const { guard, users } = this[INSIDE]
+        const { guard, users, hashIds } = this[INSIDE]
         try {
-          const key = keyOf(this, sid)
+          const key = keyOf(this, sid, hashIds)
           // A negative number means an expired session here, which is deleted.
           const ttl = guard.bound(Math.max(ttlMs(this, session), 0), key, session)
           const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
@@ -144,6 +162,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     destroy(sid, callback) {
+      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.destroy, callback, sid)
       return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveWritten, done)
         if (request !== undefined) remove(this, request)
@@ -151,21 +170,26 @@ function createRedisStore(Store, { legacy }) {
     }
 
     clear(callback) {
-      return bridgeAsync(callback, legacy, async () => results.cleared(await clear(this, this[INSIDE])))
+      return bridgeAsyncReady(this, callback, async () => results.cleared(await clear(this, this[INSIDE])))
     }
 
     sessionsOf(user, options, callback) {
       const [about, done] = typeof options === "function" ? [undefined, options] : [options, callback]
-      return bridgeAsync(done, legacy, () => sessionsOf(this, this[INSIDE], user, about ?? undefined))
+      return bridgeAsyncReady(this, done, () => sessionsOf(this, this[INSIDE], user, about ?? undefined))
     }
 
     destroyUser(user, options, callback) {
       const [about, done] = typeof options === "function" ? [undefined, options] : [options, callback]
-      return bridgeAsync(done, legacy, () => destroyUser(this, this[INSIDE], user, about ?? undefined))
+      return bridgeAsyncReady(this, done, () => destroyUser(this, this[INSIDE], user, about ?? undefined))
     }
 
-    destroyHandle(user, handle, callback) {
-      return bridgeAsync(callback, legacy, () => destroyHandle(this, this[INSIDE], user, handle))
+    /** `(user, handle, callback)`; or `(handle, callback)`, whichever user the session has. */
+    destroyHandle(first, ...rest) {
+      const isOfUser = rest.length > 0 && rest[0] !== undefined && typeof rest[0] !== "function"
+      return bridgeAsyncReady(this, isOfUser ? rest[1] : rest[0], () => {
+        const inside = this[INSIDE]
+        return isOfUser ? destroyOfUser(this, inside, first, rest[0]) : destroyHandle(this, inside, first)
+      })
     }
 
     length(callback) {
@@ -177,7 +201,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     all(callback) {
-      return bridgeAsync(callback, legacy, () => all(this, this[INSIDE]))
+      return bridgeAsyncReady(this, callback, () => all(this, this[INSIDE]))
     }
 
     ping(callback) {
@@ -186,13 +210,19 @@ function createRedisStore(Store, { legacy }) {
       })
     }
 
+    reseal(callback) {
+      return bridgeAsyncReady(this, callback, () => reseal(this, this[INSIDE]))
+    }
+
     stats() {
       return this[INSIDE].backend.stats()
     }
 
     close(callback) {
       return bridgeAsync(callback, legacy, async () => {
-        await this[INSIDE].backend.close()
+        const { backend, sealing } = this[INSIDE]
+        if (!sealing.isReady) await sealing.settled()
+        await backend.close()
         return null
       })
     }
@@ -227,20 +257,14 @@ function createRedisStore(Store, { legacy }) {
         request.finish(problem, fresh)
       })
     }
-    backend.send(
-      OPERATIONS.get,
-      request.key,
-      "",
-      0,
-      step((error, reply) => answered(error, (text = reply))),
-    )
-    backend.send(
-      OPERATIONS.pttl,
-      request.key,
-      "",
-      0,
-      step((error, reply) => answered(error, (livesMs = reply))),
-    )
+    const send = (operation, receive) => {
+      const part = step(receive)
+      part.sid = request.sid
+      part.sealing = request.sealing
+      backend.send(operation, request.key, "", 0, part)
+    }
+    send(OPERATIONS.get, (error, reply) => answered(error, (text = reply)))
+    send(OPERATIONS.pttl, (error, reply) => answered(error, (livesMs = reply)))
   }
 
   function receiveParsed(request, error, session) {
@@ -266,15 +290,50 @@ function createRedisStore(Store, { legacy }) {
     else users.destroy(request, send)
   }
 
+  /** Deletes a session that is saved with no time to live. */
+  function expire(store, done, sid, key, session) {
+    const { backend, sealing } = store[INSIDE]
+    // A session that expired during its request gets no marker: a later save with a new cookie is written.
+    const isMarked = session?.cookie?.originalMaxAge <= 0
+    sealing.when(done, (then) => {
+      const request = new Request(receiveWritten, then, store, sid, key)
+      remove(store, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
+    })
+  }
+
+  /** Saves a serialized session once the keys of the option encryption are known. */
+  function saveLater({ guard, sealing }, done, ...about) {
+    sealing.when(done, (then) => guard.save(then, ...about))
+  }
+
   /** A request about one session. If the id is not valid, the call fails and the result is undefined. */
   function begin(store, sid, receive, done) {
     let key
     try {
-      key = keyOf(store, sid)
+      key = keyIn(store, sid)
     } catch (error) {
       return fail(done, error)
     }
     return new Request(receive, done, store, sid, key)
+  }
+
+  function keyIn(store, sid) {
+    return keyOf(store, sid, store[INSIDE].hashIds)
+  }
+
+  /** Calls a method once the keys of the option encryption are known. */
+  function later(store, method, callback, ...args) {
+    return bridge(callback, legacy, (done) => {
+      store[INSIDE].sealing.when(done, (then) => method.call(store, ...args, then))
+    })
+  }
+
+  /** As `bridgeAsync`, once the keys are known. */
+  function bridgeAsyncReady(store, callback, work) {
+    const { sealing } = store[INSIDE]
+    if (sealing.isReady) return bridgeAsync(callback, legacy, work)
+    const ready = () => promised((done) => sealing.when(done, (then) => then(null, null)))
+    return bridgeAsync(callback, legacy, () => ready().then(work))
   }
 
   /** The lifetime of a stored session in milliseconds, or FOR_EVER. */
@@ -285,7 +344,7 @@ function createRedisStore(Store, { legacy }) {
 
   /** The text of the session that a function returned, and its time to live. */
   function prepared(store, sid, session) {
-    const ttl = lifetimeMs(store, keyOf(store, sid), session)
+    const ttl = lifetimeMs(store, keyIn(store, sid), session)
     const text = serialize(store, session, store[INSIDE].maxSessionBytes)
     return { text, ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
   }
@@ -296,6 +355,15 @@ function createRedisStore(Store, { legacy }) {
 /** Ends a call with an error of the application's code or of ours. */
 function fail(done, error) {
   new Request(undefined, done).fail(thrownError("Code of the application", error))
+}
+
+/** Whether keys have hashes of ids: not yet where that is prepared. */
+function hashesIds({ hashIds }) {
+  return hashIds === true || hashIds === "migrate"
+}
+
+function ask(sealing) {
+  sealing.ask()
 }
 
 function finish(request, value) {

@@ -27,6 +27,8 @@ class Request extends AsyncResource {
     this.sid = sid
     this.key = key
     this.bytes = 0
+    /** Seals its value and opens its reply in the binding, if needed. */
+    this.sealing = undefined
     /** The backend that counts the request while it waits. */
     this.owner = undefined
     /** By the clock of timers.js. Set if another command may follow. */
@@ -89,6 +91,8 @@ class Request extends AsyncResource {
   /** Another command of the same call; `receive(error, reply)` gets its reply. */
   follow(receive) {
     const next = this.runInAsyncScope(step, null, receive)
+    next.sid = this.sid
+    next.sealing = this.sealing
     next.follows = true
     return next
   }

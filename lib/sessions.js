@@ -2,18 +2,19 @@
 
 const { argumentError, decodeError, encodeError, kindOf, timeoutError } = require("./errors.js")
 const { hasClonedTag, untagged } = require("./races/tag.js")
+const { hashId } = require("./sealing/hash.js")
 const { nextTick, now, withDeadline } = require("./timers.js")
 
 const MAX_SID_BYTES = 4096
 
-/** The key of a session id. Throws if the id is not valid. */
-function keyOf(store, sid) {
+/** The key of a session id, or of its hash if `hashes`. Throws if the id is not valid. */
+function keyOf(store, sid, hashes = false) {
   // As connect-redis: everything that a template string accepts, except values that cannot be an id.
   const text = typeof sid === "string" ? sid : textOf(sid)
   if (text.length * 3 > MAX_SID_BYTES && Buffer.byteLength(text) > MAX_SID_BYTES) {
     throw argumentError(`A session id must be at most ${MAX_SID_BYTES} bytes, got ${Buffer.byteLength(text)} bytes.`)
   }
-  return store.prefix + text
+  return store.prefix + (hashes ? hashId(text) : text)
 }
 
 function textOf(sid) {
@@ -53,22 +54,28 @@ function serialize(store, session, maxBytes) {
  * Calls `done(request, error, session)` once with the session in `text`, stored under the key of `request`;
  * with null if its maximum lifetime is over. An async parser has the rest of the deadline.
  */
-function parse(request, text, guard, commandTimeoutMs, done) {
-  const { store, sid } = request
+function parse(request, stored, guard, commandTimeoutMs, done) {
+  const { store, sid, key } = request
   let session
   let then
+  let text = stored
+  try {
+    if (request.sealing === undefined) text = guard.opened(key, stored)
+  } catch (error) {
+    return done(request, error, null)
+  }
   try {
     session = store.serializer.parse(text)
     then = session?.then
   } catch (error) {
     return done(request, decodeError(sid, error), null)
   }
-  if (typeof then !== "function") return deliver(request, text, session, guard, done)
+  if (typeof then !== "function") return deliver(request, stored, session, guard, done)
   const late = () => timeoutError("The serializer did not parse the session", commandTimeoutMs)
   const left = request.startedAt === 0 ? commandTimeoutMs : request.startedAt + commandTimeoutMs - now()
   const settle = withDeadline(left, late, (error, value) => {
     request.runInAsyncScope(() => {
-      if (error === null) deliver(request, text, value, guard, done)
+      if (error === null) deliver(request, stored, value, guard, done)
       else done(request, error, null)
     })
   })
@@ -79,19 +86,20 @@ function parse(request, text, guard, commandTimeoutMs, done) {
   )
 }
 
-function deliver(request, text, session, guard, done) {
+function deliver(request, stored, session, guard, done) {
   const { store, sid, key } = request
   let lives
   try {
     if (typeof session !== "object") throw undefined
-    lives = session === null || guard.read(session, key, text, request.sentAt)
+    lives = session === null || guard.read(session, key, stored, request.sentAt)
   } catch (error) {
     return done(request, decodeError(sid, error), null)
   }
   if (lives) return done(request, null, session)
   // The maximum lifetime is over; the option may have been lowered since the session was written. An error is
   // ignored: `get` no longer returns the session in any case.
-  store.destroy(sid, () => {})
+  if (request.isHandle) store.destroyHandle(sid, () => {})
+  else store.destroy(sid, () => {})
   done(request, null, null)
 }
 

@@ -234,14 +234,19 @@ pub enum SwapBy {
 }
 
 impl Swap {
-    /// A swap by the cheapest command; if the server does not have it, the next one is used.
+    /// A swap by the cheapest command; if the server does not have it, the next one is used. A script removes the
+    /// key if the time to live is zero.
     pub fn new(key: Vec<u8>, base: Vec<u8>, value: Vec<u8>, expiry: Expiry) -> Box<Self> {
         Box::new(Self {
             key,
             base,
             value,
             expiry,
-            by: SwapBy::Set,
+            by: if expiry == Expiry::After(0) {
+                SwapBy::EvalSha
+            } else {
+                SwapBy::Set
+            },
             repeated: false,
         })
     }

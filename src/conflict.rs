@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     command::{Command, Expiry, Reply, Swap},
     error::{Error, ErrorCode},
+    sealing::{self, Sealer},
 };
 
 /// The number of attempts at a merge.
@@ -19,10 +20,11 @@ const COOKIE: &str = "cookie";
 const CREATED: &str = "~created";
 
 /// Writes `ARGV[2]` if the value is `ARGV[1]`. Replies OK; nil if there is no value; otherwise the stored text.
-/// `ARGV[3]` is the milliseconds to live, empty for no expiry, or KEEPTTL.
+/// `ARGV[3]` is the milliseconds to live, empty for no expiry, or KEEPTTL; 0 removes the key.
 pub const SWAP: &str = "local now = redis.call('GET', KEYS[1]) \
     if not now then return false end \
     if now ~= ARGV[1] then return now end \
+    if ARGV[3] == '0' then redis.call('DEL', KEYS[1]) return redis.status_reply('OK') end \
     if ARGV[3] == '' then return redis.call('SET', KEYS[1], ARGV[2]) end \
     if ARGV[3] == 'KEEPTTL' then return redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end \
     return redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])";
@@ -45,6 +47,18 @@ pub struct Conflict {
     pub theirs: Vec<u8>,
     /// Its time to live.
     pub expiry: Expiry,
+    /// By what the three are sealed.
+    pub sealer: Option<Sealer>,
+}
+
+impl Conflict {
+    /// The text of the session that is stored as `value`.
+    fn open(&self, value: &[u8]) -> Result<Vec<u8>, Error> {
+        match &self.sealer {
+            Some(sealer) => sealer.open(&self.key, value.to_vec()),
+            None => Ok(sealing::unsealed(value.to_vec())),
+        }
+    }
 }
 
 /// The merge of one [`Conflict`], command by command.
@@ -75,21 +89,23 @@ impl Merge {
             ));
         }
         self.tries += 1;
-        let Conflict {
-            key,
-            base,
-            mine,
-            theirs,
-            expiry,
-        } = &mut self.conflict;
-        let merged = merge_texts(base, mine, theirs, &mut self.paths)?;
+        let conflict = &mut self.conflict;
+        let base = conflict.open(&conflict.base)?;
+        let mine = conflict.open(&conflict.mine)?;
+        let theirs = conflict.open(&conflict.theirs)?;
+        let merged = merge_texts(&base, &mine, &theirs, &mut self.paths)?;
         let expiry = if merged.keeps_expiry {
             Expiry::Keep
         } else {
-            *expiry
+            conflict.expiry
         };
-        let theirs = std::mem::take(theirs);
-        let swap = Swap::new(key.clone(), theirs, merged.text, expiry);
+        let key = conflict.key.clone();
+        let value = match &conflict.sealer {
+            Some(sealer) => sealer.seal(&key, &merged.text)?,
+            None => merged.text,
+        };
+        let theirs = std::mem::take(&mut conflict.theirs);
+        let swap = Swap::new(key, theirs, value, expiry);
         Ok(Command::Swap(swap))
     }
 
@@ -100,6 +116,8 @@ impl Merge {
         outcome: Result<Reply, Error>,
     ) -> Result<Command, Result<Reply, Error>> {
         match outcome {
+            // JavaScript looks for it at its other key.
+            Ok(Reply::Text(now)) if sealing::is_moving(&now) => Err(Ok(Reply::Text(now))),
             Ok(Reply::Text(now)) => {
                 self.conflict.theirs = now;
                 self.attempt().map_err(Err)

@@ -27,6 +27,7 @@
 //! - [`conflict`]: writes that do not undo concurrent ones.
 //! - [`marker`]: markers, by which a destroyed session stays destroyed.
 //! - [`users`]: the sessions of a user, listed and ended.
+//! - [`sealing`]: encrypted and compressed sessions.
 //! - [`keyspace`]: operations on all keys, as steps of single commands.
 //! - [`core`]: a store as a state machine without I/O. `tests/simulation.rs` proves it.
 //! - [`driver`]: sockets, time and threads for it.
@@ -44,4 +45,5 @@ pub mod error;
 pub mod keyspace;
 pub mod marker;
 pub mod mutation;
+pub mod sealing;
 pub mod users;

@@ -47,6 +47,12 @@ export const GROUPS = [
     covers: "the sessions of a user: listed, ended, limited; races with log out everywhere",
     topics: ["users", "users-races"],
   },
+  {
+    name: "sealed",
+    tier: "quick",
+    covers: "hashed ids, encryption, compression; rolled out under load",
+    topics: ["sealed", "sealed-deploys"],
+  },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
   { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },
   {
@@ -67,6 +73,12 @@ export const GROUPS = [
       "delegated-users",
       "wrapped-clients",
     ],
+  },
+  {
+    name: "sealed contract",
+    tier: "all",
+    covers: "the contract with sealed sessions: every option, a cluster, clients that are delegated to",
+    topics: ["sealed-contract"],
   },
   {
     name: "settings",

@@ -17,8 +17,11 @@ const given = {
   express: () => express,
   password: () => "password",
   RedisStore: () => RedisStore,
+  newKey: () => Buffer.alloc(32, 2).toString("base64"),
+  oldKey: () => Buffer.alloc(32, 1).toString("base64"),
   secret: () => "a secret of 32 characters or more",
   session: () => session,
+  sessionKey: () => Buffer.alloc(32, 2).toString("base64"),
   store: () => new RedisStore({ url: REDIS_URL }),
 }
 

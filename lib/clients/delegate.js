@@ -1,7 +1,8 @@
 "use strict"
 
-const { closedError, fullError, thrownError, timeoutError } = require("../errors.js")
+const { argumentError, closedError, fullError, thrownError, timeoutError } = require("../errors.js")
 const { Counts } = require("../observe/stats.js")
+const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { inTime, nextTick, now, withDeadline } = require("../timers.js")
 const { markerOf } = require("../races/marker.js")
@@ -13,6 +14,15 @@ const { isReplaced, serverError, textOf } = require("./replies.js")
 
 const IDS_PAGE = 10_000
 const READS = new Set(["get", "mget", "ping", "pttl", "scan"])
+/** Writes `ARGV[2]` over `ARGV[1]`, to live as long as before. Answers 1; 0 if it is something else, nil if nothing. */
+const REWRITE_SCRIPT =
+  "local now = redis.call('GET', KEYS[1]) if not now then return false end if now ~= ARGV[1] then return 0 end " +
+  "local left = redis.call('PTTL', KEYS[1]) if left < 0 then redis.call('SET', KEYS[1], ARGV[2]) " +
+  "else redis.call('SET', KEYS[1], ARGV[2], 'PX', math.max(left, 1)) end return 1"
+/** Removes `KEYS[1]` if it is `ARGV[1]`. Answers 0 if it is something else. */
+const REMOVE_SCRIPT =
+  "local now = redis.call('GET', KEYS[1]) if not now then return 1 end " +
+  "if now ~= ARGV[1] then return 0 end return redis.call('DEL', KEYS[1])"
 
 /**
  * The operations of lib/native/backend.js by the client's own commands, for clients whose settings cannot be
@@ -63,11 +73,17 @@ class Delegate {
     const { get, set, replace, expire, del, pttl } = this.#dialect
     const client = this.#client
     request.begin(commandOf(operation, number))
-    if (operation === "get") this.#keyed(key, request, (done) => get(client, key, done), textOf)
-    else if (operation === "set") {
-      this.#keyed(key, request, (done) => set(client, key, value, number, done), isDone)
-    } else if (operation === "replace") {
-      this.#keyed(key, request, (done) => replace(client, key, value, number, done), isReplaced)
+    const { sealing } = request
+    if (operation === "get") this.#keyed(key, request, (done) => get(client, key, done), openerOf(sealing, key))
+    else if (operation === "set" || operation === "replace") {
+      let sealed
+      try {
+        sealed = sealing === undefined ? value : sealing.seal(key, value)
+      } catch (error) {
+        return nextTick(settleNow, request, error, null)
+      }
+      const [write, read] = operation === "set" ? [set, isDone] : [replace, isReplaced]
+      this.#keyed(key, request, (done) => write(client, key, sealed, number, done), read)
     } else if (operation === "pttl") {
       this.#keyed(key, request, (done) => pttl(client, key, done), Number)
     } else if (operation === "expire" && number > 0) {
@@ -105,7 +121,13 @@ class Delegate {
     const { commandTimeoutMs } = this.#limits
     request.begin("eval")
     const late = () => timeoutError("The client did not answer", commandTimeoutMs)
-    this.#settle(request, () => inTime(delegated(operation.name, this.#asker(), about), commandTimeoutMs, late))
+    const { sealing } = request
+    const run = async () => {
+      const isSealed = sealing !== undefined && about.value !== undefined
+      const sealed = isSealed ? { ...about, value: sealing.seal(about.key, about.value) } : about
+      return delegated(operation.name, this.#asker(), sealed)
+    }
+    this.#settle(request, () => inTime(run(), commandTimeoutMs, late))
   }
 
   #asker() {
@@ -134,6 +156,27 @@ class Delegate {
         return ask((request) => this.destroy(key, prefix, Object.assign(request, { follows: true })))
       },
     }
+  }
+
+  /** SET of `value`, to live as long as before, if there still is `base`: true; null if there is nothing, else false. */
+  rewrite(key, base, value, request) {
+    const client = this.#client
+    request.begin("eval")
+    if (this.#dialect.script === undefined) {
+      const error = argumentError("The client runs no scripts, which this needs; pass {url}.")
+      return nextTick(settleNow, request, error, null)
+    }
+    const run = (done) => this.#dialect.script(client, REWRITE_SCRIPT, [key], [base, value], done)
+    this.#keyed(key, request, run, (reply) => (reply === null ? null : Number(reply) === 1))
+  }
+
+  /** DEL of `key` if it still is `base`, or whatever it is where the client has no scripts; false if it is not. */
+  remove(key, base, request) {
+    const client = this.#client
+    if (this.#dialect.script === undefined) return this.send(OPERATIONS.expire, key, "", 0, request)
+    request.begin("eval")
+    const run = (done) => this.#dialect.script(client, REMOVE_SCRIPT, [key], [base], done)
+    this.#keyed(key, request, run, (reply) => Number(reply) === 1)
   }
 
   /** Runs a command about one key, after those before it on the same key. */
@@ -358,5 +401,18 @@ function after(before, command) {
 const same = (reply) => reply
 const isDone = () => true
 const nothing = () => {}
+
+/** Reads a value, and opens it if it is sealed. */
+function openerOf(sealing, key) {
+  if (sealing === undefined) return textOf
+  return (reply) => {
+    const text = textOf(reply)
+    return text ? sealing.open(key, text) : text
+  }
+}
+
+function settleNow(request, error, reply) {
+  request.settle(error, reply)
+}
 
 module.exports = { Delegate }

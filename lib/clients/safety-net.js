@@ -111,6 +111,18 @@ class SafetyNet {
     else this.#redirect(operation, request, key.length + prefix.length + value.length)
   }
 
+  rewrite(key, base, value, request) {
+    request.again = (to) => to.rewrite(key, base, value, request)
+    if (this.#isDirect) this.#native.rewrite(key, base, value, request)
+    else this.#redirect(OPERATIONS.swap, request, base.length + value.length)
+  }
+
+  remove(key, base, request) {
+    request.again = (to) => to.remove(key, base, request)
+    if (this.#isDirect) this.#native.remove(key, base, request)
+    else this.#redirect(OPERATIONS.swap, request, key.length + base.length)
+  }
+
   mget(keys, request) {
     request.again = (to) => to.mget(keys, request)
     if (this.#isDirect) this.#native.mget(keys, request)

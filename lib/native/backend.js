@@ -8,6 +8,9 @@ const { connectionOf } = require("./connecting.js")
 const { keepAlive, letGo } = require("./keep-alive.js")
 const { loadProtocol } = require("./protocol.js")
 
+/** A time to live in swaps: leave it as it is. */
+const KEEP = -2
+
 /** The backend of one store over a native connection, which stores over the same client may share. */
 class NativeBackend {
   native = true
@@ -109,6 +112,16 @@ class NativeBackend {
   /** `operation` is "restore" or "add". */
   restore(operation, ...args) {
     this.#ask(operation, args)
+  }
+
+  /** SET of `value`, to live as long as before, if there still is `base`: as for a swap. */
+  rewrite(key, base, value, request) {
+    this.swap(key, base, value, KEEP, request)
+  }
+
+  /** DEL of `key` if it still is `base`: true; else null if there is nothing, or what is there instead. */
+  remove(key, base, request) {
+    this.swap(key, base, "", 0, request)
   }
 
   mget(...args) {

@@ -33,6 +33,7 @@ class Batch {
   /** The server, if there is only one. */
   #server
   #failed = false
+  #sealings = new WeakMap()
   #isConnected = false
   #circuit = "closed"
   /** The backends of its stores. Weak, so that a store that is dropped without close() can be garbage collected. */
@@ -120,7 +121,7 @@ class Batch {
   /** One command about one key. `number` is milliseconds to live; negative: no expiry. */
   send(operation, key, value, number, request) {
     if (!this.#admits(request, key.length + value.length)) return
-    this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number)
+    this.#add(this.#open(request), operation, this.#keyPrefix + key, value, number, request.sealing)
   }
 
   /** SET of `value` if `base` is still stored. Replies true, or the stored value; null if there is none. */
@@ -136,7 +137,7 @@ class Batch {
    */
   merge(key, { base, mine, theirs }, ttl, withinMs, request) {
     if (!this.#admits(request, base.length + mine.length + theirs.length)) return
-    this.#add(this.#open(request), OPERATIONS.merge, this.#keyPrefix + key, base, withinMs)
+    this.#add(this.#open(request), OPERATIONS.merge, this.#keyPrefix + key, base, withinMs, request.sealing)
     this.#outbox.row(0, 0, mine, theirs, ttl)
   }
 
@@ -171,14 +172,14 @@ class Batch {
     const { rows, units } = rowsOf(operation.name, this.#keyPrefix, about)
     if (!this.#admits(request, units)) return
     const [[key, value, number], ...more] = rows
-    this.#add(this.#open(request), operation, key, value, number)
+    this.#add(this.#open(request), operation, key, value, number, request.sealing)
     for (const row of more) this.#outbox.row(0, 0, ...row)
   }
 
   /** The most frequent of these operations, without a list of rows. */
   #saveEntered({ key, value, ttl, index, handle }, request) {
     if (!this.#admits(request, key.length + value.length + index.length + handle.length)) return
-    this.#add(this.#open(request), OPERATIONS.save, this.#keyPrefix + key, value, ttl)
+    this.#add(this.#open(request), OPERATIONS.save, this.#keyPrefix + key, value, ttl, request.sealing)
     this.#outbox.row(0, 0, this.#keyPrefix + index, handle, 0)
   }
 
@@ -222,13 +223,25 @@ class Batch {
     return id
   }
 
-  #add(id, operation, key, value, number) {
-    this.#outbox.add(id, operation.number, key, value, number)
+  #add(id, operation, key, value, number, sealing) {
+    let code = operation.number
+    if (sealing !== undefined) code += this.#protocol.sealingFactor * this.#sealingOf(sealing)
+    this.#outbox.add(id, code, key, value, number)
     if (this.#flushing) return
     this.#flushing = true
     // With no other pending request, waiting for the end of the turn gains nothing.
     if (this.#pending.count === 1) nextTick(flush, this)
     else setImmediate(flush, this)
+  }
+
+  /** The number by which the native half knows how a store seals. */
+  #sealingOf(sealing) {
+    let number = this.#sealings.get(sealing)
+    if (number === undefined) {
+      number = this.#native.addSealing(sealing.native, Buffer.byteLength(this.#keyPrefix))
+      this.#sealings.set(sealing, number)
+    }
+    return number
   }
 
   flush() {

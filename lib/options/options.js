@@ -110,6 +110,19 @@ const OPTIONS = {
     must: "be a positive number of seconds",
     test: (value) => Number.isFinite(value) && value > 0,
   },
+  hashIds: {
+    initial: false,
+    must: 'be true, false, "migrate" or "prepare"',
+    test: (value) => boolean(value) || value === "migrate" || value === "prepare",
+  },
+  encryption: {
+    must: 'be {keys, plaintext} with keys, or a function or promise of them, and "accept", "reject" or "write"',
+    test: isEncryption,
+  },
+  compression: {
+    must: "be {minBytes} with an integer from 1 to 268435456, in bytes",
+    test: (value) => isObject(value) && integer(1, 2 ** 28)(value.minBytes),
+  },
   emitConnectionEvents: { initial: false, must: "be true or false", test: boolean },
   userOf: {
     must: "be a function of the session that returns its user",
@@ -201,7 +214,21 @@ function readOptions(options) {
 function shownOption(name, value) {
   if (name === "clientName" || (name === "database" && typeof value === "number")) return shown(value)
   if (name === "tls" && FLAGS.has(value)) return shown(value)
+  // A wrong value of it may be a key.
+  if (name === "encryption") return kindOf(value)
   return SECRET.has(name) ? `a ${typeof value}` : shown(value)
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+}
+
+/** The keys themselves are looked at when they are used. */
+function isEncryption(value) {
+  if (!isObject(value) || value instanceof Uint8Array) return false
+  const { keys, plaintext } = value
+  const isLater = typeof keys === "function" || typeof keys?.then === "function"
+  return (isLater || Array.isArray(keys)) && ["accept", "reject", "write"].includes(plaintext ?? "accept")
 }
 
 /** The value of an option, own or inherited. Properties of Object.prototype do not count. */

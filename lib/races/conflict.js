@@ -84,13 +84,16 @@ class Conflicts {
 
   #merge({ request, key, base, value, ttl, theirs }, left, settle) {
     const merged = (error, reply) => settle(error, reply === null ? null : JSON.parse(reply))
-    this.#options.backend.merge(key, { base, mine: value, theirs }, ttl, left, request.follow(merged))
+    const { backend, sealing } = this.#options
+    const next = request.follow(merged)
+    if (sealing.native !== undefined) next.sealing = sealing
+    backend.merge(key, { base, mine: value, theirs }, ttl, left, next)
   }
 
   /** Calls the application's function and writes its result. Null if the session does not exist. */
   async #decide(conflict) {
     const { request, key, base, value, created } = conflict
-    const { serialize, lifetime } = this.#options
+    const { serialize, lifetime, sealing } = this.#options
     let since = created
     const read = async (text) => {
       const { session, at } = await this.#parse(request, text)
@@ -101,7 +104,7 @@ class Conflicts {
     for (let tries = 0; tries < TRIES; tries++) {
       const decided = await this.#call(key, await read(base), await read(value), await read(theirs))
       const { text, ttl } = serialize(decided, request.sid)
-      const written = lifetime.stamped(text, since)
+      const written = sealing.seal(key, lifetime.stamped(text, since))
       const bound = lifetime.isLimited ? Math.max(lifetime.bound(ttl, since), 1) : ttl
       // The request has already failed.
       if (this.#left(request) <= 0) return null
@@ -117,9 +120,10 @@ class Conflicts {
   }
 
   async #parse(request, text) {
-    const { lifetime, store } = this.#options
+    const { lifetime, sealing, store } = this.#options
+    const opened = sealing.open(request.key, text)
     try {
-      const session = await store.serializer.parse(text)
+      const session = await store.serializer.parse(opened)
       return { session, at: lifetime.take(session) }
     } catch (error) {
       throw decodeError(request.sid, error)

@@ -3,6 +3,7 @@
 const { sidHash, timeoutError } = require("../errors.js")
 const { OPERATIONS } = require("../operations.js")
 const { Request } = require("../request.js")
+const { HASH_UNITS } = require("../sealing/hash.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
 const { Conflicts, LATE_SAVE, conflictError } = require("./conflict.js")
 const { DROPPED, Gone } = require("./gone.js")
@@ -18,6 +19,8 @@ const LATE_TOUCH = "Redis did not answer"
  * stored session is written only over the text that was stored.
  */
 class Guard {
+  /** How the backend seals and opens; undefined where what is stored matters, as it is sealed and opened here. */
+  sealing
   #store
   #backend
   #onConflict
@@ -30,13 +33,15 @@ class Guard {
   #gone
   /** Whether the text of a loaded session is needed later. */
   #keepsText
+  #sealing
+  #hashIds
   /** The state of each session. */
   #known = new WeakMap()
   #marks = createMarks()
 
   /** `done(request, reply)` ends a save that was written. */
   constructor(store, backend, options, serialize, done) {
-    const { onConflict, onDestroyed, tagSessions, maxLifetime, commandTimeoutMs } = options
+    const { onConflict, onDestroyed, tagSessions, maxLifetime, commandTimeoutMs, sealing, hashIds } = options
     this.#store = store
     this.#backend = backend
     this.#onConflict = onConflict
@@ -45,12 +50,18 @@ class Guard {
     this.#lifetime = new Lifetime(store, maxLifetime)
     this.#keepsText = onConflict !== "overwrite" || this.#lifetime.isLimited
     this.#commandTimeoutMs = commandTimeoutMs
+    this.#sealing = sealing
+    sealing.whenStarted(() => {
+      if (!this.#keepsText) this.sealing = sealing
+    })
+    this.#hashIds = hashIds
     this.#done = done
     this.#conflicts = new Conflicts({
       store,
       backend,
       onConflict,
       lifetime: this.#lifetime,
+      sealing,
       commandTimeoutMs,
       serialize,
       tell: (kind, sid, paths) => this.#tell(kind, sid, paths),
@@ -60,6 +71,17 @@ class Guard {
       (request, send, then) => this.#follow(request, LATE_SAVE, send, then),
       (request) => this.#tell("destroyed", request.sid),
     )
+  }
+
+  /** The session text of the value `stored` of `key`. */
+  opened(key, stored) {
+    return this.#sealing.open(key, stored)
+  }
+
+  /** The value to store for the session `text`. */
+  #stamped(key, text, created) {
+    const stamped = this.#lifetime.stamped(text, created)
+    return this.#keepsText ? this.#sealing.seal(key, stamped) : stamped
   }
 
   /**
@@ -127,9 +149,10 @@ class Guard {
   save(callback, sid, key, session, text, ttl, writer = this.#backend) {
     const known = this.#knownOf(key, session)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
+    if (this.#lifetime.isLimited) this.#lifetime.demandJson("maxLifetime", text)
     if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl, writer)
     const created = known.created ?? Date.now()
-    const value = this.#lifetime.stamped(text, created)
+    const value = this.#stamped(key, text, created)
     known.created = created
     const { base } = known
     if (this.#onConflict !== "overwrite" && base !== undefined) {
@@ -145,7 +168,9 @@ class Guard {
   }
 
   #request(receive, callback, sid, key) {
-    return new Request(receive, callback, this.#store, sid, key)
+    const request = new Request(receive, callback, this.#store, sid, key)
+    request.sealing = this.sealing
+    return request
   }
 
   /** Records that the session existed when the request was made. */
@@ -159,16 +184,16 @@ class Guard {
     // Evaluated before the request is sent: a getter may throw, and no application code may run when the reply
     // comes.
     const isOfRequest = typeof session?.req === "object" || (this.#tagSessions && isInstance(session))
-    const save = (created) => (own, error, reply) => {
+    const save = (created, value) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
       if (reply === DROPPED) return this.#gone.drop(own)
-      if (isOfRequest) this.#stored(session, key, this.#lifetime.stamped(text, created), created, own.sentAt)
+      if (isOfRequest) this.#stored(session, key, value, created, own.sentAt)
       this.#done(own, reply)
     }
-    const created = Date.now()
-    const value = this.#lifetime.stamped(text, created)
     if (!this.#lifetime.isLimited || typeof session?.req === "object") {
-      return writer.send(OPERATIONS.set, key, value, ttl, this.#request(save(created), callback, sid, key))
+      const created = Date.now()
+      const value = this.#stamped(key, text, created)
+      return writer.send(OPERATIONS.set, key, value, ttl, this.#request(save(created, value), callback, sid, key))
     }
     this.#saveRebuilt(callback, sid, key, text, ttl, save, writer)
   }
@@ -180,10 +205,15 @@ class Guard {
   #saveRebuilt(callback, sid, key, text, ttl, save, writer) {
     const received = (own, error, stored) => {
       if (error !== null) return own.finish(error, null)
-      const created = this.#lifetime.createdOf(stored) ?? Date.now()
+      const created = this.#createdOf(key, stored) ?? Date.now()
       const bound = this.#lifetime.bound(ttl, created)
-      const then = (failure, reply) => save(created)(own, failure, reply)
-      const value = this.#lifetime.stamped(text, created)
+      let value
+      try {
+        value = this.#stamped(key, text, created)
+      } catch (failure) {
+        return own.finish(failure, null)
+      }
+      const then = (failure, reply) => save(created, value)(own, failure, reply)
       if (bound > 0) {
         return this.#follow(own, LATE_SAVE, (next) => writer.send(OPERATIONS.set, key, value, bound, next), then)
       }
@@ -192,6 +222,15 @@ class Guard {
     }
     const request = this.#request(received, callback, sid, key)
     this.#backend.send(OPERATIONS.get, key, "", 0, request)
+  }
+
+  /** When what is `stored` was created; undefined also if it does not open. */
+  #createdOf(key, stored) {
+    try {
+      return this.#lifetime.createdOf(stored === null ? null : this.#sealing.open(key, stored))
+    } catch {
+      return undefined
+    }
   }
 
   #swap(callback, sid, key, known, { base, value, ttl, created, writer }) {
@@ -237,7 +276,7 @@ class Guard {
       return this.#backend.send(OPERATIONS.expire, key, "", ttl, this.#request(receive, callback, sid, key))
     }
     const created = Date.now()
-    const value = this.#lifetime.stamped(known.base, created)
+    const value = this.#stamped(key, this.#sealing.open(key, known.base), created)
     const received = (own, error, reply) => {
       // Another request has written the session meanwhile, with its creation time.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
@@ -271,9 +310,15 @@ class Guard {
       const done = (error) => (error === null ? written() : failed(error))
       return this.#follow(request, LATE_SAVE, this.#sending(OPERATIONS.set, key, value, ttl), done)
     }
-    const prefix = key.slice(0, key.length - String(request.sid).length)
+    const prefix = key.slice(0, key.length - (this.#hashIds ? HASH_UNITS : String(request.sid).length))
     const operation = found === undefined ? OPERATIONS.restore : OPERATIONS.add
-    const send = (left, next) => this.#backend.restore(operation, key, prefix, value, ttl, left, next)
+    let sealed = value
+    try {
+      if (!this.#keepsText) sealed = this.#sealing.seal(key, value)
+    } catch (error) {
+      return failed(error)
+    }
+    const send = (left, next) => this.#backend.restore(operation, key, prefix, sealed, ttl, left, next)
     this.#gone.settle(request, { at: known.at, send, written, found, failed })
   }
 

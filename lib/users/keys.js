@@ -1,18 +1,9 @@
 "use strict"
 
-const crypto = require("node:crypto")
-
 const { argumentError, kindOf } = require("../errors.js")
+const { HASH_UNITS, hashOf } = require("../sealing/hash.js")
 
-const HASH_UNITS = 43
-
-/** The SHA-256 of a text, in Base64 for URLs. */
-function hashOf(text) {
-  if (typeof crypto.hash === "function") return crypto.hash("sha256", text, "base64url")
-  return crypto.createHash("sha256").update(text).digest("base64url")
-}
-
-/** The public handle of a session, which cannot be used as a session id. */
+/** The public handle of a session, which cannot be used as a session id. With hashed ids it is the name in Redis. */
 function handleOf(sid) {
   return hashOf(String(sid))
 }
@@ -52,12 +43,13 @@ function userText(user, what) {
 function readEntry(handle, entry, now) {
   const [created, written, life, kind] = entry.split(":", 4)
   const begin = created.length + written.length + life.length + kind.length + 4
-  const { key, info } = JSON.parse(entry.slice(begin))
+  const { key, info, sealed } = JSON.parse(entry.slice(begin))
   return {
     handle,
     entry,
     key,
     info,
+    sealed,
     created: created / 1000,
     written: written / 1000,
     lifeMs: life === "" ? undefined : Number(life),

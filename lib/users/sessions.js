@@ -4,6 +4,7 @@ const { promised } = require("../callbacks.js")
 const { argumentError, kindOf } = require("../errors.js")
 const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
+const { isHash } = require("../sealing/hash.js")
 const { parse } = require("../sessions.js")
 const { now } = require("../timers.js")
 const { handleOf, readEntry, userText } = require("./keys.js")
@@ -33,20 +34,37 @@ async function look(store, inside, user, handle) {
   for (let at = 0; at < entries.length; at += PAGE) {
     const some = entries.slice(at, at + PAGE)
     const sentAt = now()
-    const texts = await textsOf(
-      inside,
-      some.map(({ key }) => key),
-    )
-    for (const [n, entry] of some.entries()) {
-      const owner = texts[n] ? await ownerOf(store, inside, { ...entry, text: texts[n], sentAt }) : undefined
+    for (const [n, stored] of (await storedOf(inside, some)).entries()) {
+      const entry = some[n]
+      const owner = stored.text ? await ownerOf(store, inside, user, { ...stored, sentAt }) : undefined
       const mayComeYet = !entry.isWhole && entry.ageMs < 2 * users.commandTimeoutMs
       if (owner === user) found.mine.push(entry)
       else if (!mayComeYet) stale.push(entry)
-      else if (!texts[n]) found.pending.push(entry)
+      else if (!stored.text) found.pending.push(entry)
     }
   }
   // After an error, the entries are dropped when the index is next read.
   if (stale.length > 0) await users.ask(OPERATIONS.remove, { index, items: stale }).catch(() => {})
+  return found
+}
+
+/** The stored values of these entries, as `{key, text}`. */
+async function storedOf(inside, entries) {
+  const keys = entries.map((entry) => inside.users.keysOf(entry))
+  const texts = await textsOf(inside, keys.flat())
+  const found = keys.map((each) => {
+    const own = texts.splice(0, each.length)
+    const at = Math.max(own.findIndex(Boolean), 0)
+    return { key: each[at], text: own[at] }
+  })
+  // One that was moved to its hashed key between the reads of both.
+  const moved = found.filter(({ text }, at) => !text && keys[at].length > 1)
+  if (moved.length === 0) return found
+  const again = await textsOf(
+    inside,
+    moved.map(({ key }) => key),
+  )
+  for (const [at, text] of again.entries()) moved[at].text = text
   return found
 }
 
@@ -62,12 +80,22 @@ async function textsOf(inside, keys) {
 }
 
 /** The user of a session; undefined if the session cannot be parsed, and so cannot be used. */
-async function ownerOf(store, { guard, users, commandTimeoutMs }, { key, text, sentAt }) {
+async function ownerOf(store, inside, user, { key, text, sentAt }) {
+  const { guard, users, commandTimeoutMs } = inside
+  let opened
+  try {
+    opened = guard.opened(key, text)
+  } catch {
+    return user
+  }
   const sid = key.slice(store.prefix.length)
-  const call = { store, sid, key, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
+  const isHandle = users.hashIds && isHash(sid)
+  const call = { store, sid, key, isHandle, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
+  // It is opened already.
+  call.sealing = guard
   try {
     const session = await promised((done) => {
-      parse(call, text, guard, commandTimeoutMs, (_call, error, parsed) => done(error, parsed))
+      parse(call, opened, guard, commandTimeoutMs, (_call, error, parsed) => done(error, parsed))
     })
     return session === null ? undefined : users.userOf(session)
   } catch {
@@ -78,12 +106,18 @@ async function ownerOf(store, { guard, users, commandTimeoutMs }, { key, text, s
 /** Lists the existing sessions of a user. */
 async function sessionsOf(store, inside, user, { current } = {}) {
   const own = current === undefined || current === null ? undefined : handleOf(current)
-  const { mine, aheadMs } = await look(store, inside, userOf(inside, user))
+  const { users, backend } = inside
+  const { index, mine, aheadMs } = await look(store, inside, userOf(inside, user))
+  const leftOf = (key) => ask((request) => backend.send(OPERATIONS.pttl, key, "", 0, request))
   const left = await Promise.all(
-    mine.map(({ key }) => ask((request) => inside.backend.send(OPERATIONS.pttl, key, "", 0, request))),
+    mine.map(async (entry) => {
+      const [one, other = -2] = await Promise.all(users.keysOf(entry).map(leftOf))
+      return one === -2 ? other : one
+    }),
   )
   const date = (ms) => new Date(Math.round(ms))
-  const sessions = mine.map(({ handle, info, created, written, lifeMs }, at) => {
+  const sessions = mine.map((entry, at) => {
+    const { handle, created, written, lifeMs } = entry
     const expires = left[at] < 0 ? undefined : Date.now() + left[at]
     // A session that was only touched since its entry was written has a later expiry.
     const touched = expires === undefined || lifeMs === undefined ? 0 : Math.min(expires - lifeMs, Date.now())
@@ -92,7 +126,7 @@ async function sessionsOf(store, inside, user, { current } = {}) {
       created: date(created + aheadMs),
       lastSeen: date(Math.max(written + aheadMs, touched)),
       expires: expires === undefined ? null : date(expires),
-      info: info ?? {},
+      info: users.infoOf(entry, index),
       current: handle === own,
     }
   })
@@ -112,7 +146,7 @@ async function destroyUser(store, inside, user, { except } = {}) {
 }
 
 /** Ends one session of a user. Returns whether it existed. */
-async function destroyHandle(store, inside, user, handle) {
+async function destroyOfUser(store, inside, user, handle) {
   if (typeof handle !== "string" || handle === "") {
     throw argumentError(`A handle must be a string that sessionsOf() has returned, got ${kindOf(handle)}.`)
   }
@@ -128,4 +162,4 @@ function userOf({ users }, user) {
   return text
 }
 
-module.exports = { destroyHandle, destroyUser, entriesOf, look, sessionsOf }
+module.exports = { destroyOfUser, destroyUser, entriesOf, look, sessionsOf }

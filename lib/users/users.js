@@ -28,7 +28,8 @@ class Users {
   #guard
 
   constructor(store, backend, options, guard) {
-    const { maxSessionsPerUser, onDestroyed, commandTimeoutMs } = options
+    const { maxSessionsPerUser, onDestroyed, commandTimeoutMs, hashIds } = options
+    this.hashIds = hashIds === true || hashIds === "migrate"
     this.backend = backend
     this.commandTimeoutMs = commandTimeoutMs
     this.ignoresMarkers = onDestroyed === "save"
@@ -62,13 +63,15 @@ class Users {
     return userText(user, 'The result of the option "userOf"')
   }
 
-  /** The text of an entry: the key of the session and its info. */
-  entryText(key, session) {
-    const { sessionInfo } = this.#options
+  /** The text of an entry: the key of the session and its info, which is sealed as sessions are. */
+  entryText(key, session, place) {
+    const { sessionInfo, sealing } = this.#options
     if (sessionInfo === undefined) return JSON.stringify({ key })
     let text
+    let info
     try {
-      text = JSON.stringify({ key, info: sessionInfo(session, session?.req) })
+      info = sessionInfo(session, session?.req)
+      text = JSON.stringify({ key, info })
     } catch (error) {
       throw thrownError('The function of the option "sessionInfo"', error)
     }
@@ -77,7 +80,29 @@ class Users {
         `Option "sessionInfo" must return at most ${MAX_INFO_BYTES} characters of JSON, got ${text.length - key.length}; shorten its texts.`,
       )
     }
-    return text
+    if (!sealing.isOn || info === undefined) return text
+    const plain = JSON.stringify(info)
+    const sealed = sealing.seal(nameOf(place), plain)
+    return sealed === plain ? text : JSON.stringify({ key, sealed })
+  }
+
+  /** What the application says of a session; empty if it does not open. */
+  infoOf({ handle, info, sealed }, index) {
+    const { sealing } = this.#options
+    if (info === undefined && sealed === undefined) return {}
+    if (sealed === undefined && !sealing.isOn) return info ?? {}
+    try {
+      return JSON.parse(sealing.open(nameOf({ index, handle }), sealed ?? JSON.stringify(info))) ?? {}
+    } catch {
+      return {}
+    }
+  }
+
+  /** Where the session of an entry may be stored: other processes may have entered it by its id. */
+  keysOf({ key, handle }) {
+    if (this.#options.hashIds === undefined) return [key]
+    const hashed = this.#store.prefix + handle
+    return key === hashed ? [key] : [hashed, key]
   }
 
   /** The writer of a session in place of the backend; undefined for a session without a user. */
@@ -119,7 +144,7 @@ class Users {
     if (user === undefined) return receive
     if (this.recent.has(key, user, ttl)) return receive
     const about = { user, index: this.indexOf(user), handle: handleOf(sid) }
-    const entry = { ...about, ttl, text: `a:${this.entryText(key, session)}`, limit: NOT_COUNTED }
+    const entry = { ...about, ttl, text: `a:${this.entryText(key, session, about)}`, limit: NOT_COUNTED }
     return (own, error, count) => {
       if (error !== null || !(count > 0) || ttl === 0) return receive(own, error, count)
       const at = now()
@@ -132,8 +157,8 @@ class Users {
     }
   }
 
-  /** Destroys a session by calling `send`, then drops its entry. */
-  destroy(request, send) {
+  /** Destroys a session by calling `send`, then drops its entry. Pass `handle` if the id is not known. */
+  destroy(request, send, handle) {
     const { backend, recent, commandTimeoutMs } = this
     const { key } = request
     const entry = recent.get(key)
@@ -147,12 +172,13 @@ class Users {
       if (--waiting > 0) return
       const [error, reply] = answer
       if (error !== null || found === null) return receive(request, error, reply)
-      this.#within(request, this.#forget(request, entry, found), () => receive(request, null, reply))
+      this.#within(request, this.#forget(request, entry, found, handle), () => receive(request, null, reply))
     }
-    const read = (next) =>
-      entry === undefined
-        ? backend.send(OPERATIONS.get, key, "", 0, next)
-        : backend.byUser(OPERATIONS.entries, entry, next)
+    const read = (next) => {
+      if (entry !== undefined) return backend.byUser(OPERATIONS.entries, entry, next)
+      next.sealing = this.#guard.sealing
+      backend.send(OPERATIONS.get, key, "", 0, next)
+    }
     follow(request, commandTimeoutMs, read, (error, reply) => answered((found = error === null ? reply : null)))
     request.receive = (own, error, reply) => {
       own.receive = receive
@@ -163,13 +189,14 @@ class Users {
   }
 
   /** Drops the entry of a destroyed session: `found` is the earlier entry, or the text of the session. */
-  async #forget({ sid, startedAt }, entry, found) {
+  async #forget({ sid, key, startedAt }, entry, found, handle = handleOf(sid)) {
     let about = entry
     let entries = found
     if (entry === undefined) {
-      const user = this.userOf(await this.#store.serializer.parse(found))
+      const text = this.#guard.sealing === undefined ? this.#guard.opened(key, found) : found
+      const user = this.userOf(await this.#store.serializer.parse(text))
       if (user === undefined) return
-      about = { index: this.indexOf(user), handle: handleOf(sid) }
+      about = { index: this.indexOf(user), handle }
       entries = await this.ask(OPERATIONS.entries, about)
       const [item] = entriesOf(entries)
       // An entry that was written since belongs to a later session.
@@ -221,8 +248,12 @@ class Users {
 
   /** Ends sessions. Returns the number that existed. */
   async revoke(index, items) {
-    for (const { key } of items) this.recent.delete(key)
-    return items.length === 0 ? 0 : this.ask(OPERATIONS.revoke, { index, prefix: this.prefix, items })
+    if (items.length === 0) return 0
+    const each = items.flatMap((item) =>
+      this.keysOf(item).map((key) => ({ key, handle: item.handle, entry: item.entry })),
+    )
+    for (const { key } of each) this.recent.delete(key)
+    return this.ask(OPERATIONS.revoke, { index, prefix: this.prefix, items: each })
   }
 
   /** Drops all entries after all sessions were cleared. */
@@ -260,6 +291,11 @@ function limitOf(option) {
   if (option === undefined) return { max: Infinity, argument: NOT_COUNTED }
   const { max, onLimit } = typeof option === "number" ? { max: option } : option
   return { max, argument: onLimit === "reject" ? max : COUNTED }
+}
+
+/** What an entry is sealed under: no key of a session. */
+function nameOf({ index, handle }) {
+  return `${index} ${handle}`
 }
 
 function limitError(max) {

@@ -151,7 +151,7 @@ class Writer {
 
   #entry() {
     const { limit } = this.#users
-    const text = this.#users.entryText(this.#key, this.#session)
+    const text = this.#users.entryText(this.#key, this.#session, this.#about)
     const { index, handle } = this.#about
     return { index, handle, ttl: this.#ttl, text, limit: limit.argument }
   }

@@ -19,6 +19,7 @@ use napi::{
 use super::{
     panics,
     protocol::{ANSWER_COLUMNS, ANSWER_HEADER, Answer, Notice as NoticeKind},
+    sealing::Sealers,
     texts::Texts,
 };
 use crate::{
@@ -116,6 +117,7 @@ impl Delivery {
         mut rows: Float64ArraySlice<'_>,
         pending: usize,
         closing: Option<u32>,
+        sealers: &Sealers,
     ) -> napi::Result<(Array<'env>, bool, bool)> {
         // SAFETY: JavaScript runs on this thread only, so no other code sees the memory until this
         // call returns, and no JavaScript runs during it.
@@ -134,11 +136,17 @@ impl Delivery {
         *count = items.len() as f64;
         *left = remain as f64;
         let mut ended = false;
+        let opens = sealers.is_used();
         let mut texts = Texts::default();
         for (row, item) in rows.chunks_exact_mut(ANSWER_COLUMNS).zip(items) {
             let (id, (kind, number)) = match item {
                 Item::Completion(Completion { id, outcome }) => {
                     ended |= Some(id) == closing;
+                    let outcome = if opens {
+                        sealers.open(id, outcome)
+                    } else {
+                        outcome
+                    };
                     (id.into(), encode(outcome, &mut texts))
                 }
                 Item::Notice(notice) => {

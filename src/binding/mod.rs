@@ -7,6 +7,7 @@ mod options;
 mod panics;
 pub mod protocol;
 pub mod roots;
+pub mod sealing;
 pub mod submission;
 mod texts;
 #[cfg(unix)]
@@ -27,6 +28,7 @@ use crate::{
 use credentials::Questions;
 use delivery::Delivery;
 use options::Settings;
+use sealing::{Sealers, Sealing};
 
 /// The native half of a store. The JavaScript half, `lib/native/batch.js`, is its only caller.
 #[napi]
@@ -44,6 +46,7 @@ struct Live {
     caller: Rc<watcher::Caller>,
     delivery: Arc<Delivery>,
     questions: Option<Arc<Questions>>,
+    sealers: Arc<Sealers>,
     command_timeout: Duration,
     /// The request that is answered when the store has closed.
     closing: Option<u32>,
@@ -88,6 +91,7 @@ impl RedisStore {
                 caller,
                 delivery,
                 questions,
+                sealers: Arc::default(),
                 command_timeout,
                 closing: None,
             }),
@@ -119,16 +123,27 @@ impl RedisStore {
         questions.answer(number, answer);
     }
 
+    /// The number by which requests name `sealing`. Their keys begin with so many bytes of the client; 0 once
+    /// the store is closed.
+    #[napi(catch_unwind)]
+    pub fn add_sealing(&self, sealing: &Sealing, key_prefix_bytes: u32) -> u32 {
+        match &self.live {
+            Some(live) => live.sealers.add(sealing.sealer(key_prefix_bytes)),
+            None => 0,
+        }
+    }
+
     /// Takes `count` requests, which the first `used` numbers of `rows` describe; see [`submission`]
     /// for the shape of both.
     #[napi(catch_unwind)]
     pub fn submit(&self, count: u32, used: u32, rows: &[f64], text: Utf16String) {
         let Some(live) = &self.live else { return };
         let rows = rows[..rows.len().min(used as usize)].to_vec();
+        let sealers = Arc::clone(&live.sealers);
         live.store.submit(
             count as usize,
             text.len(),
-            Box::new(move || submission::decode(&rows, &text)),
+            Box::new(move || submission::decode(&rows, &text, &sealers)),
             live.command_timeout,
         );
     }
@@ -147,7 +162,7 @@ impl RedisStore {
         };
         let (texts, roomy, ended) =
             live.delivery
-                .drain(env, rows, pending as usize, live.closing)?;
+                .drain(env, rows, pending as usize, live.closing, &live.sealers)?;
         #[cfg(unix)]
         for watch in live.delivery.watches() {
             watcher::start(&live.caller, &live.delivery, &live.store, &watch);

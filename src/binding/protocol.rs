@@ -153,6 +153,8 @@ numbered! {
     }
 }
 
+/// More than there are operations: what a number of a sealing is multiplied by.
+pub const OPERATIONS: u32 = 64;
 /// Numbers of a row of requests: see [`submission`](super::submission).
 pub const REQUEST_COLUMNS: usize = 5;
 /// Numbers before the rows of answers.
@@ -176,6 +178,8 @@ pub struct Protocol {
     pub error_codes: Vec<&'static str>,
     /// Numbers of a row of requests.
     pub request_columns: u32,
+    /// What is added to an operation for each number of a sealing.
+    pub sealing_factor: u32,
     /// Numbers before the rows of answers.
     pub answer_header: u32,
     /// Numbers of a row of answers.
@@ -208,6 +212,7 @@ pub fn protocol() -> Protocol {
         notices: Notice::ALL.iter().map(|each| each.name()).collect(),
         error_codes: ErrorCode::ALL.iter().map(|code| code.name()).collect(),
         request_columns: REQUEST_COLUMNS as u32,
+        sealing_factor: OPERATIONS,
         answer_header: ANSWER_HEADER as u32,
         answer_columns: ANSWER_COLUMNS as u32,
         marker_life_ms: marker::life_ms() as u32,
@@ -236,6 +241,7 @@ mod tests {
     fn the_lists_fit_each_other() {
         let protocol = protocol();
         assert_eq!(protocol.operations.len(), protocol.commands.len());
+        assert!(protocol.operations.len() < OPERATIONS as usize);
         for (number, code) in ErrorCode::ALL.into_iter().enumerate() {
             assert_eq!(code as usize, number);
         }

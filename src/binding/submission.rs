@@ -4,7 +4,8 @@
 //! A row is `[id, operation, key units, value units, number]`. The string contains the keys and values in the
 //! order of the rows; their lengths are in UTF-16 units. `number` is milliseconds to live for SET (negative: no
 //! expiry), REPLACE, SWAP and EXPIRE, COUNT for operations on all keys, and for MGET the number of rows that
-//! follow, with a key each.
+//! follow, with a key each. `operation` is an [`Operation`] plus [`OPERATIONS`] times the number of the sealer,
+//! which opens the reply of GET, seals the value of SET, REPLACE, SIGN_IN and SAVE, and does both for MERGE.
 //!
 //! For operations on all keys the value is empty, or a plus sign and the text that follows the prefix in keys
 //! of user indexes.
@@ -22,7 +23,10 @@ use std::time::Duration;
 
 mod users;
 
-use super::protocol::{Operation, REQUEST_COLUMNS};
+use super::{
+    protocol::{OPERATIONS, Operation, REQUEST_COLUMNS},
+    sealing::Sealers,
+};
 use crate::{
     command::{Command, Expiry, Swap},
     conflict::Conflict,
@@ -33,11 +37,11 @@ use crate::{
 };
 
 /// Reads the requests of one flush.
-pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
+pub fn decode(rows: &[f64], text: &[u16], sealers: &Sealers) -> Vec<Request> {
     let mut reader = Reader { rows, text };
     let mut requests = Vec::with_capacity(rows.len() / REQUEST_COLUMNS);
     while let Some(row) = reader.row() {
-        let work = match work(&row, &mut reader) {
+        let work = match work(&row, &mut reader, sealers) {
             Ok(work) => work,
             Err(error) => Work::Refused(error),
         };
@@ -46,7 +50,7 @@ pub fn decode(rows: &[f64], text: &[u16]) -> Vec<Request> {
     requests
 }
 
-fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
+fn work(row: &Row, reader: &mut Reader<'_>, sealers: &Sealers) -> Result<Work, Error> {
     let key = reader.bytes(row.key_units);
     let value = reader.bytes(row.value_units);
     let operation = Operation::of(row.operation);
@@ -61,7 +65,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
         return Ok(Work::Command(Command::MGet { keys }));
     }
     if let Some(operation) = operation.filter(|&operation| users::is_one(operation)) {
-        return users::work(operation, row, key, value, reader);
+        return users::work(operation, row, (key, value), reader, sealers);
     }
     // Read before any failure, so that texts of this request are not taken for those of the next one.
     let (mine, theirs, more) = match operation {
@@ -71,12 +75,22 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
         _ => (vec![], vec![], 0.0),
     };
     let key = key?;
+    let sealer = sealers.of(row.sealer)?;
     let question = match operation {
-        Some(Operation::Get) => return Ok(Work::Command(Command::Get { key })),
+        Some(Operation::Get) => {
+            if sealer.is_some() {
+                sealers.expect(row.id, row.sealer, &key);
+            }
+            return Ok(Work::Command(Command::Get { key }));
+        }
         Some(operation @ (Operation::Set | Operation::Replace)) => {
+            let value = match sealer {
+                Some(sealer) => sealer.seal(&key, &value?)?,
+                None => value?,
+            };
             return Ok(Work::Command(Command::Set {
                 key,
-                value: value?,
+                value,
                 expiry: expiry(row.number),
                 only_existing: operation == Operation::Replace,
             }));
@@ -92,6 +106,7 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
                 mine,
                 theirs,
                 expiry: expiry(more),
+                sealer,
             };
             let time = Duration::from_millis(row.number as u64);
             return Ok(Work::Merge(conflict, time));
@@ -142,10 +157,15 @@ fn work(row: &Row, reader: &mut Reader<'_>) -> Result<Work, Error> {
     }))
 }
 
-/// Milliseconds to live; negative: no expiry.
+/// A time to live that is that of before.
+const KEEP: f64 = -2.0;
+
+/// Milliseconds to live; [`KEEP`], or any other negative number: no expiry.
 fn expiry(number: f64) -> Expiry {
     if number >= 0.0 {
         Expiry::After(number as u64)
+    } else if number == KEEP {
+        Expiry::Keep
     } else {
         Expiry::Never
     }
@@ -154,6 +174,8 @@ fn expiry(number: f64) -> Expiry {
 struct Row {
     id: u32,
     operation: u32,
+    /// Of [`Sealers`]; 0 for none.
+    sealer: u32,
     key_units: usize,
     value_units: usize,
     number: f64,
@@ -170,7 +192,8 @@ impl Reader<'_> {
         self.rows = rest;
         Some(Row {
             id: row[0] as u32,
-            operation: row[1] as u32,
+            operation: row[1] as u32 % OPERATIONS,
+            sealer: row[1] as u32 / OPERATIONS,
             key_units: row[2] as usize,
             value_units: row[3] as usize,
             number: row[4],
@@ -219,7 +242,11 @@ mod tests {
             [0.0, 0.0, 2.0, 0.0, 0.0],
             [3.0, 0.0, 1.0, 0.0, 0.0],
         ];
-        let requests = decode(rows.as_flattened(), &units("k\u{e9}val\u{61}bcg"));
+        let requests = decode(
+            rows.as_flattened(),
+            &units("k\u{e9}val\u{61}bcg"),
+            &Sealers::default(),
+        );
         let works: Vec<_> = requests
             .into_iter()
             .map(|request| (request.id, request.work))
@@ -251,7 +278,7 @@ mod tests {
     #[test]
     fn a_lone_surrogate_refuses_its_own_request_only() {
         let rows = [[1.0, 0.0, 1.0, 0.0, 0.0], [2.0, 0.0, 1.0, 0.0, 0.0]];
-        let requests = decode(rows.as_flattened(), &[0xd800, 0x61]);
+        let requests = decode(rows.as_flattened(), &[0xd800, 0x61], &Sealers::default());
         assert!(
             matches!(&requests[0].work, Work::Refused(error) if error.code == ErrorCode::Options)
         );

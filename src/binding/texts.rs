@@ -63,13 +63,13 @@ impl Texts {
 }
 
 /// Bytes that become a JavaScript string: latin1 for ASCII, which V8 copies without a check.
-struct Text {
+pub struct Text {
     bytes: Vec<u8>,
     is_ascii: bool,
 }
 
 impl Text {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub fn new(bytes: Vec<u8>) -> Self {
         let is_ascii = bytes.is_ascii();
         Self { bytes, is_ascii }
     }

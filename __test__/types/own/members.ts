@@ -46,7 +46,7 @@ export async function users(store: RedisStore): Promise<unknown> {
   // @ts-expect-error a user is not an object
   void store.destroyUser({})
   // @ts-expect-error a handle is needed
-  void store.destroyHandle("ada")
+  void store.destroyHandle(7)
   return [
     count,
     ended,
@@ -92,6 +92,20 @@ export function errors(error: unknown): RedisStoreErrorCode | undefined {
   // @ts-expect-error a code that does not exist
   void new RedisStoreError("ERR_OTHER", "")
   return new RedisStoreError("ERR_REDIS_STORE_TIMEOUT", "too slow", error.cause).code
+}
+
+export async function sealing(store: RedisStore): Promise<number> {
+  store.on("reseal", ({ done, total }) => void (done / total))
+  const [handle = ""] = await store.ids()
+  const ended: boolean = await store.destroyHandle(handle)
+  const { resealed, failed } = await store.reseal()
+  store.reseal((_error, progress) => void progress?.total)
+  // @ts-expect-error a rule that does not exist
+  const typo = new RedisStore({ url: "", encryption: { keys: [], plaintext: "other" } })
+  // @ts-expect-error keys have ids
+  const nameless = new RedisStore({ url: "", encryption: { keys: [{ key: "" }] } })
+  await Promise.all([typo.close(), nameless.close()])
+  return ended ? resealed : failed
 }
 
 export function messages(

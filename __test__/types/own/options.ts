@@ -1,9 +1,16 @@
-import { RedisStore, type RedisStoreOptions, type RedisStoreSerializer } from "connect-redis-native"
+import {
+  RedisStore,
+  type RedisStoreEncryptionKey,
+  type RedisStoreOptions,
+  type RedisStoreSerializer,
+} from "connect-redis-native"
 import type { SessionData } from "express-session"
 
 const url = process.env.REDIS_URL
 const password = process.env.REDIS_PASSWORD
 const tls = process.env.CA === undefined ? undefined : { ca: process.env.CA, cert: null, key: undefined }
+
+const keys: readonly RedisStoreEncryptionKey[] = [{ id: "a", key: Buffer.alloc(32) }]
 
 const serializer: RedisStoreSerializer = {
   parse: async (text) => JSON.parse(text) as SessionData,
@@ -42,6 +49,12 @@ export const all: RedisStoreOptions[] = [
   },
   { url, userOf: () => null, sessionInfo: () => undefined, maxSessionsPerUser: { max: 3, onLimit: "reject" } },
   { url, userOf: (session: SessionData) => String(session.cookie.path), maxSessionsPerUser: null, userPrefix: null },
+  { url, hashIds: true, encryption: { keys: [{ id: "a", key: "base64" }] }, compression: { minBytes: 1000 } },
+  { url, hashIds: "migrate", encryption: { keys: async () => keys, plaintext: "reject" }, compression: null },
+  { url, hashIds: "prepare" },
+  { url, hashIds: null, encryption: { keys: Promise.resolve(keys), plaintext: null } },
+  { url, encryption: { keys: () => keys, plaintext: "write" } },
+  { client: {}, encryption: null },
   { url, ttl: (session) => (session.cookie.expires ? 60 : 3600) },
 ]
 export const stores = all.map((options) => new RedisStore(options))

@@ -13,7 +13,7 @@
 
 use super::{Reader, Row, expiry};
 use crate::{
-    binding::protocol::Operation,
+    binding::{protocol::Operation, sealing::Sealers},
     command::Command,
     core::Work,
     error::Error,
@@ -38,9 +38,9 @@ type Text = Result<Vec<u8>, Error>;
 pub(super) fn work(
     operation: Operation,
     row: &Row,
-    key: Text,
-    value: Text,
+    (key, value): (Text, Text),
     reader: &mut Reader<'_>,
+    sealers: &Sealers,
 ) -> Result<Work, Error> {
     let count = match operation {
         Operation::Revoke => 2 * row.number as usize,
@@ -102,6 +102,10 @@ pub(super) fn work(
         }
         _ => {
             let (index, handle, limit) = next()?;
+            let value = match sealers.of(row.sealer)? {
+                Some(sealer) => sealer.seal(&key, &value)?,
+                None => value,
+            };
             let save = Save {
                 key,
                 value,

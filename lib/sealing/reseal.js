@@ -1,0 +1,86 @@
+"use strict"
+
+const { names } = require("../listing.js")
+const { OPERATIONS } = require("../operations.js")
+const { ask } = require("../request.js")
+const { nextTick, nextTurn } = require("../timers.js")
+const { hashId, isHash } = require("./hash.js")
+
+/** Sessions that are read at once, and sealed at once. */
+const PAGE = 100
+/** How often a session is tried that others write meanwhile. */
+const TRIES = 5
+
+/**
+ * Seals every session with the first key, or writes it as the options say now, and keeps how long it lives. Each is
+ * written only over what was read. One page after the other, so that other requests come in between.
+ */
+async function reseal(store, inside) {
+  const found = await names(store, inside)
+  const progress = { total: found.length, done: 0, resealed: 0, failed: 0 }
+  for (let at = 0; at < found.length; at += PAGE) {
+    if (at > 0) await nextTurn()
+    const page = await pageOf(store, inside, found.slice(at, at + PAGE))
+    const ends = await Promise.all(page.map(([name, stored]) => one(store, inside, name, stored)))
+    progress.done += ends.length
+    progress.resealed += ends.filter((end) => end === "resealed").length
+    progress.failed += ends.filter((end) => end === "failed").length
+    tell(store, { ...progress })
+  }
+  return progress
+}
+
+/** `[name, stored]` of each. */
+async function pageOf(store, { backend }, some) {
+  const keys = some.map((name) => store.prefix + name)
+  try {
+    const stored = await ask((request) => backend.mget(keys, request))
+    return some.map((name, at) => [name, stored[at]])
+  } catch (error) {
+    // Too large for one reply.
+    if (error.code !== "ERR_REDIS_STORE_DECODE") throw error
+    return Promise.all(some.map(async (name) => [name, await read(backend, store.prefix + name)]))
+  }
+}
+
+function read(backend, key) {
+  return ask((request) => backend.send(OPERATIONS.get, key, "", 0, request))
+}
+
+/** "resealed", "failed" for one that does not open or is written all the time, or "skipped". */
+async function one(store, { backend, sealing, migrates }, name, first) {
+  const key = store.prefix + name
+  if (migrates && !isHash(name)) return (await moved(store, backend, name)) ? "resealed" : "skipped"
+  let stored = first
+  for (let tries = 0; tries < TRIES; tries++) {
+    if (stored === null || stored === "" || sealing.isCurrent(stored)) return "skipped"
+    let value
+    try {
+      value = sealing.seal(key, sealing.open(key, stored))
+    } catch {
+      return "failed"
+    }
+    if (value === stored) return "skipped"
+    const base = stored
+    const reply = await ask((request) => backend.rewrite(key, base, value, request))
+    if (reply === true) return "resealed"
+    if (reply === null) return "skipped"
+    stored = typeof reply === "string" ? reply : await read(backend, key)
+  }
+  return "failed"
+}
+
+/** A get of a session moves it to its hashed key. */
+async function moved(store, backend, sid) {
+  const stored = await ask((request) => {
+    request.sid = sid
+    backend.send(OPERATIONS.get, store.prefix + hashId(sid), "", 0, request)
+  })
+  return stored !== null
+}
+
+function tell(store, progress) {
+  if (store.listenerCount("reseal") > 0) nextTick(() => store.emit("reseal", progress))
+}
+
+module.exports = { reseal }

@@ -1,0 +1,188 @@
+//! Sealing for JavaScript: a store's own [`Sealing`], and the replies of a connection that are opened on their
+//! way out.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use napi::{Status, bindgen_prelude::Uint8Array};
+use napi_derive::napi;
+
+use super::texts::Text;
+use crate::{
+    command::Reply,
+    error::{Error, ErrorCode},
+    sealing::{self, KEY_ID_MAX_BYTES, Key, Plaintext, Sealer},
+};
+
+/// One key, checked by lib/sealing/keys.js.
+#[napi(object, object_to_js = false)]
+pub struct SealingKey {
+    /// Its name in stored values.
+    pub id: String,
+    /// 32 bytes.
+    pub key: Uint8Array,
+}
+
+/// How a store keeps its sessions.
+#[napi(object, object_to_js = false)]
+pub struct SealingSettings {
+    /// The first one seals, all open; none for no encryption.
+    pub keys: Vec<SealingKey>,
+    /// "accept", "reject" or "write".
+    pub plaintext: String,
+    /// Texts that are shorter are not compressed.
+    pub compressed_from: Option<f64>,
+    /// What the client puts before every key.
+    pub key_prefix: String,
+}
+
+/// How one store keeps its sessions: encrypted, compressed or both.
+#[napi]
+pub struct Sealing {
+    inner: Arc<sealing::Sealing>,
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "Node-API gives values, not references"
+)]
+#[napi]
+impl Sealing {
+    /// Prepares the keys.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(settings: SealingSettings) -> napi::Result<Self> {
+        let keys = settings.keys.iter().map(|SealingKey { id, key }| {
+            let is_short = !id.is_empty() && id.len() <= KEY_ID_MAX_BYTES;
+            Key::new(id, key).filter(|_| is_short)
+        });
+        let keys = keys.collect::<Option<Vec<_>>>();
+        let keys = keys.ok_or_else(|| napi::Error::from_reason("A key is not one."))?;
+        let plaintext = match settings.plaintext.as_str() {
+            "accept" => Plaintext::Accept,
+            "write" => Plaintext::Write,
+            _ => Plaintext::Reject,
+        };
+        let inner = sealing::Sealing::new(
+            keys,
+            plaintext,
+            settings.compressed_from.map(|least| least as usize),
+            settings.key_prefix.into_bytes(),
+        );
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// What is to be stored under `key` for the session `text`. `key` is without the client's prefix.
+    #[napi(catch_unwind)]
+    pub fn seal(&self, key: String, text: String) -> napi::Result<Text> {
+        let sealed = self.inner.seal(key.as_bytes(), text.as_bytes());
+        sealed.map(Text::new).map_err(thrown)
+    }
+
+    /// The session that is `stored` under `key`.
+    #[napi(catch_unwind)]
+    pub fn open(&self, key: String, stored: String) -> napi::Result<Text> {
+        let opened = self.inner.open(key.as_bytes(), stored.into_bytes());
+        opened.map(Text::new).map_err(thrown)
+    }
+
+    /// Whether what is `stored` is as it would be sealed now.
+    #[napi(catch_unwind)]
+    pub fn is_current(&self, stored: String) -> bool {
+        self.inner.is_current(stored.as_bytes())
+    }
+
+    /// The same on a connection whose keys begin with so many bytes of the client.
+    pub(super) fn sealer(&self, key_prefix_bytes: u32) -> Sealer {
+        Sealer {
+            sealing: Arc::clone(&self.inner),
+            key_prefix_bytes: key_prefix_bytes as usize,
+        }
+    }
+}
+
+fn thrown(error: Error) -> napi::Error {
+    napi::Error::new(Status::GenericFailure, error.message)
+}
+
+/// How the stores of one connection seal, by their numbers on the boundary, from 1 on; and the gets under way
+/// whose replies are to be opened, by the numbers of their requests.
+#[derive(Default)]
+pub struct Sealers {
+    sealers: Mutex<Vec<Sealer>>,
+    gets: Mutex<Vec<Get>>,
+    /// There is one: only then is anything locked. It is set before the first request that needs it.
+    is_used: AtomicBool,
+}
+
+/// By the number of its request; its memory is used again.
+#[derive(Default)]
+struct Get {
+    sealer: u32,
+    key: Vec<u8>,
+}
+
+impl Sealers {
+    /// The number of `sealer` from now on.
+    pub fn add(&self, sealer: Sealer) -> u32 {
+        self.is_used.store(true, Ordering::Release);
+        // Poisoned or not, nothing in here can panic half-way.
+        let mut sealers = self.sealers.lock().unwrap_or_else(PoisonError::into_inner);
+        sealers.push(sealer);
+        sealers.len() as u32
+    }
+
+    /// The one with this number; none is 0.
+    pub fn of(&self, number: u32) -> Result<Option<Sealer>, Error> {
+        let Some(at) = number.checked_sub(1) else {
+            return Ok(None);
+        };
+        let sealers = self.sealers.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || Error::new(ErrorCode::Options, "There is no such sealing.");
+        sealers
+            .get(at as usize)
+            .cloned()
+            .map(Some)
+            .ok_or_else(unknown)
+    }
+
+    /// The reply to the request `id` is to be opened.
+    pub fn expect(&self, id: u32, sealer: u32, key: &[u8]) {
+        let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = id as usize;
+        if gets.len() <= at {
+            gets.resize_with(at + 1, Get::default);
+        }
+        let get = &mut gets[at];
+        get.sealer = sealer;
+        get.key.clear();
+        get.key.extend_from_slice(key);
+    }
+
+    /// Whether any reply may have to be opened.
+    pub fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Acquire)
+    }
+
+    /// What is answered to the request `id`, which ends by that.
+    pub fn open(&self, id: u32, outcome: Result<Reply, Error>) -> Result<Reply, Error> {
+        let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(get) = gets.get_mut(id as usize) else {
+            return outcome;
+        };
+        match (std::mem::take(&mut get.sealer), outcome) {
+            (0, outcome) => outcome,
+            (number, Ok(Reply::Text(stored))) => {
+                let sealers = self.sealers.lock().unwrap_or_else(PoisonError::into_inner);
+                match sealers.get(number as usize - 1) {
+                    Some(sealer) => sealer.open(&get.key, stored).map(Reply::Text),
+                    None => Ok(Reply::Text(stored)),
+                }
+            }
+            (_, outcome) => outcome,
+        }
+    }
+}
