@@ -38,6 +38,8 @@ function createRedisStore(Store, { legacy }) {
   const isHostUnknown = typeof Store.prototype.createSession !== "function"
   const results = legacy ? LEGACY_RESULTS : RESULTS
   const untouched = legacy ? undefined : null
+  /** The key of a session that had expired when it was saved, while `destroy` is called for it. */
+  let unmarked
 
   class RedisStore extends Store {
     constructor(options) {
@@ -106,15 +108,12 @@ function createRedisStore(Store, { legacy }) {
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { backend, guard, users, maxSessionBytes } = this[INSIDE]
+        const { guard, users, maxSessionBytes } = this[INSIDE]
         try {
           const key = keyOf(this, sid)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
-            const request = new Request(receiveWritten, done, this, sid, key)
-            // A session that expired during its request gets no marker: a later save with a new cookie is written.
-            const isMarked = session?.cookie?.originalMaxAge <= 0
-            remove(this, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
+            destroyExpired(this, sid, key, session, done)
           } else {
             const text = serialize(this, session, maxSessionBytes)
             guard.save(done, sid, key, session, text, ttl, users?.writerOf(sid, key, session, ttl))
@@ -146,7 +145,16 @@ function createRedisStore(Store, { legacy }) {
     destroy(sid, callback) {
       return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveWritten, done)
-        if (request !== undefined) remove(this, request)
+        if (request === undefined) return
+        const { backend, users } = this[INSIDE]
+        const { key } = request
+        const leavesMarker = key !== unmarked
+        const send = () => {
+          if (leavesMarker) backend.destroy(key, this.prefix, request)
+          else backend.send(OPERATIONS.expire, key, "", 0, request)
+        }
+        if (users === undefined) send()
+        else users.destroy(request, send)
       })
     }
 
@@ -259,11 +267,15 @@ function createRedisStore(Store, { legacy }) {
     request.finish(error, error === null ? "PONG" : null)
   }
 
-  /** Destroys the session of `request` by calling `send`. */
-  function remove(store, request, send = () => store[INSIDE].backend.destroy(request.key, store.prefix, request)) {
-    const { users } = store[INSIDE]
-    if (users === undefined) send()
-    else users.destroy(request, send)
+  /** As connect-redis does, for a session that is saved: by `destroy`, which a subclass or a wrapper may replace. */
+  function destroyExpired(store, sid, key, session, done) {
+    // A session that expired during its request gets no marker: a later save with a new cookie is written.
+    unmarked = session?.cookie?.originalMaxAge <= 0 ? undefined : key
+    try {
+      store.destroy(sid, (error, value) => done(error ?? null, value))
+    } finally {
+      unmarked = undefined
+    }
   }
 
   /** A request about one session. If the id is not valid, the call fails and the result is undefined. */
