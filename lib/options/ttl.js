@@ -51,6 +51,7 @@ function ttlMs(store, session) {
 
 /** A number as text, such as that of an environment variable, or in another form, as its number. */
 function secondsOf(value) {
+  if (typeof value === "number") return value
   if (typeof value === "string" && value.trim() === "") return value
   return ["string", "bigint"].includes(typeof value) || isNumberObject(value) ? Number(value) : value
 }
