@@ -157,7 +157,7 @@ class Writer {
   }
 
   #remember(at) {
-    this.#users.recent.entered(this.#key, this.#about, this.#ttl, at)
+    this.#users.recent.entered(this.#about, this.#ttl, at)
   }
 
   /** Enters the session, which is pending unless `kind` is "a"; then `done(error)`. */
