@@ -11,6 +11,7 @@
 //! the dead, and gives both keys their time to live. It may be a tenth of a life late, so that few touches write it.
 
 mod flow;
+mod sign_in;
 
 use std::sync::LazyLock;
 
@@ -20,7 +21,8 @@ use crate::{
     command::{Expiry, Reply},
     marker::By,
 };
-pub use flow::{Flow, Item, Limit, Next, Part, Place, Save, SignIn};
+pub use flow::{Flow, Item, Next, Part, Place, Save};
+pub use sign_in::{Limit, SignIn};
 
 /// Redis 4 lets no script write after it has read the time. `now` is text: a number costs more to write than to read.
 macro_rules! time {
