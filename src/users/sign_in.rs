@@ -1,9 +1,8 @@
 //! A sign-in: the first save of a session with a user, which enters it in an index.
 //!
 //! On one server a sign-in is one script. In a cluster, where the two are in different slots, the entry comes first,
-//! and the session is written unless a marker is younger than the sign-in: whoever has read the entry meanwhile and
-//! ends its sessions leaves one. A second look at the index instead would miss those that have read the entry but not
-//! dropped it yet.
+//! and the session is written unless a marker is younger than the sign-in: a revoke that has read the entry meanwhile
+//! leaves one. A second look at the index instead would miss a revoke that has read the entry but not dropped it yet.
 
 use std::time::{Duration, Instant};
 
