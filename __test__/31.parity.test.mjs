@@ -47,6 +47,69 @@ test("a callback that is false, 0 or empty counts as absent", async () => {
   }
 })
 
+describe("set of an expired session calls destroy, which may be replaced", () => {
+  const expired = { cookie: { originalMaxAge: 60_000, expires: new Date(0) } }
+  const REPLACED = {
+    "by a subclass": (destroyed) =>
+      class extends RedisStore {
+        destroy(sid, done) {
+          destroyed.push(sid)
+          return super.destroy(sid, done)
+        }
+      },
+    "by a wrapper on the store": (destroyed) =>
+      class extends RedisStore {
+        constructor(options) {
+          super(options)
+          const { destroy } = this
+          this.destroy = function (sid, done) {
+            destroyed.push(sid)
+            return destroy.call(this, sid, done)
+          }
+        }
+      },
+    "by one that calls back without a result": (destroyed) =>
+      class extends RedisStore {
+        destroy(sid, done) {
+          super.destroy(sid, () => done(destroyed.push(sid) > 0 ? undefined : null))
+        }
+      },
+  }
+  for (const [name, make] of Object.entries(REPLACED)) {
+    test(name, async () => {
+      const destroyed = []
+      const Class = make(destroyed)
+      const store = new Class({ url: server.url, prefix: ownPrefix() })
+      stores.push(store)
+      await store.set("a", { cookie })
+      const session = await load(store, "a")
+      await store.set("a", expired)
+      const [error] = await called((done) => store.set("b", expired, done))
+      assert.equal(error, null)
+      assert.deepEqual(destroyed, ["a", "b"])
+      assert.equal(await store.get("a"), null)
+      // A save with a new cookie is written, as the session was not destroyed by the application.
+      await store.set("a", session)
+      assert.notEqual(await store.get("a"), null)
+      await store.set("a", { cookie: { originalMaxAge: 0, expires: new Date(0) } })
+      await store.set("a", session)
+      assert.equal(await store.get("a"), null)
+    })
+  }
+  test("its error is that of set", async () => {
+    const mine = new Error("mine")
+    const store = open()
+    store.destroy = (_sid, done) => done(mine)
+    assert.equal((await called((done) => store.set("a", expired, done)))[0], mine)
+    await assert.rejects(store.set("a", expired), mine)
+    store.destroy = () => {
+      throw mine
+    }
+    assert.equal((await called((done) => store.set("a", expired, done)))[0], mine)
+    await assert.rejects(store.set("a", expired), mine)
+  })
+})
+
 test("all() parses the sessions of a page in parallel", async () => {
   let parsing = 0
   let most = 0

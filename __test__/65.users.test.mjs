@@ -387,6 +387,33 @@ describe("expiry", () => {
     await store.close()
   })
 
+  test("the keys live as long as the entry that lives longest, and for ever with one that does", async () => {
+    const store = open()
+    const lives = async () => {
+      const keys = await keysOf(store)
+      assert.equal(keys.length, 2)
+      return Promise.all(keys.map((key) => server.client.pTTL(key)))
+    }
+    for (const [sid, ms, longest] of [
+      ["a", 20_000, 20_000],
+      ["b", 100_000, 100_000],
+      ["c", 50_000, 100_000],
+      ["b", 30_000, 50_000],
+    ]) {
+      await signIn(store, sid, "ada", ms)
+      for (const left of await lives()) assert.ok(left > longest && left <= 1.1 * longest + 1, `${sid} ${left}`)
+    }
+    const { prefix } = store
+    const endless = open({ disableTTL: true, prefix, userPrefix: `u-${prefix}` })
+    await signIn(endless, "d", "ada", 1000)
+    await signIn(store, "e", "ada", 200_000)
+    assert.deepEqual(await lives(), [-1, -1])
+    await endless.destroy("d")
+    for (const left of await lives()) assert.ok(left > 200_000 && left <= 220_001, `${left}`)
+    await endless.close()
+    await store.close()
+  })
+
   test("the next sign-in drops expired sessions, and Redis expires the last ones", async () => {
     const store = open()
     for (let n = 0; n < 50; n++) await signIn(store, `s${n}`, "ada", 100)

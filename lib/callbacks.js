@@ -19,7 +19,7 @@ function bridge(callback, quiet, start) {
   if (typeof callback !== "function") throw callbackError(callback)
   const round = currentRound()
   start(callback)
-  return round.promise
+  return round.promise ?? round.promised()
 }
 
 /** The same for an async function. */

@@ -41,6 +41,8 @@ function createRedisStore(Store, { legacy }) {
   const isHostUnknown = typeof Store.prototype.createSession !== "function"
   const results = legacy ? LEGACY_RESULTS : RESULTS
   const untouched = legacy ? undefined : null
+  /** The key of a session that had expired when it was saved, while `destroy` is called for it. */
+  let unmarked
 
   class RedisStore extends Store {
     constructor(options) {
@@ -129,7 +131,7 @@ function createRedisStore(Store, { legacy }) {
           const key = keyOf(this, sid, hashIds)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
-            expire(this, done, sid, key, session)
+            destroyExpired(this, sid, key, session, done)
           } else {
             const text = serialize(this, session, maxSessionBytes)
             const writer = users?.writerOf(sid, key, session, ttl)
@@ -162,10 +164,11 @@ function createRedisStore(Store, { legacy }) {
     }
 
     destroy(sid, callback) {
-      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.destroy, callback, sid)
+      const expired = unmarked
       return bridge(callback, legacy, (done) => {
-        const request = begin(this, sid, receiveWritten, done)
-        if (request !== undefined) remove(this, request)
+        const { sealing } = this[INSIDE]
+        if (sealing.isReady) remove(this, sid, done, expired)
+        else sealing.when(done, (then) => remove(this, sid, then, expired))
       })
     }
 
@@ -283,22 +286,29 @@ function createRedisStore(Store, { legacy }) {
     request.finish(error, error === null ? "PONG" : null)
   }
 
-  /** Destroys the session of `request` by calling `send`. */
-  function remove(store, request, send = () => store[INSIDE].backend.destroy(request.key, store.prefix, request)) {
-    const { users } = store[INSIDE]
+  /** Destroys a session; without a marker if its key is `expired`. */
+  function remove(store, sid, done, expired) {
+    const request = begin(store, sid, receiveWritten, done)
+    if (request === undefined) return
+    const { backend, users } = store[INSIDE]
+    const { key } = request
+    const send = () => {
+      if (key === expired) backend.send(OPERATIONS.expire, key, "", 0, request)
+      else backend.destroy(key, store.prefix, request)
+    }
     if (users === undefined) send()
     else users.destroy(request, send)
   }
 
-  /** Deletes a session that is saved with no time to live. */
-  function expire(store, done, sid, key, session) {
-    const { backend, sealing } = store[INSIDE]
+  /** As connect-redis does, for a session that is saved: by `destroy`, which a subclass or a wrapper may replace. */
+  function destroyExpired(store, sid, key, session, done) {
     // A session that expired during its request gets no marker: a later save with a new cookie is written.
-    const isMarked = session?.cookie?.originalMaxAge <= 0
-    sealing.when(done, (then) => {
-      const request = new Request(receiveWritten, then, store, sid, key)
-      remove(store, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
-    })
+    unmarked = session?.cookie?.originalMaxAge <= 0 ? undefined : key
+    try {
+      store.destroy(sid, (error, value) => done(error ?? null, value))
+    } finally {
+      unmarked = undefined
+    }
   }
 
   /** Saves a serialized session once the keys of the option encryption are known. */

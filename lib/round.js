@@ -6,14 +6,14 @@
  * throughput.
  */
 class Round {
+  /** Resolves to undefined when all callbacks of the round were called. Undefined until `promised` makes it. */
+  promise = undefined
   #left = 0
-  #promise
   #resolve
 
-  /** Resolves to undefined when all callbacks of the round were called. */
-  get promise() {
-    this.#promise ??= this.#left === 0 ? Promise.resolve() : new Promise((resolve) => (this.#resolve = resolve))
-    return this.#promise
+  promised() {
+    this.promise = this.#left === 0 ? Promise.resolve() : new Promise((resolve) => (this.#resolve = resolve))
+    return this.promise
   }
 
   enter() {

@@ -11,6 +11,8 @@ import { startServer } from "../testing/redis-server.mjs"
 import { prepare } from "./prepare.mjs"
 
 const LIMIT_MS = 300_000
+/** Some suites compare times to the second, or race with their own timers. */
+const MOST_RUNS = 4
 const hook = (name) => join(root, "scripts", "host-suites", name)
 
 const mocha = (checkout, args) => [
@@ -89,9 +91,16 @@ async function compare(suite, url) {
   console.log(
     `${suite.name}: connect-redis passes ${passed(theirs)} of ${theirs.size}, ours ${passed(ours)} of ${ours.size}`,
   )
-  const lost = [...theirs].filter(([name, test]) => test.passed && !ours.get(name)?.passed)
-  for (const [name] of lost)
-    console.log(`  fails with ours alone: ${name}\n    ${ours.get(name)?.error ?? "did not run"}`)
+  const failed = [...theirs].flatMap(([name, test]) => (test.passed && !ours.get(name)?.passed ? [name] : []))
+  let lost = failed
+  for (let runs = 1; lost.length > 0 && runs < MOST_RUNS; runs++) {
+    const again = await results(suite, checkout, url, SUBJECTS[1])
+    lost = lost.filter((name) => !again.get(name)?.passed)
+  }
+  for (const name of failed) {
+    const when = lost.includes(name) ? `alone, ${MOST_RUNS} times` : "alone, and passes when it is run again"
+    console.log(`  fails with ours ${when}: ${name}\n    ${ours.get(name)?.error ?? "did not run"}`)
+  }
   const gained = [...ours].filter(([name, test]) => test.passed && !theirs.get(name)?.passed)
   for (const [name] of gained) console.log(`  passes with ours alone: ${name}`)
   return lost.length === 0

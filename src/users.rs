@@ -12,6 +12,7 @@
 //! It may be late by a tenth of a session's life, so that few touches write it.
 
 mod flow;
+mod sign_in;
 
 use std::sync::LazyLock;
 
@@ -21,14 +22,16 @@ use crate::{
     command::{Expiry, Reply},
     marker::By,
 };
-pub use flow::{Flow, Item, Limit, Next, Part, Place, Save, SignIn};
+pub use flow::{Flow, Item, Next, Part, Place, Save};
+pub use sign_in::{Limit, SignIn};
 
-/// Redis 4 rejects scripts that write after reading the time.
+/// Redis 4 rejects scripts that write after reading the time. `now` is text: formatting a number costs more than
+/// parsing it.
 macro_rules! time {
     () => {
         "local time = redis.call('TIME') \
-        local now = time[1] * 1000 + math.floor(time[2] / 1000) \
-        local stamp = string.format('%d%06d', time[1], time[2]) "
+        local stamp = time[1] .. string.sub('00000' .. time[2], -6) \
+        local now = string.sub(stamp, 1, -4) "
     };
 }
 
@@ -46,31 +49,42 @@ macro_rules! expire {
 /// Writes the entry of the handle `ARGV[1]` with the kind and text `ARGV[4]`, for `ARGV[2]` milliseconds, empty
 /// for no expiry; replies 0 if there are `ARGV[3]` other entries already. Drops dead entries. `count` is the
 /// number of entries, unless `ARGV[3]` is empty. If one of the two keys was evicted, the other one is repaired:
-/// when a difference shows, and in one second of 16. As few calls as possible, because each takes a
-/// microsecond.
+/// when a difference shows, and in one entry of 16. As few calls as possible, because each takes a
+/// microsecond: a new entry that outlives the sorted set is the last one, without a ZREVRANGE.
 macro_rules! enter {
     () => {
         concat!(
             time!(),
-            "local limit = tonumber(ARGV[3]) \
-            if limit and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= limit then \
-              return 0 \
+            "if ARGV[3] ~= '' then \
+              local limit = tonumber(ARGV[3]) \
+              if limit and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= limit then \
+                return 0 \
+              end \
             end \
             local entry = ':' .. stamp .. ':' .. ARGV[2] .. ':' .. ARGV[4] \
+            local left = redis.call('PTTL', KEYS[2]) \
             local isnew = redis.call('HSETNX', KEYS[1], ARGV[1], stamp .. entry) \
             if isnew == 0 then \
               local created = string.match(redis.call('HGET', KEYS[1], ARGV[1]), '^%d+') \
               redis.call('HSET', KEYS[1], ARGV[1], created .. entry) \
             end \
             local score = 'inf' \
-            if ARGV[2] ~= '' then score = string.format('%.0f', now + ARGV[2] * 1.1 + 1) end \
+            local outlives = false \
+            if ARGV[2] ~= '' then \
+              local till = math.floor(now + ARGV[2] * 1.1 + 1) \
+              score = string.format('%.0f', till) \
+              outlives = isnew == 1 and (left == -2 or (left >= 0 and now + left <= till)) \
+            end \
             local differs = redis.call('ZADD', KEYS[2], score, ARGV[1]) ~= isnew \
-            local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - 1, 'LIMIT', 0, 1000) \
-            if #dead > 0 then \
-              redis.call('HDEL', KEYS[1], unpack(dead)) \
-              redis.call('ZREM', KEYS[2], unpack(dead)) \
+            if left ~= -2 then \
+              local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. now, 'LIMIT', 0, 1000) \
+              if #dead > 0 then \
+                redis.call('HDEL', KEYS[1], unpack(dead)) \
+                redis.call('ZREM', KEYS[2], unpack(dead)) \
+              end \
             end \
             if differs or (time[2] % 16 == 0 and redis.call('HLEN', KEYS[1]) ~= redis.call('ZCARD', KEYS[2])) then \
+              outlives = false \
               for _, handle in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do \
                 if redis.call('HEXISTS', KEYS[1], handle) == 0 then redis.call('ZREM', KEYS[2], handle) end \
               end \
@@ -82,9 +96,14 @@ macro_rules! enter {
                   redis.call('ZADD', KEYS[2], lost, all[i]) \
                 end \
               end \
-            end ",
+            end \
+            if outlives then \
+              redis.call('PEXPIREAT', KEYS[1], score) \
+              redis.call('PEXPIREAT', KEYS[2], score) \
+            else ",
             expire!(),
-            "local count = 1 \
+            "end \
+            local count = 1 \
             if ARGV[3] ~= '' then count = redis.call('HLEN', KEYS[1]) end "
         )
     };

@@ -169,6 +169,7 @@ class Batch {
   /** An operation on the sessions of a user: see lib/users/rows.js. */
   byUser(operation, about, request) {
     if (operation === OPERATIONS.save) return this.#saveEntered(about, request)
+    if (operation === OPERATIONS.signIn) return this.#signIn(about, request)
     const { rows, units } = rowsOf(operation.name, this.#keyPrefix, about)
     if (!this.#admits(request, units)) return
     const [[key, value, number], ...more] = rows
@@ -176,11 +177,21 @@ class Batch {
     for (const row of more) this.#outbox.row(0, 0, ...row)
   }
 
-  /** The most frequent of these operations, without a list of rows. */
+  // The two most frequent of these operations, without a list of rows.
+
   #saveEntered({ key, value, ttl, index, handle }, request) {
     if (!this.#admits(request, key.length + value.length + index.length + handle.length)) return
     this.#add(this.#open(request), OPERATIONS.save, this.#keyPrefix + key, value, ttl, request.sealing)
     this.#outbox.row(0, 0, this.#keyPrefix + index, handle, 0)
+  }
+
+  #signIn({ index, handle, ttl, text, limit, key, prefix, value, ignoresMarkers, byTurns }, request) {
+    const own = this.#keyPrefix
+    const units = key.length + value.length + index.length + handle.length + text.length + prefix.length
+    if (!this.#admits(request, units)) return
+    this.#add(this.#open(request), OPERATIONS.signIn, own + key, value, ttl, request.sealing)
+    this.#outbox.row(0, 0, own + index, handle, limit)
+    this.#outbox.row(0, 0, text, own + prefix, (ignoresMarkers ? 1 : 0) + (byTurns ? 2 : 0))
   }
 
   /** The values of `keys`, at least one. */

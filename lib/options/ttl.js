@@ -50,6 +50,7 @@ function ttlMs(store, session) {
 
 /** Converts a number as text, such as an environment variable, or a bigint to a number. */
 function secondsOf(value) {
+  if (typeof value === "number") return value
   if (typeof value === "string" && value.trim() === "") return value
   return ["string", "bigint"].includes(typeof value) || isNumberObject(value) ? Number(value) : value
 }

@@ -6,35 +6,37 @@ const { FOR_EVER } = require("../options/ttl.js")
 const HALF = 2 ** 15
 
 /**
- * The index entries that this process has written lately, by session key: the user, and the expiry. The size is
- * limited: the older half is dropped at once, and sessions in use move to the newer half.
+ * The index entries that this process has written lately, by the name of a session, which follows the
+ * prefix in its key: the prefix, the user, and the expiry. Not by key: a key is a new string each time, so its hash would be
+ * computed again. The size is limited: the older half is dropped at
+ * once, and sessions in use move to the newer half.
  */
 class Recent {
   #newer = new Map()
   #older = new Map()
 
-  get(key) {
-    const found = this.#newer.get(key)
-    if (found !== undefined || this.#older.size === 0) return found
-    const old = this.#older.get(key)
-    if (old !== undefined) this.#put(key, old)
-    return old
+  /** The entry of a session; undefined if it is not known under `prefix`. */
+  get(name, prefix) {
+    const entry = this.#newer.get(name) ?? this.#keep(name)
+    return entry?.prefix === prefix ? entry : undefined
   }
 
-  /** Whether `key` has an entry of `user` that need not be written again for a session with this `ttl`. */
-  has(key, user, ttl) {
-    const entry = this.get(key)
-    return entry !== undefined && entry.user === user && isFresh(entry, ttl)
+  #keep(name) {
+    const entry = this.#older.size === 0 ? undefined : this.#older.get(name)
+    if (entry !== undefined) this.#put(entry)
+    return entry
   }
 
-  /** Records that `entry` was written at `at` for a session with this `ttl`. */
-  entered(key, { user, index, handle }, ttl, at) {
-    this.#put(key, { user, index, handle, ttl, expires: at + ttl })
+  /** Records that `entry`, of entryOf(), was written at `at` for a session with this `ttl`. */
+  entered(entry, ttl, at) {
+    entry.ttl = ttl
+    entry.expires = at + ttl
+    this.#put(entry)
   }
 
-  delete(key) {
-    this.#newer.delete(key)
-    this.#older.delete(key)
+  delete(name) {
+    this.#newer.delete(name)
+    this.#older.delete(name)
   }
 
   clear() {
@@ -42,13 +44,18 @@ class Recent {
     this.#older.clear()
   }
 
-  #put(key, entry) {
+  #put(entry) {
     if (this.#newer.size >= HALF) {
       this.#older = this.#newer
       this.#newer = new Map()
     }
-    this.#newer.set(key, entry)
+    this.#newer.set(entry.name, entry)
   }
+}
+
+/** The entry of a session, not written yet. */
+function entryOf(name, prefix, user, index, handle) {
+  return { name, prefix, user, index, handle, ttl: 0, expires: 0.5 }
 }
 
 /** Whether less than a tenth of the session's life has passed since `entry` was written. */
@@ -57,4 +64,4 @@ function isFresh(entry, ttl) {
   return Math.abs(now() + ttl - entry.expires) <= entry.ttl / 10
 }
 
-module.exports = { Recent, isFresh }
+module.exports = { Recent, entryOf, isFresh }

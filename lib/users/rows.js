@@ -9,11 +9,6 @@ const ROWS = {
     [own + index, handle, ttl],
     [text, "", limit],
   ],
-  signIn: (own, { index, handle, ttl, text, limit, key, prefix, value, ignoresMarkers, byTurns }) => [
-    [own + key, value, ttl],
-    [own + index, handle, limit],
-    [text, own + prefix, (ignoresMarkers ? 1 : 0) + (byTurns ? 2 : 0)],
-  ],
   entries: (own, { index, handle }) => [[own + index, handle ?? "", 0]],
   revoke: (own, { index, prefix, items }) => [
     [own + index, own + prefix, items.length],

@@ -5,8 +5,8 @@
  * both.
  */
 const TIME =
-  "local time = redis.call('TIME') " +
-  "local now = time[1] * 1000 + math.floor(time[2] / 1000) local stamp = string.format('%d%06d', time[1], time[2]) "
+  "local time = redis.call('TIME') local stamp = time[1] .. string.sub('00000' .. time[2], -6) local now = " +
+  "string.sub(stamp, 1, -4) "
 
 const EXPIRE =
   "local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] for i = 1, last and 2 or 0 do " +
@@ -14,25 +14,24 @@ const EXPIRE =
   "else redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', last)) end end "
 
 const ENTER =
-  `${TIME}local limit = tonumber(ARGV[3]) ` +
-  "if limit and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= limit then " +
-  "return 0 end local entry = ':' .. stamp .. ':' .. ARGV[2] .. ':' .. ARGV[4] " +
-  "local isnew = redis.call('HSETNX', KEYS[1], ARGV[1], stamp .. entry) if isnew == 0 then " +
-  "local created = string.match(redis.call('HGET', KEYS[1], ARGV[1]), '^%d+') " +
-  "redis.call('HSET', KEYS[1], ARGV[1], created .. entry) end " +
-  "local score = 'inf' if ARGV[2] ~= '' then score = string.format('%.0f', now + ARGV[2] * 1.1 + 1) end " +
-  "local differs = redis.call('ZADD', KEYS[2], score, ARGV[1]) ~= isnew " +
-  "local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - 1, 'LIMIT', 0, 1000) " +
-  "if #dead > 0 then redis.call('HDEL', KEYS[1], unpack(dead)) redis.call('ZREM', KEYS[2], unpack(dead)) end " +
-  "if differs or (time[2] % 16 == 0 and redis.call('HLEN', KEYS[1]) ~= redis.call('ZCARD', KEYS[2])) then " +
-  "for _, handle in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do " +
-  "if redis.call('HEXISTS', KEYS[1], handle) == 0 then redis.call('ZREM', KEYS[2], handle) end end " +
-  "local all = redis.call('HGETALL', KEYS[1]) for i = 1, #all, 2 do " +
-  "if not redis.call('ZSCORE', KEYS[2], all[i]) then " +
-  "local at, life = string.match(all[i + 1], '^%d+:(%d+):(%d*)') " +
-  "local lost = life == '' and 'inf' or string.format('%.0f', at / 1000 + life * 1.1 + 1) " +
-  `redis.call('ZADD', KEYS[2], lost, all[i]) end end end ${EXPIRE}local count = 1 ` +
-  "if ARGV[3] ~= '' then count = redis.call('HLEN', KEYS[1]) end "
+  `${TIME}if ARGV[3] ~= '' then local limit = tonumber(ARGV[3]) if limit and redis.call('HEXISTS', KEYS[1], ARGV[1]) ` +
+  "== 0 and redis.call('HLEN', KEYS[1]) >= limit then return 0 end end local entry = ':' .. stamp .. ':' .. " +
+  "ARGV[2] .. ':' .. ARGV[4] local left = redis.call('PTTL', KEYS[2]) local isnew = redis.call('HSETNX', " +
+  "KEYS[1], ARGV[1], stamp .. entry) if isnew == 0 then local created = string.match(redis.call('HGET', " +
+  "KEYS[1], ARGV[1]), '^%d+') redis.call('HSET', KEYS[1], ARGV[1], created .. entry) end local score = 'inf' " +
+  "local outlives = false if ARGV[2] ~= '' then local till = math.floor(now + ARGV[2] * 1.1 + 1) score = " +
+  "string.format('%.0f', till) outlives = isnew == 1 and (left == -2 or (left >= 0 and now + left <= till)) end " +
+  "local differs = redis.call('ZADD', KEYS[2], score, ARGV[1]) ~= isnew if left ~= -2 then local dead = " +
+  "redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. now, 'LIMIT', 0, 1000) if #dead > 0 then " +
+  "redis.call('HDEL', KEYS[1], unpack(dead)) redis.call('ZREM', KEYS[2], unpack(dead)) end end if differs or " +
+  "(time[2] % 16 == 0 and redis.call('HLEN', KEYS[1]) ~= redis.call('ZCARD', KEYS[2])) then outlives = false " +
+  "for _, handle in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do if redis.call('HEXISTS', KEYS[1], handle) " +
+  "== 0 then redis.call('ZREM', KEYS[2], handle) end end local all = redis.call('HGETALL', KEYS[1]) for i = 1, " +
+  "#all, 2 do if not redis.call('ZSCORE', KEYS[2], all[i]) then local at, life = string.match(all[i + 1], " +
+  "'^%d+:(%d+):(%d*)') local lost = life == '' and 'inf' or string.format('%.0f', at / 1000 + life * 1.1 + 1) " +
+  "redis.call('ZADD', KEYS[2], lost, all[i]) end end end if outlives then redis.call('PEXPIREAT', KEYS[1], " +
+  "score) redis.call('PEXPIREAT', KEYS[2], score) else " +
+  `${EXPIRE}end local count = 1 if ARGV[3] ~= '' then count = redis.call('HLEN', KEYS[1]) end `
 
 const SCRIPTS = {
   index: `${ENTER}return count`,

@@ -5,7 +5,7 @@ const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { inTime, nextTick, now } = require("../timers.js")
 const { defaultUserPrefix, handleOf, indexOf, userText } = require("./keys.js")
-const { Recent } = require("./recent.js")
+const { Recent, entryOf, isFresh } = require("./recent.js")
 const { entriesOf, look } = require("./sessions.js")
 const { Writer, follow } = require("./writer.js")
 
@@ -50,6 +50,20 @@ class Users {
 
   indexOf(user) {
     return indexOf(this.userPrefix, user)
+  }
+
+  /** What follows the prefix in the key of a session. */
+  #nameOf(sid, key) {
+    return this.hashIds ? key.slice(this.prefix.length) : String(sid)
+  }
+
+  /** What is known of the entry of a session. */
+  #recall(sid, key) {
+    return this.recent.get(this.#nameOf(sid, key), this.prefix)
+  }
+
+  #entryOf(sid, key, user, handle = handleOf(sid)) {
+    return entryOf(this.#nameOf(sid, key), this.prefix, user, this.indexOf(user), handle)
   }
 
   /** The user of a session as text, or undefined. */
@@ -108,21 +122,20 @@ class Users {
   /** The writer of a session in place of the backend; undefined for a session without a user. */
   writerOf(sid, key, session, ttl) {
     const user = this.userOf(session)
-    const before = this.recent.get(key)
-    if (user === undefined) return before === undefined ? undefined : this.#leaver(key, before)
-    const about =
-      before?.user === user ? before : { user, index: this.indexOf(user), handle: before?.handle ?? handleOf(sid) }
+    const before = this.#recall(sid, key)
+    if (user === undefined) return before === undefined ? undefined : this.#leaver(before)
+    const about = before?.user === user ? before : this.#entryOf(sid, key, user, before?.handle)
     return new Writer(this, key, about, session, ttl, before)
   }
 
   /** Writes a session that no longer has a user, and drops the entry of its former user. */
-  #leaver(key, before) {
+  #leaver(before) {
     const leave = (request) => {
       const { receive } = request
       request.receive = (own, error, reply) => {
         own.receive = receive
         if (error !== null) return receive(own, error, reply)
-        this.recent.delete(key)
+        this.recent.delete(before.name)
         this.tidy(own, before, { before }, () => receive(own, null, reply))
       }
     }
@@ -142,16 +155,18 @@ class Users {
   toucherOf(sid, key, session, ttl, receive) {
     const user = this.userOf(session)
     if (user === undefined) return receive
-    if (this.recent.has(key, user, ttl)) return receive
-    const about = { user, index: this.indexOf(user), handle: handleOf(sid) }
-    const entry = { ...about, ttl, text: `a:${this.entryText(key, session, about)}`, limit: NOT_COUNTED }
+    const before = this.#recall(sid, key)
+    if (before?.user === user && isFresh(before, ttl)) return receive
+    const about = this.#entryOf(sid, key, user)
+    const { index, handle } = about
+    const entry = { index, handle, ttl, text: `a:${this.entryText(key, session, about)}`, limit: NOT_COUNTED }
     return (own, error, count) => {
       if (error !== null || !(count > 0) || ttl === 0) return receive(own, error, count)
       const at = now()
       const send = (next) => this.backend.byUser(OPERATIONS.index, entry, next)
       follow(own, this.commandTimeoutMs, send, (failure) => {
         // After an error, the next touch writes the entry.
-        if (failure === null) this.recent.entered(key, about, ttl, at)
+        if (failure === null) this.recent.entered(about, ttl, at)
         receive(own, null, count)
       })
     }
@@ -160,9 +175,10 @@ class Users {
   /** Destroys a session by calling `send`, then drops its entry. Pass `handle` if the id is not known. */
   destroy(request, send, handle) {
     const { backend, recent, commandTimeoutMs } = this
-    const { key } = request
-    const entry = recent.get(key)
-    recent.delete(key)
+    const { sid, key } = request
+    const name = this.#nameOf(sid, key)
+    const entry = recent.get(name, this.prefix)
+    recent.delete(name)
     const { receive } = request
     request.startedAt = now()
     let waiting = 2
@@ -252,7 +268,7 @@ class Users {
     const each = items.flatMap((item) =>
       this.keysOf(item).map((key) => ({ key, handle: item.handle, entry: item.entry })),
     )
-    for (const { key } of each) this.recent.delete(key)
+    for (const { key } of each) this.recent.delete(key.slice(this.prefix.length))
     return this.ask(OPERATIONS.revoke, { index, prefix: this.prefix, items: each })
   }
 

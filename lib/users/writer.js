@@ -157,7 +157,7 @@ class Writer {
   }
 
   #remember(at) {
-    this.#users.recent.entered(this.#key, this.#about, this.#ttl, at)
+    this.#users.recent.entered(this.#about, this.#ttl, at)
   }
 
   /** Writes the entry, which is pending unless `kind` is "a", then calls `done(error)`. */

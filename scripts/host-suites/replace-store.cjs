@@ -7,6 +7,7 @@ const { join } = require("node:path")
 const { url, subject, replaced, baseClass, factory, ignored } = JSON.parse(process.env.HOST_SUITE)
 const root = join(__dirname, "..", "..")
 const files = new Set(replaced)
+const METHODS = ["get", "set", "touch", "destroy", "clear", "length", "ids", "all"]
 
 const compile = Module._extensions[".js"]
 Module._extensions[".js"] = (module, filename) => {
@@ -42,12 +43,29 @@ function makeStore() {
   const { RedisStore } = subject === "connect-redis" ? fromRoot(subject) : fromRoot("./index.js")
   const client = fromRoot("redis").createClient({ url })
   client.on("error", (error) => console.error(error))
-  // Suites end when the event loop is empty.
-  client.connect().then(() => client.unref(), console.error)
+  // Suites end by having nothing left to do, which an answer that is still awaited is not.
+  let asked = 0
+  const release = () => {
+    if (--asked === 0) client.unref()
+  }
+  client.connect().then(() => {
+    if (asked === 0) client.unref()
+  }, console.error)
   let count = 0
   class MemoryStore extends RedisStore {
     constructor() {
       super({ client, prefix: `${subject}:${process.pid}:${count++}:` })
+    }
+  }
+  // Our store does so itself.
+  for (const name of subject === "connect-redis" ? METHODS : []) {
+    MemoryStore.prototype[name] = function (...args) {
+      if (asked++ === 0) client.ref()
+      const result = RedisStore.prototype[name].apply(this, args)
+      // A rejection that nothing handles is to stay one.
+      if (typeof args.at(-1) === "function") result.finally(release)
+      else result.then(release, release)
+      return result
     }
   }
   for (const name of ignored) MemoryStore.prototype[name] = () => {}

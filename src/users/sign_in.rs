@@ -1,0 +1,277 @@
+//! A sign-in: the first save of a session with a user, which writes its index entry.
+//!
+//! On one server a sign-in is one script. In a cluster, where the two are in different slots, the entry comes
+//! first, and the session is written unless a marker is younger than the sign-in: a revoke that has read the
+//! entry leaves a marker. A second read of the index instead would miss a revoke that has read the entry but
+//! not dropped it yet.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Call, Which,
+    flow::{Next, Place, Save},
+};
+use crate::{
+    command::{Command, Reply},
+    error::Error,
+    marker::{self, By, Restore},
+};
+
+/// A save of a session that may have no entry.
+pub struct SignIn {
+    /// The save.
+    pub save: Save,
+    /// The prefix of the key.
+    pub prefix: Vec<u8>,
+    /// The text of the entry.
+    pub text: Vec<u8>,
+    /// The limit of entries.
+    pub limit: Limit,
+    /// Markers are ignored.
+    pub ignores_markers: bool,
+    /// No script may name both keys, as in a cluster.
+    pub by_turns: bool,
+}
+
+/// The limit for the entries of a user.
+#[derive(Clone, Copy)]
+pub enum Limit {
+    /// Entries are not counted.
+    None,
+    /// Entries are counted.
+    Counted,
+    /// No entry is added if there are this many others.
+    AtMost(u32),
+}
+
+impl Limit {
+    /// The argument of the scripts.
+    pub fn argument(self) -> Vec<u8> {
+        match self {
+            Self::None => vec![],
+            Self::Counted => b"counted".to_vec(),
+            Self::AtMost(limit) => limit.to_string().into_bytes(),
+        }
+    }
+}
+
+/// The step that a sign-in waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The lifetime of an earlier marker.
+    Marker,
+    /// The entry.
+    Entry,
+    /// The session, unless there is a marker.
+    Unmarked,
+    /// The session.
+    Session,
+}
+
+impl SignIn {
+    fn life(&self) -> Vec<u8> {
+        let life = self.save.expiry.milliseconds();
+        life.map_or(vec![], |expire_ms| expire_ms.to_string().into_bytes())
+    }
+
+    fn call(&self, which: Which, more: Option<Vec<u8>>) -> Call {
+        let Place { index, handle } = &self.save.place;
+        let limit = self.limit.argument();
+        let kind: &[u8] = if which == Which::SignIn { b"a:" } else { b"p:" };
+        let text = [kind, &self.text].concat();
+        let mut arguments = vec![handle.clone(), self.life(), limit, text];
+        arguments.extend(more);
+        Call::new(which, index, arguments)
+    }
+
+    /// Both in one script.
+    pub fn both(&self) -> Command {
+        let mut call = self.call(Which::SignIn, Some(self.save.value.clone()));
+        call.keys.push(self.save.key.clone());
+        call.expiry = self.save.expiry;
+        Command::User(Box::new(call))
+    }
+
+    /// Asks how long a marker of before still lives.
+    pub(super) fn marker(&self) -> Command {
+        Command::Pttl {
+            key: marker::marker_of(&self.prefix, &self.save.key),
+        }
+    }
+
+    fn session(&self) -> Command {
+        Command::Set {
+            key: self.save.key.clone(),
+            value: self.save.value.clone(),
+            expiry: self.save.expiry,
+            only_existing: false,
+        }
+    }
+
+    fn unmarked(&self, known_left: i64) -> Command {
+        let Save {
+            key, value, expiry, ..
+        } = &self.save;
+        Command::Restore(Box::new(Restore {
+            markers: vec![marker::marker_of(&self.prefix, key)],
+            key: key.clone(),
+            value: value.clone(),
+            expiry: *expiry,
+            known_left,
+            adds: false,
+            by: By::Hash,
+            repeated: false,
+        }))
+    }
+
+    /// Takes the reply to a step.
+    pub(super) fn on_reply(
+        &self,
+        step: &mut Step,
+        known: &mut (i64, Instant),
+        count: &mut i64,
+        outcome: Result<Reply, Error>,
+        now: Instant,
+    ) -> Next {
+        let (next, command) = match (*step, outcome) {
+            (Step::Marker, outcome) => {
+                let life = i64::try_from(marker::life_ms()).unwrap_or(i64::MAX);
+                let left = match outcome {
+                    Ok(Reply::Count(-1)) => life,
+                    Ok(Reply::Count(left)) => left.max(-1),
+                    // It may not be read: then it is not heeded either.
+                    Err(error) if error.refuses_command() => -1,
+                    Err(error) => return Next::Done(Err(error)),
+                    Ok(_) => -1,
+                };
+                *known = (left, now);
+                let entry = self.call(Which::Index, None);
+                (Step::Entry, Command::User(Box::new(entry)))
+            }
+            (Step::Entry, Ok(Reply::Count(0))) => return Next::Done(Ok(Reply::Count(0))),
+            (Step::Entry, Ok(Reply::Count(entries))) => {
+                *count = entries;
+                if self.ignores_markers {
+                    (Step::Session, self.session())
+                } else {
+                    (Step::Unmarked, self.unmarked(left_by(*known, now)))
+                }
+            }
+            (Step::Unmarked, Ok(Reply::Count(left))) => {
+                return Next::Done(Ok(Reply::Count(-1 - left)));
+            }
+            // Its marker is in another slot, or denied.
+            (Step::Unmarked, Ok(Reply::Nil)) => (Step::Session, self.session()),
+            (Step::Unmarked, Err(error)) if error.refuses_command() => {
+                (Step::Session, self.session())
+            }
+            (Step::Unmarked | Step::Session, Ok(_)) => {
+                return Next::Done(Ok(Reply::Count(*count)));
+            }
+            (_, outcome) => return Next::Done(outcome),
+        };
+        *step = next;
+        Next::Run(vec![command])
+    }
+}
+
+/// The most that a marker can have left now, of which that was known.
+fn left_by((left, at): (i64, Instant), now: Instant) -> i64 {
+    if left < 0 {
+        return -1;
+    }
+    let passed: Duration = now.saturating_duration_since(at);
+    // Both ends of the time are whole milliseconds.
+    let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+    left.saturating_sub(passed).saturating_add(1).max(-1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        command::Expiry,
+        error::{Cause, ErrorCode},
+        users::Flow,
+    };
+
+    fn sign_in(ignores_markers: bool) -> SignIn {
+        SignIn {
+            save: Save {
+                key: b"s:a".to_vec(),
+                value: b"{}".to_vec(),
+                expiry: Expiry::After(1000),
+                place: Place {
+                    index: b"u:{h}".to_vec(),
+                    handle: b"handle".to_vec(),
+                },
+            },
+            prefix: b"s:".to_vec(),
+            text: b"text".to_vec(),
+            limit: Limit::Counted,
+            ignores_markers,
+            by_turns: true,
+        }
+    }
+
+    fn only(next: Next) -> Command {
+        match next {
+            Next::Run(mut commands) if commands.len() == 1 => commands.remove(0),
+            _ => panic!("not one command"),
+        }
+    }
+
+    fn refused(word: &str) -> Error {
+        let error = Error::new(ErrorCode::Server, "refused");
+        error.caused_by(Cause::server(word.to_owned()))
+    }
+
+    #[test]
+    fn the_entry_comes_first_and_then_the_session_unless_a_marker_is_younger() {
+        let now = Instant::now();
+        let (mut flow, first) = Flow::sign_in(sign_in(false), now);
+        assert!(matches!(first.as_slice(), [Command::Pttl { key }] if key == b"s:{s:a}"));
+        let entry = only(flow.on_reply(0, Ok(Reply::Count(59_000)), now));
+        let Command::User(call) = entry else {
+            panic!("no entry");
+        };
+        assert_eq!(call.which, Which::Index);
+        assert_eq!(call.arguments[1..], [&b"1000"[..], b"counted", b"p:text"]);
+        let later = now + Duration::from_millis(10);
+        let Command::Restore(restore) = only(flow.on_reply(0, Ok(Reply::Count(2)), later)) else {
+            panic!("the session is written whatever the marker says");
+        };
+        // The marker of before has so much left at the most.
+        assert_eq!(restore.known_left, 58_991);
+        let left = flow.on_reply(0, Ok(Reply::Count(59_999)), later);
+        assert!(matches!(left, Next::Done(Ok(Reply::Count(-60_000)))));
+    }
+
+    #[test]
+    fn a_session_whose_marker_cannot_be_asked_is_written() {
+        let now = Instant::now();
+        for refusal in [Ok(Reply::Nil), Err(refused("NOPERM"))] {
+            let (mut flow, _) = Flow::sign_in(sign_in(false), now);
+            only(flow.on_reply(0, Err(refused("NOPERM")), now));
+            only(flow.on_reply(0, Ok(Reply::Count(3)), now));
+            let set = only(flow.on_reply(0, refusal, now));
+            assert!(matches!(set, Command::Set { .. }));
+            let done = flow.on_reply(0, Ok(Reply::Ok), now);
+            assert!(matches!(done, Next::Done(Ok(Reply::Count(3)))));
+        }
+        let (mut flow, _) = Flow::sign_in(sign_in(true), now);
+        only(flow.on_reply(0, Ok(Reply::Count(-2)), now));
+        let set = only(flow.on_reply(0, Ok(Reply::Count(1)), now));
+        assert!(matches!(set, Command::Set { .. }));
+    }
+
+    #[test]
+    fn no_session_is_written_without_its_entry() {
+        let now = Instant::now();
+        for outcome in [Ok(Reply::Count(0)), Err(refused("OOM"))] {
+            let (mut flow, _) = Flow::sign_in(sign_in(false), now);
+            only(flow.on_reply(0, Ok(Reply::Count(-2)), now));
+            assert!(matches!(flow.on_reply(0, outcome, now), Next::Done(_)));
+        }
+    }
+}
