@@ -96,14 +96,14 @@ fn work(
         _ => (vec![], vec![], 0.0),
     };
     let key = key?;
+    if operation == Some(Operation::Get) {
+        if row.sealer != 0 {
+            sealers.expect(row.id, row.sealer, &key);
+        }
+        return Ok(Work::Command(Command::Get { key }));
+    }
     let sealer = sealers.of(row.sealer)?;
     let question = match operation {
-        Some(Operation::Get) => {
-            if sealer.is_some() {
-                sealers.expect(row.id, row.sealer, &key);
-            }
-            return Ok(Work::Command(Command::Get { key }));
-        }
         Some(operation @ (Operation::Set | Operation::Replace)) => {
             let value = match sealer {
                 Some(sealer) => sealer.seal(&key, &value?, halves)?,

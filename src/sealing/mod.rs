@@ -172,7 +172,7 @@ impl Sealing {
         if stored.starts_with(MAGIC) {
             for kind in [ENCRYPTED, ENCRYPTED_COMPRESSED] {
                 if stored.starts_with(kind) {
-                    let text = self.decrypt(kind, key, &stored)?;
+                    let text = self.decrypt(kind, key, stored)?;
                     return if kind == ENCRYPTED {
                         Ok(text)
                     } else {
@@ -205,25 +205,28 @@ impl Sealing {
         }
     }
 
-    fn decrypt(&self, kind: &[u8], key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Error> {
+    /// Works where the value stands, without a second buffer.
+    fn decrypt(&self, kind: &[u8], key: &[u8], mut stored: Vec<u8>) -> Result<Vec<u8>, Error> {
         let rest = &stored[kind.len()..];
         let end = rest.iter().position(|&byte| byte == b'.');
-        let (id, text) = rest.split_at(end.ok_or_else(damaged)?);
+        let end = end.ok_or_else(damaged)?;
+        let id = &rest[..end];
         let Some(opener) = self.keys.iter().find(|key| key.id == id) else {
             return Err(unknown_key(id));
         };
-        let (header, text) = stored.split_at(stored.len() - text.len() + 1);
-        let mut sealed = URL_SAFE_NO_PAD.decode_to_vec(text).map_err(|_| damaged())?;
-        let Some(nonce) = sealed.first_chunk::<NONCE_BYTES>().copied() else {
-            return Err(damaged());
-        };
+        let header = kind.len() + end + 1;
         SCRATCH.with_borrow_mut(|Scratch { associated, .. }| {
-            self.associate(associated, header, key);
-            let opened = opener
-                .cipher
-                .open(&nonce, associated, &mut sealed, NONCE_BYTES);
-            sealed.truncate(opened.map_err(|_| forged(id))?);
-            Ok(sealed)
+            self.associate(associated, &stored[..header], key);
+            let sealed = URL_SAFE_NO_PAD.decode_inplace(&mut stored[header..]);
+            let sealed = sealed.map_err(|_| damaged())?;
+            let Some(nonce) = sealed.first_chunk::<NONCE_BYTES>().copied() else {
+                return Err(damaged());
+            };
+            let opened = opener.cipher.open(&nonce, associated, sealed, NONCE_BYTES);
+            let length = opened.map_err(|_| forged(&opener.id))?;
+            stored.copy_within(header..header + length, 0);
+            stored.truncate(length);
+            Ok(stored)
         })
     }
 
