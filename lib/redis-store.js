@@ -143,7 +143,9 @@ function createRedisStore(Store, { legacy }) {
     }
 
     touch(sid, session, callback) {
-      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.touch, callback, sid, session)
+      if (!this[INSIDE].sealing.isReady && (this[INSIDE].migrates || waits(this, sid))) {
+        return later(this, RedisStore.prototype.touch, callback, sid, session)
+      }
       return bridge(callback, legacy, (done) => {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
@@ -162,7 +164,8 @@ function createRedisStore(Store, { legacy }) {
     }
 
     destroy(sid, callback) {
-      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.destroy, callback, sid)
+      if (!this[INSIDE].sealing.isReady && waits(this, sid))
+        return later(this, RedisStore.prototype.destroy, callback, sid)
       return bridge(callback, legacy, (done) => {
         const request = begin(this, sid, receiveWritten, done)
         if (request !== undefined) remove(this, request)
@@ -170,7 +173,10 @@ function createRedisStore(Store, { legacy }) {
     }
 
     clear(callback) {
-      return bridgeAsyncReady(this, callback, async () => results.cleared(await clear(this, this[INSIDE])))
+      const work = async () => results.cleared(await clear(this, this[INSIDE]))
+      return this[INSIDE].sealing.isHeld()
+        ? bridgeAsyncReady(this, callback, work)
+        : bridgeAsync(callback, legacy, work)
     }
 
     sessionsOf(user, options, callback) {
@@ -295,15 +301,17 @@ function createRedisStore(Store, { legacy }) {
     const { backend, sealing } = store[INSIDE]
     // A session that expired during its request gets no marker: a later save with a new cookie is written.
     const isMarked = session?.cookie?.originalMaxAge <= 0
-    sealing.when(done, (then) => {
+    const run = (then) => {
       const request = new Request(receiveWritten, then, store, sid, key)
       remove(store, request, isMarked ? undefined : () => backend.send(OPERATIONS.expire, key, "", 0, request))
-    })
+    }
+    sealing.when(done, run, { key })
   }
 
   /** Saves what was serialized already, once the keys of the option encryption are known. */
-  function saveLater({ guard, sealing }, done, ...about) {
-    sealing.when(done, (then) => guard.save(then, ...about))
+  function saveLater({ guard, sealing }, done, sid, key, session, text, ttl, writer) {
+    const save = (then) => guard.save(then, sid, key, session, text, ttl, writer)
+    sealing.when(done, save, { key, units: key.length + text.length })
   }
 
   /** A request about one session; undefined, and failed, if the id cannot be one. */
@@ -321,11 +329,31 @@ function createRedisStore(Store, { legacy }) {
     return keyOf(store, sid, store[INSIDE].hashIds)
   }
 
-  /** Calls a method once the keys of the option encryption are known. */
-  function later(store, method, callback, ...args) {
+  /** Calls a method about one session once the keys of the option encryption are known. */
+  function later(store, method, callback, sid, ...args) {
     return bridge(callback, legacy, (done) => {
-      store[INSIDE].sealing.when(done, (then) => method.call(store, ...args, then))
+      const { sealing } = store[INSIDE]
+      let key
+      try {
+        key = keyIn(store, sid)
+      } catch (error) {
+        return fail(done, error)
+      }
+      const units = key.length
+      sealing.when(done, (then) => method.call(store, sid, ...args, then), { key, units })
     })
+  }
+
+  /** Whether a request that needs no keys waits for them: behind another one about its session, or for its user. */
+  function waits(store, sid) {
+    const { users, sealing } = store[INSIDE]
+    if (users !== undefined) return true
+    try {
+      return sealing.isHeld(keyIn(store, sid))
+    } catch {
+      // It fails at once.
+      return false
+    }
   }
 
   /** As `bridgeAsync`, once the keys are known. */
