@@ -44,7 +44,9 @@ function openPlain(options, listener) {
   const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
   // With these options the client cannot stand in for the native connection.
   const isAlone =
-    limits.swaps || (options.freshExpires && !hasPttl(client)) || (limits.indexes && !runsScripts(client, dialect))
+    limits.swaps ||
+    (needsPttl(options) !== undefined && !hasPttl(client)) ||
+    (limits.indexes && !runsScripts(client, dialect))
   try {
     return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {
@@ -60,8 +62,9 @@ function delegate(options, dialect, limits, listener, why) {
     const reason = why ?? "The settings of this client cannot be read, so the store calls its commands."
     throw optionError(`Option "${name}" needs a native connection. ${reason} Pass {url}, or leave the option out.`)
   }
-  if (options.freshExpires && !hasPttl(options.client)) {
-    throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
+  const fresh = needsPttl(options)
+  if (fresh !== undefined && !hasPttl(options.client)) {
+    throw optionError(`Option ${fresh} needs a client with the method pttl(); leave it out, or pass {url}.`)
   }
   if (options.userOf !== undefined && !runsScripts(options.client, dialect)) {
     throw optionError(
@@ -80,6 +83,12 @@ function runsScripts(client, dialect) {
 function needsSwaps({ onConflict, maxLifetime }) {
   if (onConflict !== "overwrite") return "onConflict"
   return maxLifetime === undefined ? undefined : "maxLifetime"
+}
+
+/** The option that reads times to live, if one is set. */
+function needsPttl({ freshExpires, hashIds }) {
+  if (freshExpires) return '"freshExpires"'
+  return hashIds === "migrate" || hashIds === "prepare" ? `"hashIds": "${hashIds}"` : undefined
 }
 
 /** Emitted once per process: the store loses its speed and its retries, but no sessions. */

@@ -106,17 +106,45 @@ async function pages(store, inside) {
     }
     at += some.length
     const stored = [...texts.entries()].filter(([, text]) => text !== null && text !== "")
-    // In parallel: an async parser may take long.
-    const page = await Promise.all(
-      stored.map(([n, text]) => parsed(store, inside, { sid: some[n], text, sentAt }, corrupt)),
-    )
-    for (const session of page) if (session !== null) sessions.push(session)
-    const units = stored.reduce((sum, [, text]) => sum + text.length, 0)
+    const counting = new Counting(inside.guard)
+    const counted = { ...inside, guard: counting }
+    for (let next = 0; next < stored.length;) {
+      if (next > 0) await nextTurn()
+      const most = counting.units + PAGE_UNITS
+      const parsing = []
+      // In parallel, because an async parser may take long; in portions, because expanded texts may be far longer.
+      while (next < stored.length && counting.units < most) {
+        const [n, text] = stored[next++]
+        parsing.push(parsed(store, counted, { sid: some[n], text, sentAt }, corrupt))
+      }
+      for (const session of await Promise.all(parsing)) if (session !== null) sessions.push(session)
+    }
+    const { units } = counting
     const fitting = Math.floor((PAGE_UNITS * some.length) / Math.max(units, 1))
     size = Math.max(1, Math.min(PAGE_MAX, size * 4, fitting))
   }
   warnOfCorrupt(corrupt)
   return sessions
+}
+
+/** A guard that adds up the lengths of the texts that it opens. */
+class Counting {
+  units = 0
+  #guard
+
+  constructor(guard) {
+    this.#guard = guard
+  }
+
+  opened(key, stored) {
+    const text = this.#guard.opened(key, stored)
+    this.units += text.length
+    return text
+  }
+
+  read(...args) {
+    return this.#guard.read(...args)
+  }
 }
 
 /** The texts of these sessions; undefined if there are several and they are too large for one reply. */

@@ -145,7 +145,9 @@ function createRedisStore(Store, { legacy }) {
     }
 
     touch(sid, session, callback) {
-      if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.touch, callback, sid, session)
+      if (!this[INSIDE].sealing.isReady && (this[INSIDE].migrates || waits(this, sid))) {
+        return later(this, RedisStore.prototype.touch, callback, sid, session)
+      }
       return bridge(callback, legacy, (done) => {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
@@ -167,13 +169,16 @@ function createRedisStore(Store, { legacy }) {
       const expired = unmarked
       return bridge(callback, legacy, (done) => {
         const { sealing } = this[INSIDE]
-        if (sealing.isReady) remove(this, sid, done, expired)
-        else sealing.when(done, (then) => remove(this, sid, then, expired))
+        if (sealing.isReady || !waits(this, sid)) remove(this, sid, done, expired)
+        else hold(this, done, sid, (then) => remove(this, sid, then, expired))
       })
     }
 
     clear(callback) {
-      return bridgeAsyncReady(this, callback, async () => results.cleared(await clear(this, this[INSIDE])))
+      const work = async () => results.cleared(await clear(this, this[INSIDE]))
+      return this[INSIDE].sealing.isHeld()
+        ? bridgeAsyncReady(this, callback, work)
+        : bridgeAsync(callback, legacy, work)
     }
 
     sessionsOf(user, options, callback) {
@@ -312,8 +317,9 @@ function createRedisStore(Store, { legacy }) {
   }
 
   /** Saves a serialized session once the keys of the option encryption are known. */
-  function saveLater({ guard, sealing }, done, ...about) {
-    sealing.when(done, (then) => guard.save(then, ...about))
+  function saveLater({ guard, sealing }, done, sid, key, session, text, ttl, writer) {
+    const save = (then) => guard.save(then, sid, key, session, text, ttl, writer)
+    sealing.when(done, save, { key, units: key.length + text.length })
   }
 
   /** A request about one session. If the id is not valid, the call fails and the result is undefined. */
@@ -331,11 +337,32 @@ function createRedisStore(Store, { legacy }) {
     return keyOf(store, sid, store[INSIDE].hashIds)
   }
 
-  /** Calls a method once the keys of the option encryption are known. */
-  function later(store, method, callback, ...args) {
-    return bridge(callback, legacy, (done) => {
-      store[INSIDE].sealing.when(done, (then) => method.call(store, ...args, then))
-    })
+  /** Calls a method about one session once the keys of the option encryption are known. */
+  function later(store, method, callback, sid, ...args) {
+    return bridge(callback, legacy, (done) => hold(store, done, sid, (then) => method.call(store, sid, ...args, then)))
+  }
+
+  /** Calls `run` for a session once the keys are known. */
+  function hold(store, done, sid, run) {
+    let key
+    try {
+      key = keyIn(store, sid)
+    } catch (error) {
+      return fail(done, error)
+    }
+    store[INSIDE].sealing.when(done, run, { key, units: key.length })
+  }
+
+  /** Whether a request that needs no keys must wait: behind another request on its session, or for its user. */
+  function waits(store, sid) {
+    const { users, sealing } = store[INSIDE]
+    if (users !== undefined) return true
+    try {
+      return sealing.isHeld(keyIn(store, sid))
+    } catch {
+      // It fails at once.
+      return false
+    }
   }
 
   /** As `bridgeAsync`, once the keys are known. */

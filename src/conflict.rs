@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     command::{Command, Expiry, Reply, Swap},
     error::{Error, ErrorCode},
-    sealing::{self, Sealer},
+    sealing::{self, Halves, Sealer},
 };
 
 /// The number of attempts at a merge.
@@ -47,7 +47,7 @@ pub struct Conflict {
     pub theirs: Vec<u8>,
     /// Its time to live.
     pub expiry: Expiry,
-    /// By what the three are sealed.
+    /// By what the three are sealed, if they may be.
     pub sealer: Option<Sealer>,
 }
 
@@ -56,7 +56,7 @@ impl Conflict {
     fn open(&self, value: &[u8]) -> Result<Vec<u8>, Error> {
         match &self.sealer {
             Some(sealer) => sealer.open(&self.key, value.to_vec()),
-            None => Ok(sealing::unsealed(value.to_vec())),
+            None => Ok(value.to_vec()),
         }
     }
 }
@@ -101,7 +101,7 @@ impl Merge {
         };
         let key = conflict.key.clone();
         let value = match &conflict.sealer {
-            Some(sealer) => sealer.seal(&key, &merged.text)?,
+            Some(sealer) => sealer.seal(&key, &merged.text, &mut Halves::of(1))?,
             None => merged.text,
         };
         let theirs = std::mem::take(&mut conflict.theirs);

@@ -51,7 +51,7 @@ export const GROUPS = [
     name: "sealed",
     tier: "quick",
     covers: "hashed ids, encryption, compression; rolled out under load",
-    topics: ["sealed", "sealed-deploys"],
+    topics: ["sealed", "sealed-deploys", "sealed-bounds"],
   },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
   { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },

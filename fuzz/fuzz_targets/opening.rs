@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use connect_redis_native::sealing::{Key, Plaintext, Sealing};
+use connect_redis_native::sealing::{Halves, Key, Plaintext, Sealing};
 use libfuzzer_sys::fuzz_target;
 
 fn sealing(plaintext: Plaintext, compressed_from: Option<usize>) -> Sealing {
@@ -12,6 +12,7 @@ fn sealing(plaintext: Plaintext, compressed_from: Option<usize>) -> Sealing {
         vec![key("a", 1), key("b", 2)],
         plaintext,
         compressed_from,
+        1 << 28,
         Vec::new(),
     )
 }
@@ -27,13 +28,15 @@ static STORES: LazyLock<[Sealing; 3]> = LazyLock::new(|| {
 fuzz_target!(|input: (&[u8], &[u8])| {
     let (key, text) = input;
     for store in STORES.iter() {
-        let stored = store.seal(key, text).expect("sealed");
+        let stored = store
+            .seal(key, text, &mut Halves::of(1))
+            .expect("sealed");
         if !text.starts_with(b"~1") {
             assert!(store.open(key, stored.clone()) == Ok(text.to_vec()) || text.is_empty());
         }
         let _ = store.open(text, stored);
         let _ = store.open(key, text.to_vec());
-        let _ = store.is_current(text);
+        let _ = store.resealed(key, text);
         for kind in ["~1s.a.", "~1sz.b.", "~1z.", "~1s."] {
             let stored = [kind.as_bytes(), text].concat();
             let opened = store.open(key, stored.clone());

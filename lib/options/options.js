@@ -142,6 +142,9 @@ const OPTIONS = {
   },
 }
 
+/** The members of options whose values are objects. */
+const MEMBERS = { encryption: ["keys", "plaintext"], compression: ["minBytes"] }
+
 /** Options that need `userOf`. */
 const OF_USERS = ["userPrefix", "sessionInfo", "maxSessionsPerUser"]
 
@@ -194,6 +197,7 @@ function readOptions(options) {
     if (!test(value)) {
       throw optionError(`Option "${name}" must ${must}, got ${shownOption(name, given)}.`)
     }
+    demandMembers(name, value)
     read[name] = value
   }
   if (typeof read.ttl === "number" && read.touchAfter >= read.ttl) {
@@ -208,6 +212,17 @@ function readOptions(options) {
   demandOneSource(read, options)
   warnOfIgnored(ignored, hasClient)
   return read
+}
+
+/** Refuses unknown members of these options: a typing error would leave sessions unprotected. */
+function demandMembers(name, value) {
+  const known = MEMBERS[name]
+  if (known === undefined) return
+  const unknown = Object.keys(value).find((member) => !known.includes(member))
+  if (unknown === undefined) return
+  throw optionError(
+    `Option "${name}" must have no other members than ${known.map((member) => `"${member}"`).join(" and ")}, got ${shown(unknown)}; correct its name, or remove it.`,
+  )
 }
 
 /** A wrong value in the form that a message may show. */
@@ -225,7 +240,7 @@ function isObject(value) {
 
 /** The keys themselves are looked at when they are used. */
 function isEncryption(value) {
-  if (!isObject(value) || value instanceof Uint8Array) return false
+  if (!isObject(value) || ArrayBuffer.isView(value)) return false
   const { keys, plaintext } = value
   const isLater = typeof keys === "function" || typeof keys?.then === "function"
   return (isLater || Array.isArray(keys)) && ["accept", "reject", "write"].includes(plaintext ?? "accept")

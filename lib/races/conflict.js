@@ -86,7 +86,7 @@ class Conflicts {
     const merged = (error, reply) => settle(error, reply === null ? null : JSON.parse(reply))
     const { backend, sealing } = this.#options
     const next = request.follow(merged)
-    if (sealing.native !== undefined) next.sealing = sealing
+    next.sealing = sealing.forMerges()
     backend.merge(key, { base, mine: value, theirs }, ttl, left, next)
   }
 

@@ -205,14 +205,16 @@ class Guard {
   #saveRebuilt(callback, sid, key, text, ttl, save, writer) {
     const received = (own, error, stored) => {
       if (error !== null) return own.finish(error, null)
-      const created = this.#createdOf(key, stored) ?? Date.now()
-      const bound = this.#lifetime.bound(ttl, created)
+      let created
       let value
       try {
+        // One that does not open is not written over: its lifetime would start again.
+        created = this.#lifetime.createdOf(stored === null ? null : this.#sealing.open(key, stored)) ?? Date.now()
         value = this.#stamped(key, text, created)
       } catch (failure) {
         return own.finish(failure, null)
       }
+      const bound = this.#lifetime.bound(ttl, created)
       const then = (failure, reply) => save(created, value)(own, failure, reply)
       if (bound > 0) {
         return this.#follow(own, LATE_SAVE, (next) => writer.send(OPERATIONS.set, key, value, bound, next), then)
@@ -222,15 +224,6 @@ class Guard {
     }
     const request = this.#request(received, callback, sid, key)
     this.#backend.send(OPERATIONS.get, key, "", 0, request)
-  }
-
-  /** When what is `stored` was created; undefined also if it does not open. */
-  #createdOf(key, stored) {
-    try {
-      return this.#lifetime.createdOf(stored === null ? null : this.#sealing.open(key, stored))
-    } catch {
-      return undefined
-    }
   }
 
   #swap(callback, sid, key, known, { base, value, ttl, created, writer }) {

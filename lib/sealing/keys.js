@@ -1,5 +1,7 @@
 "use strict"
 
+const { types } = require("node:util")
+
 const { kindOf, optionError } = require("../errors.js")
 
 const KEY_BYTES = 32
@@ -37,7 +39,7 @@ function readKey(given, at) {
   if (key?.length !== KEY_BYTES) {
     const got = key === undefined ? kindOf(own("key")) : `${key.length} bytes`
     throw optionError(
-      `Option "encryption.keys[${at}].key" must be ${KEY_BYTES} random bytes, as a Buffer or in base64, got ${got}; make one with: npx connect-redis-native keygen.`,
+      `Option "encryption.keys[${at}].key" must be ${KEY_BYTES} random bytes, as a Buffer, a secret KeyObject or base64, got ${got}; make one with: npx connect-redis-native keygen.`,
     )
   }
   return { id, key }
@@ -45,9 +47,13 @@ function readKey(given, at) {
 
 /** Undefined for what is no bytes at all. */
 function bytesOf(key) {
-  if (key instanceof Uint8Array) return Uint8Array.from(key)
-  if (typeof key !== "string" || !BASE64.test(key)) return undefined
-  return Uint8Array.from(Buffer.from(key, "base64"))
+  // By util.types: those of another realm are instances of another class.
+  if (types.isUint8Array(key)) return Uint8Array.from(key)
+  if (types.isAnyArrayBuffer(key)) return Uint8Array.from(new Uint8Array(key))
+  if (types.isKeyObject(key)) return key.type === "secret" ? Uint8Array.from(key.export()) : undefined
+  // A file ends with a new line.
+  const text = typeof key === "string" ? key.trim() : ""
+  return BASE64.test(text) ? Uint8Array.from(Buffer.from(text, "base64")) : undefined
 }
 
 module.exports = { KEY_BYTES, readKeys }

@@ -4,6 +4,7 @@ const { names } = require("../listing.js")
 const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { nextTick, nextTurn } = require("../timers.js")
+const { isMiss } = require("./forwarding.js")
 const { hashId, isHash } = require("./hash.js")
 
 /** Sessions that are read at once, and sealed at once. */
@@ -21,17 +22,20 @@ async function reseal(store, inside) {
   for (let at = 0; at < found.length; at += PAGE) {
     if (at > 0) await nextTurn()
     const page = await pageOf(store, inside, found.slice(at, at + PAGE))
-    const ends = await Promise.all(page.map(([name, stored]) => one(store, inside, name, stored)))
-    progress.done += ends.length
-    progress.resealed += ends.filter((end) => end === "resealed").length
-    progress.failed += ends.filter((end) => end === "failed").length
+    // What fails in the middle of a page is not left behind: it goes on until all have ended.
+    const settled = await Promise.allSettled(page.map(([name, stored]) => ended(store, inside, name, stored)))
+    const broken = settled.find(({ status }) => status === "rejected")
+    if (broken !== undefined) throw broken.reason
+    progress.done += settled.length
+    progress.resealed += settled.filter(({ value }) => value === "resealed").length
+    progress.failed += settled.filter(({ value }) => value === "failed").length
     tell(store, { ...progress })
   }
   await inside.users?.reseal()
   return progress
 }
 
-/** `[name, stored]` of each. */
+/** `[name, stored]` of each; undefined for one that is to be read by itself. */
 async function pageOf(store, { backend }, some) {
   const keys = some.map((name) => store.prefix + name)
   try {
@@ -40,7 +44,7 @@ async function pageOf(store, { backend }, some) {
   } catch (error) {
     // Too large for one reply.
     if (error.code !== "ERR_REDIS_STORE_DECODE") throw error
-    return Promise.all(some.map(async (name) => [name, await read(backend, store.prefix + name)]))
+    return some.map((name) => [name, undefined])
   }
 }
 
@@ -48,20 +52,29 @@ function read(backend, key) {
   return ask((request) => backend.send(OPERATIONS.get, key, "", 0, request))
 }
 
-/** "resealed", "failed" for one that does not open or is written all the time, or "skipped". */
+/**
+ * "resealed", "failed" for one that does not open or is written all the time, or "skipped". Rejects where no
+ * session can be resealed: without a connection, for example.
+ */
+async function ended(store, inside, name, stored) {
+  try {
+    return await one(store, inside, name, stored)
+  } catch (error) {
+    // A key of another application.
+    if (/^WRONGTYPE\b/.test(error.cause?.message)) return "skipped"
+    if (error.code === "ERR_REDIS_STORE_DECODE" || error.code === "ERR_REDIS_STORE_ENCODE") return "failed"
+    throw error
+  }
+}
+
 async function one(store, { backend, sealing, migrates }, name, first) {
   const key = store.prefix + name
   if (migrates && !isHash(name)) return (await moved(store, backend, name)) ? "resealed" : "skipped"
-  let stored = first
+  let stored = first === undefined ? await read(backend, key) : first
   for (let tries = 0; tries < TRIES; tries++) {
-    if (stored === null || stored === "" || sealing.isCurrent(stored)) return "skipped"
-    let value
-    try {
-      value = sealing.seal(key, sealing.open(key, stored))
-    } catch {
-      return "failed"
-    }
-    if (value === stored) return "skipped"
+    if (isMiss(stored)) return "skipped"
+    const value = sealing.resealed(key, stored)
+    if (value === null) return "skipped"
     const base = stored
     const reply = await ask((request) => backend.rewrite(key, base, value, request))
     if (reply === true) return "resealed"

@@ -19,23 +19,25 @@ class Sealing {
   #settings
   #waiting
   #started
+  /** For what others have sealed, where nothing is sealed here: `{native}`. */
+  #opener
 
   /** Throws what is wrong with the options, and where there is no native binary. `keyPrefix()` is the client's own. */
-  constructor({ encryption, compression, commandTimeoutMs, maxPending }, keyPrefix) {
+  constructor({ encryption, compression, maxSessionBytes, ...limits }, keyPrefix) {
     this.isOn = encryption !== undefined || compression !== undefined
     this.isReady = !this.isOn
+    this.#settings = { keys: [], plaintext: "accept", maxBytes: maxSessionBytes, keyPrefix: "" }
     if (!this.isOn) return
-    this.#settings = {
-      keys: [],
+    Object.assign(this.#settings, {
       plaintext: encryption?.plaintext ?? "accept",
       compressedFrom: compression?.minBytes,
       keyPrefix: keyPrefix(),
-    }
+    })
     // At the start, and not at the first request.
     loadProtocol()
     const keys = encryption?.keys
     if (keys === undefined || Array.isArray(keys)) this.#start(keys === undefined ? [] : readKeys(keys))
-    else this.#waiting = new Waiting(keys, (given) => this.#start(readKeys(given)), { commandTimeoutMs, maxPending })
+    else this.#waiting = new Waiting(keys, (given) => this.#start(readKeys(given)), limits)
   }
 
   #start(keys) {
@@ -51,10 +53,18 @@ class Sealing {
     else started()
   }
 
-  /** Calls `run(done)`; once the keys are known, and in the order of the calls. */
-  when(done, run) {
+  /**
+   * Calls `run(done)`; once the keys are known, and in the order of the calls. `about` is what waits: the key that
+   * it concerns, undefined for all keys, and the units of text that it holds.
+   */
+  when(done, run, about) {
     if (this.isReady) run(done)
-    else this.#waiting.hold(done, run)
+    else this.#waiting.hold(done, run, about)
+  }
+
+  /** Whether a request that needs no keys has to wait all the same: another one about `key` does. */
+  isHeld(key) {
+    return !this.isReady && this.#waiting.has(key)
   }
 
   /** Asks for keys that are not known yet. */
@@ -67,9 +77,15 @@ class Sealing {
     await this.#waiting.settled()
   }
 
-  /** Whether what is `stored` is as it would be sealed now. */
-  isCurrent(stored) {
-    return this.native === undefined ? !stored.startsWith(MAGIC) : this.native.isCurrent(stored)
+  /** What is `stored` as it would be sealed now; null if it is so already. It is opened either way. */
+  resealed(key, stored) {
+    if (this.native === undefined && !isSealed(stored)) return null
+    try {
+      return (this.native ?? this.#openerOf().native).resealed(key, stored)
+    } catch (error) {
+      if (error.code === "ERR_REDIS_STORE_OPTIONS") return null
+      throw new RedisStoreError("ERR_REDIS_STORE_DECODE", error.message)
+    }
   }
 
   /** What is to be stored for the session `text`. */
@@ -84,23 +100,29 @@ class Sealing {
 
   /** The text of the session that is `stored`. */
   open(key, stored) {
-    if (this.native === undefined && (stored.charCodeAt(0) !== TILDE || !stored.startsWith(MAGIC))) return stored
+    if (this.native === undefined && !isSealed(stored)) return stored
     try {
-      return (this.native ?? opener()).open(key, stored)
+      return (this.native ?? this.#openerOf().native).open(key, stored)
     } catch (error) {
       if (error.code === "ERR_REDIS_STORE_OPTIONS") return stored
       throw new RedisStoreError("ERR_REDIS_STORE_DECODE", error.message)
     }
   }
+
+  /** By what the native half opens and seals where it is to do both, as what others have sealed is read in any case. */
+  forMerges() {
+    return this.native === undefined ? this.#openerOf() : this
+  }
+
+  #openerOf() {
+    const { binding } = loadProtocol()
+    this.#opener ??= { native: new binding.Sealing(this.#settings) }
+    return this.#opener
+  }
 }
 
-let plain
-
-/** For stores that seal nothing: what others have compressed is read all the same. */
-function opener() {
-  const { binding } = loadProtocol()
-  plain ??= new binding.Sealing({ keys: [], plaintext: "accept", keyPrefix: "" })
-  return plain
+function isSealed(stored) {
+  return stored.charCodeAt(0) === TILDE && stored.startsWith(MAGIC)
 }
 
 module.exports = { Sealing }

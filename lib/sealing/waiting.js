@@ -13,8 +13,10 @@ class Waiting {
   #source
   #start
   #limits
-  /** In the order of the calls, what runs them. */
-  #held = new Set()
+  /** In the order of the calls, what runs them, and which key each is about; undefined is all keys. */
+  #held = new Map()
+  /** Units of text that they hold. */
+  #units = 0
   #asking = false
   #failure
   #pause = PAUSE_MS
@@ -29,24 +31,38 @@ class Waiting {
     if (typeof source !== "function") Promise.resolve(source).catch(() => {})
   }
 
+  /** Whether anything about `key` waits; about any key, if that is undefined. */
+  has(key) {
+    if (key === undefined) return this.#held.size > 0
+    for (const other of this.#held.values()) if (other === undefined || other === key) return true
+    return false
+  }
+
   /** Calls `run(done)` once the keys are there. All of it has the time of one request. */
-  hold(done, run) {
-    const { commandTimeoutMs, maxPending } = this.#limits
+  hold(done, run, { key, units = 0 } = {}) {
+    const { commandTimeoutMs, maxPending, maxPendingBytes } = this.#limits
     const request = new Request(undefined, done)
     const finish = (error, value) => request.runInAsyncScope(request.finish, request, error, value)
-    if (this.#held.size >= maxPending) return nextTick(finish, fullError(maxPending), null)
+    if (this.#held.size >= maxPending) return nextTick(finish, fullError(maxPending, "maxPending"), null)
+    if (this.#units + units > maxPendingBytes) {
+      return nextTick(finish, fullError(`${maxPendingBytes} bytes of`, "maxPendingBytes"), null)
+    }
     const late = () => this.#lateError()
+    const letGo = () => {
+      if (this.#held.delete(begin)) this.#units -= units
+    }
     const settle = withDeadline(commandTimeoutMs, late, (error, value) => {
-      this.#held.delete(begin)
+      letGo()
       this.#rest()
       nextTick(finish, error, value)
     })
     const begin = (error) => {
-      this.#held.delete(begin)
+      letGo()
       if (error !== undefined) settle(error, null)
       else request.runInAsyncScope(run, null, settle)
     }
-    this.#held.add(begin)
+    this.#held.set(begin, key)
+    this.#units += units
     this.ask()
   }
 
@@ -72,14 +88,14 @@ class Waiting {
       return this.#failed(failure)
     }
     this.#asking = false
-    for (const begin of [...this.#held]) begin()
+    for (const begin of [...this.#held.keys()]) begin()
     this.#rest()
   }
 
   #failed(failure) {
     this.#failure = failure
     // A promise answers once.
-    if (typeof this.#source !== "function") for (const begin of [...this.#held]) begin(this.#lateError())
+    if (typeof this.#source !== "function") for (const begin of [...this.#held.keys()]) begin(this.#lateError())
     const again = () => {
       this.#asking = false
       if (this.#held.size > 0) this.ask()
@@ -112,10 +128,10 @@ class Waiting {
   }
 }
 
-function fullError(maxPending) {
+function fullError(held, option) {
   return new RedisStoreError(
     "ERR_REDIS_STORE_QUEUE_FULL",
-    `${maxPending} requests wait for the keys of the option "encryption" already (option "maxPending").`,
+    `${held} requests wait for the keys of the option "encryption" already (option "${option}").`,
   )
 }
 

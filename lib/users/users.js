@@ -312,12 +312,12 @@ class Users {
   #resealed(index, { handle, info, sealed }) {
     const { sealing } = this.#options
     const stored = sealed ?? (info === undefined ? undefined : JSON.stringify(info))
-    if (stored === undefined || sealing.isCurrent(stored)) return { info, sealed }
+    if (stored === undefined) return { info, sealed }
     try {
-      const name = nameOf({ index, handle })
-      const plain = sealing.open(name, stored)
-      const again = sealing.seal(name, plain)
-      return again === plain ? { info: JSON.parse(plain) } : { sealed: again }
+      const again = sealing.resealed(nameOf({ index, handle }), stored)
+      if (again === null) return { info, sealed }
+      // No text of JSON begins so.
+      return again.startsWith("~") ? { sealed: again } : { info: JSON.parse(again) }
     } catch {
       return { info, sealed }
     }

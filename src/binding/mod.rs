@@ -128,7 +128,7 @@ impl RedisStore {
     #[napi(catch_unwind)]
     pub fn add_sealing(&self, sealing: &Sealing, key_prefix_bytes: u32) -> u32 {
         match &self.live {
-            Some(live) => live.sealers.add(sealing.sealer(key_prefix_bytes)),
+            Some(live) => live.sealers.add(sealing.inner(), key_prefix_bytes as usize),
             None => 0,
         }
     }

@@ -2,7 +2,7 @@
 //! way out.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, PoisonError, Weak,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -13,7 +13,7 @@ use super::texts::Text;
 use crate::{
     command::Reply,
     error::{Error, ErrorCode},
-    sealing::{self, KEY_ID_MAX_BYTES, Key, Plaintext, Sealer},
+    sealing::{self, Halves, KEY_ID_MAX_BYTES, Key, Plaintext, Sealer},
 };
 
 /// One key, checked by lib/sealing/keys.js.
@@ -34,6 +34,8 @@ pub struct SealingSettings {
     pub plaintext: String,
     /// Texts that are shorter are not compressed.
     pub compressed_from: Option<f64>,
+    /// The longest session that is expanded, in bytes.
+    pub max_bytes: f64,
     /// What the client puts before every key.
     pub key_prefix: String,
 }
@@ -68,6 +70,7 @@ impl Sealing {
             keys,
             plaintext,
             settings.compressed_from.map(|least| least as usize),
+            settings.max_bytes as usize,
             settings.key_prefix.into_bytes(),
         );
         Ok(Self {
@@ -78,7 +81,10 @@ impl Sealing {
     /// What is to be stored under `key` for the session `text`. `key` is without the client's prefix.
     #[napi(catch_unwind)]
     pub fn seal(&self, key: String, text: String) -> napi::Result<Text> {
-        let sealed = self.inner.seal(key.as_bytes(), text.as_bytes());
+        let mut halves = Halves::of(1);
+        let sealed = self
+            .inner
+            .seal(key.as_bytes(), text.as_bytes(), &mut halves);
         sealed.map(Text::new).map_err(thrown)
     }
 
@@ -89,18 +95,17 @@ impl Sealing {
         opened.map(Text::new).map_err(thrown)
     }
 
-    /// Whether what is `stored` is as it would be sealed now.
+    /// What is `stored` under `key` as it would be sealed now; none if it is so already.
     #[napi(catch_unwind)]
-    pub fn is_current(&self, stored: String) -> bool {
-        self.inner.is_current(stored.as_bytes())
+    pub fn resealed(&self, key: String, stored: String) -> napi::Result<Option<Text>> {
+        let resealed = self.inner.resealed(key.as_bytes(), stored.as_bytes());
+        resealed
+            .map(|resealed| resealed.map(Text::new))
+            .map_err(thrown)
     }
 
-    /// The same on a connection whose keys begin with so many bytes of the client.
-    pub(super) fn sealer(&self, key_prefix_bytes: u32) -> Sealer {
-        Sealer {
-            sealing: Arc::clone(&self.inner),
-            key_prefix_bytes: key_prefix_bytes as usize,
-        }
+    pub(super) fn inner(&self) -> &Arc<sealing::Sealing> {
+        &self.inner
     }
 }
 
@@ -112,10 +117,26 @@ fn thrown(error: Error) -> napi::Error {
 /// whose replies are to be opened, by the numbers of their requests.
 #[derive(Default)]
 pub struct Sealers {
-    sealers: Mutex<Vec<Sealer>>,
+    places: Mutex<Vec<Place>>,
     gets: Mutex<Vec<Get>>,
-    /// There is one: only then is anything locked. It is set before the first request that needs it.
+    /// A reply was to be opened: only then is anything locked. It is set before that request is sent.
     is_used: AtomicBool,
+}
+
+/// A store's sealing, which is the store's: keys end with it. While it is there, its requests and the batch that
+/// knows its number hold it; after that its place is free.
+struct Place {
+    sealing: Weak<sealing::Sealing>,
+    key_prefix_bytes: usize,
+}
+
+impl Place {
+    fn sealer(&self) -> Option<Sealer> {
+        Some(Sealer {
+            sealing: self.sealing.upgrade()?,
+            key_prefix_bytes: self.key_prefix_bytes,
+        })
+    }
 }
 
 /// By the number of its request; its memory is used again.
@@ -126,13 +147,24 @@ struct Get {
 }
 
 impl Sealers {
-    /// The number of `sealer` from now on.
-    pub fn add(&self, sealer: Sealer) -> u32 {
-        self.is_used.store(true, Ordering::Release);
+    /// The number of `sealing` from now on, for keys that begin with so many bytes of the client.
+    pub fn add(&self, sealing: &Arc<sealing::Sealing>, key_prefix_bytes: usize) -> u32 {
+        let place = Place {
+            sealing: Arc::downgrade(sealing),
+            key_prefix_bytes,
+        };
         // Poisoned or not, nothing in here can panic half-way.
-        let mut sealers = self.sealers.lock().unwrap_or_else(PoisonError::into_inner);
-        sealers.push(sealer);
-        sealers.len() as u32
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = places
+            .iter()
+            .position(|place| place.sealing.strong_count() == 0);
+        let at = free.unwrap_or(places.len());
+        if at < places.len() {
+            places[at] = place;
+        } else {
+            places.push(place);
+        }
+        at as u32 + 1
     }
 
     /// The one with this number; none is 0.
@@ -140,17 +172,15 @@ impl Sealers {
         let Some(at) = number.checked_sub(1) else {
             return Ok(None);
         };
-        let sealers = self.sealers.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let unknown = || Error::new(ErrorCode::Options, "There is no such sealing.");
-        sealers
-            .get(at as usize)
-            .cloned()
-            .map(Some)
-            .ok_or_else(unknown)
+        let sealer = places.get(at as usize).and_then(Place::sealer);
+        sealer.map(Some).ok_or_else(unknown)
     }
 
     /// The reply to the request `id` is to be opened.
     pub fn expect(&self, id: u32, sealer: u32, key: &[u8]) {
+        self.is_used.store(true, Ordering::Release);
         let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
         let at = id as usize;
         if gets.len() <= at {
@@ -162,7 +192,7 @@ impl Sealers {
         get.key.extend_from_slice(key);
     }
 
-    /// Whether any reply may have to be opened.
+    /// Whether any reply has to be opened, or had to be.
     pub fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Acquire)
     }
@@ -176,8 +206,8 @@ impl Sealers {
         match (std::mem::take(&mut get.sealer), outcome) {
             (0, outcome) => outcome,
             (number, Ok(Reply::Text(stored))) => {
-                let sealers = self.sealers.lock().unwrap_or_else(PoisonError::into_inner);
-                match sealers.get(number as usize - 1) {
+                let sealer = self.of(number)?;
+                match sealer {
                     Some(sealer) => sealer.open(&get.key, stored).map(Reply::Text),
                     None => Ok(Reply::Text(stored)),
                 }

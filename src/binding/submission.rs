@@ -34,14 +34,16 @@ use crate::{
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
     marker::{By, Destroy, Restore, marker_of},
+    sealing::Halves,
 };
 
 /// Reads the requests of one flush.
 pub fn decode(rows: &[f64], text: &[u16], sealers: &Sealers) -> Vec<Request> {
     let mut reader = Reader { rows, text };
     let mut requests = Vec::with_capacity(rows.len() / REQUEST_COLUMNS);
+    let mut halves = Halves::of(sealed_in(rows));
     while let Some(row) = reader.row() {
-        let work = match work(&row, &mut reader, sealers) {
+        let work = match work(&row, &mut reader, sealers, &mut halves) {
             Ok(work) => work,
             Err(error) => Work::Refused(error),
         };
@@ -50,7 +52,26 @@ pub fn decode(rows: &[f64], text: &[u16], sealers: &Sealers) -> Vec<Request> {
     requests
 }
 
-fn work(row: &Row, reader: &mut Reader<'_>, sealers: &Sealers) -> Result<Work, Error> {
+/// How many sessions may have to be sealed.
+fn sealed_in(rows: &[f64]) -> usize {
+    let seals = |row: &[f64; REQUEST_COLUMNS]| {
+        let has_sealer = row[1] >= f64::from(OPERATIONS);
+        has_sealer && Operation::of(operation_of(row).0) != Some(Operation::Get)
+    };
+    rows.as_chunks().0.iter().filter(|row| seals(row)).count()
+}
+
+/// The numbers of the operation and of the sealing that a row has.
+fn operation_of(row: &[f64; REQUEST_COLUMNS]) -> (u32, u32) {
+    (row[1] as u32 % OPERATIONS, row[1] as u32 / OPERATIONS)
+}
+
+fn work(
+    row: &Row,
+    reader: &mut Reader<'_>,
+    sealers: &Sealers,
+    halves: &mut Halves,
+) -> Result<Work, Error> {
     let key = reader.bytes(row.key_units);
     let value = reader.bytes(row.value_units);
     let operation = Operation::of(row.operation);
@@ -65,7 +86,7 @@ fn work(row: &Row, reader: &mut Reader<'_>, sealers: &Sealers) -> Result<Work, E
         return Ok(Work::Command(Command::MGet { keys }));
     }
     if let Some(operation) = operation.filter(|&operation| users::is_one(operation)) {
-        return users::work(operation, row, (key, value), reader, sealers);
+        return users::work(operation, row, (key, value), reader, (sealers, halves));
     }
     // Read before any failure, so that texts of this request are not taken for those of the next one.
     let (mine, theirs, more) = match operation {
@@ -85,7 +106,7 @@ fn work(row: &Row, reader: &mut Reader<'_>, sealers: &Sealers) -> Result<Work, E
     let question = match operation {
         Some(operation @ (Operation::Set | Operation::Replace)) => {
             let value = match sealer {
-                Some(sealer) => sealer.seal(&key, &value?)?,
+                Some(sealer) => sealer.seal(&key, &value?, halves)?,
                 None => value?,
             };
             return Ok(Work::Command(Command::Set {
@@ -190,10 +211,11 @@ impl Reader<'_> {
     fn row(&mut self) -> Option<Row> {
         let (row, rest) = self.rows.split_first_chunk::<REQUEST_COLUMNS>()?;
         self.rows = rest;
+        let (operation, sealer) = operation_of(row);
         Some(Row {
             id: row[0] as u32,
-            operation: row[1] as u32 % OPERATIONS,
-            sealer: row[1] as u32 / OPERATIONS,
+            operation,
+            sealer,
             key_units: row[2] as usize,
             value_units: row[3] as usize,
             number: row[4],

@@ -3,8 +3,6 @@
 
 use lz4_flex::block::{compress_into, decompress, get_maximum_output_size};
 
-/// The largest session that the option `maxSessionBytes` allows.
-const MAX_BYTES: usize = 1 << 28;
 /// A block of lz4 holds at most so many times its own length.
 const MAX_RATIO: usize = 256;
 /// Bytes of the length.
@@ -20,14 +18,17 @@ pub fn compressed(text: &[u8]) -> Option<Vec<u8>> {
     (used < text.len()).then_some(block)
 }
 
-/// What was compressed; none if `block` is not of that kind.
-pub fn decompressed(block: &[u8]) -> Option<Vec<u8>> {
+/// Bytes of what was compressed; none if `block` cannot hold so many.
+pub fn length_of(block: &[u8]) -> Option<usize> {
     let (length, block) = block.split_first_chunk::<LENGTH_BYTES>()?;
     let length = u32::from_le_bytes(*length) as usize;
-    // Before so much memory is taken.
-    if length > MAX_BYTES || length > block.len().saturating_mul(MAX_RATIO) {
-        return None;
-    }
+    (length <= block.len().saturating_mul(MAX_RATIO)).then_some(length)
+}
+
+/// What was compressed; none if `block` is not of that kind. Takes memory for [`length_of`] it.
+pub fn decompressed(block: &[u8]) -> Option<Vec<u8>> {
+    let length = length_of(block)?;
+    let block = &block[LENGTH_BYTES..];
     let text = decompress(block, length).ok()?;
     (text.len() == length).then_some(text)
 }

@@ -19,8 +19,12 @@ use std::{cell::RefCell, sync::Arc};
 
 use base64_simd::{Out, URL_SAFE_NO_PAD};
 
-use crate::error::{Error, ErrorCode};
+use crate::{
+    connection::reader::REPLY_MAX_BYTES,
+    error::{Error, ErrorCode},
+};
 use cipher::{Cipher, KEY_BYTES, NONCE_BYTES, TAG_BYTES};
+pub use nonces::Halves;
 use nonces::Nonces;
 
 /// Begins every text that is not the session's own.
@@ -30,6 +34,9 @@ const ENCRYPTED_COMPRESSED: &[u8] = b"~1sz.";
 const COMPRESSED: &[u8] = b"~1z.";
 /// Before a value that is being moved to another key: lib/sealing/forwarding.js.
 const MOVING: &[u8] = b"~1m.";
+
+/// The longest text that is stored: a longer one could not be read, see `REPLY_MAX_BYTES`.
+const STORED_MAX_BYTES: usize = REPLY_MAX_BYTES;
 
 /// Memory that is kept for the next value.
 const SCRATCH_BYTES: usize = 1 << 16;
@@ -69,6 +76,8 @@ pub struct Sealing {
     plaintext: Plaintext,
     /// Texts that are shorter are not compressed; none at all without it.
     compressed_from: Option<usize>,
+    /// The longest session that is expanded.
+    max_bytes: usize,
     /// What the client puts before every key.
     key_prefix: Vec<u8>,
     nonces: Nonces,
@@ -80,27 +89,29 @@ impl Sealing {
         keys: Vec<Key>,
         plaintext: Plaintext,
         compressed_from: Option<usize>,
+        max_bytes: usize,
         key_prefix: Vec<u8>,
     ) -> Self {
         Self {
             keys,
             plaintext,
             compressed_from,
+            max_bytes,
             key_prefix,
             nonces: Nonces::new(),
         }
     }
 
     /// What is to be stored under `key` for the session `text`.
-    pub fn seal(&self, key: &[u8], text: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn seal(&self, key: &[u8], text: &[u8], halves: &mut Halves) -> Result<Vec<u8>, Error> {
         let block = match self.compressed_from {
             Some(least) if text.len() >= least => compression::compressed(text),
             _ => None,
         };
         if let (Some(sealer), true) = (self.keys.first(), self.plaintext != Plaintext::Write) {
             return match &block {
-                Some(block) => self.encrypt(ENCRYPTED_COMPRESSED, sealer, key, block),
-                None => self.encrypt(ENCRYPTED, sealer, key, text),
+                Some(block) => self.encrypt(ENCRYPTED_COMPRESSED, sealer, key, block, halves),
+                None => self.encrypt(ENCRYPTED, sealer, key, text, halves),
             };
         }
         Ok(match block {
@@ -109,16 +120,27 @@ impl Sealing {
         })
     }
 
+    /// What is `stored` as it would be sealed now; none if it is so already. It is opened either way.
+    pub fn resealed(&self, key: &[u8], stored: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let text = self.open(key, stored.to_vec())?;
+        let sealed = self.seal(key, &text, &mut Halves::of(1))?;
+        Ok((form(&sealed) != form(stored)).then_some(sealed))
+    }
+
     fn encrypt(
         &self,
         kind: &[u8],
         sealer: &Key,
         key: &[u8],
         text: &[u8],
+        halves: &mut Halves,
     ) -> Result<Vec<u8>, Error> {
-        let nonce = self.nonces.next().ok_or_else(no_randomness)?;
         let header = kind.len() + sealer.id.len() + 1;
         let length = URL_SAFE_NO_PAD.encoded_length(NONCE_BYTES + text.len() + TAG_BYTES);
+        if header + length > STORED_MAX_BYTES {
+            return Err(too_long());
+        }
+        let nonce = self.nonces.next(halves).ok_or_else(no_randomness)?;
         let mut stored = Vec::with_capacity(header + length);
         stored.extend_from_slice(kind);
         stored.extend_from_slice(&sealer.id);
@@ -154,7 +176,7 @@ impl Sealing {
                     return if kind == ENCRYPTED {
                         Ok(text)
                     } else {
-                        compression::decompressed(&text).ok_or_else(damaged)
+                        self.expanded(&text)?.ok_or_else(damaged)
                     };
                 }
             }
@@ -164,19 +186,22 @@ impl Sealing {
                 "is not encrypted, and the option \"encryption.plaintext\" rejects it",
             ));
         }
-        Ok(decompressed(stored))
+        let block = stored
+            .strip_prefix(COMPRESSED)
+            .and_then(|text| URL_SAFE_NO_PAD.decode_to_vec(text).ok());
+        // A text of the application's own may begin as if it were compressed.
+        match block {
+            Some(block) => Ok(self.expanded(&block)?.unwrap_or(stored)),
+            None => Ok(stored),
+        }
     }
 
-    /// Whether what is `stored` is as it would be sealed now: by the first key, or not at all.
-    pub fn is_current(&self, stored: &[u8]) -> bool {
-        let rest = [ENCRYPTED, ENCRYPTED_COMPRESSED]
-            .into_iter()
-            .find_map(|kind| stored.strip_prefix(kind));
-        match self.keys.first() {
-            Some(key) if self.plaintext != Plaintext::Write => rest
-                .and_then(|rest| rest.strip_prefix(key.id.as_slice()))
-                .is_some_and(|rest| rest.starts_with(b".")),
-            _ => rest.is_none(),
+    /// What was compressed; none if `block` is not of that kind.
+    fn expanded(&self, block: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        // Before so much memory is taken.
+        match compression::length_of(block) {
+            Some(length) if length > self.max_bytes => Err(too_large(length, self.max_bytes)),
+            _ => Ok(compression::decompressed(block)),
         }
     }
 
@@ -242,8 +267,8 @@ pub struct Sealer {
 
 impl Sealer {
     /// What is to be stored under the whole `key`.
-    pub fn seal(&self, key: &[u8], text: &[u8]) -> Result<Vec<u8>, Error> {
-        self.sealing.seal(self.own(key), text)
+    pub fn seal(&self, key: &[u8], text: &[u8], halves: &mut Halves) -> Result<Vec<u8>, Error> {
+        self.sealing.seal(self.own(key), text, halves)
     }
 
     /// The session that is `stored` under the whole `key`.
@@ -256,29 +281,21 @@ impl Sealer {
     }
 }
 
-/// The text of a value for a store that seals nothing.
-pub fn unsealed(mut stored: Vec<u8>) -> Vec<u8> {
-    if is_moving(&stored) {
-        stored.drain(..MOVING.len());
-    }
-    decompressed(stored)
-}
-
 /// Whether what is `stored` is being moved to another key, where writes are to go.
 pub fn is_moving(stored: &[u8]) -> bool {
     stored.starts_with(MOVING)
 }
 
-/// The text of a value that is stored without encryption. A text of the application's own that only begins as
-/// if it were compressed is left as it is.
-fn decompressed(stored: Vec<u8>) -> Vec<u8> {
-    let block = stored
-        .strip_prefix(COMPRESSED)
-        .and_then(|text| URL_SAFE_NO_PAD.decode_to_vec(text).ok());
-    match block.and_then(|block| compression::decompressed(&block)) {
-        Some(text) => text,
-        None => stored,
-    }
+/// What two values have in common that hold the same session and are sealed the same: the kind and the key of an
+/// encrypted one, as each has a nonce of its own; else all of it.
+fn form(stored: &[u8]) -> &[u8] {
+    let kinds = [ENCRYPTED, ENCRYPTED_COMPRESSED];
+    let kind = kinds.into_iter().find(|kind| stored.starts_with(kind));
+    let end = kind.and_then(|kind| {
+        let id = stored[kind.len()..].iter().position(|&byte| byte == b'.')?;
+        Some(kind.len() + id)
+    });
+    &stored[..end.unwrap_or(stored.len())]
 }
 
 /// `text` followed by `bytes` in base64url.
@@ -298,6 +315,12 @@ fn decode_error(what: &str) -> Error {
 
 fn damaged() -> Error {
     decode_error("is damaged: it is not as it was sealed; destroy the session")
+}
+
+fn too_large(length: usize, most: usize) -> Error {
+    decode_error(&format!(
+        "has {length} bytes when it is expanded; at most {most} are read (option \"maxSessionBytes\")"
+    ))
 }
 
 fn forged(id: &[u8]) -> Error {
@@ -336,7 +359,7 @@ fn no_randomness() -> Error {
 fn too_long() -> Error {
     Error::new(
         ErrorCode::Encode,
-        "The session is too long to be encrypted; the one stored before is untouched.",
+        "The session is too long to be encrypted: it could not be read; the one stored before is untouched.",
     )
 }
 
@@ -352,7 +375,11 @@ mod tests {
             .iter()
             .map(|(id, byte)| Key::new(id, &[*byte; KEY_BYTES]).expect("a key"))
             .collect();
-        Sealing::new(keys, plaintext, from, Vec::new())
+        Sealing::new(keys, plaintext, from, 1 << 20, Vec::new())
+    }
+
+    fn seal(sealing: &Sealing, key: &[u8], text: &[u8]) -> Result<Vec<u8>, Error> {
+        sealing.seal(key, text, &mut Halves::of(1))
     }
 
     fn code(outcome: Result<Vec<u8>, Error>) -> ErrorCode {
@@ -363,13 +390,13 @@ mod tests {
     fn a_session_comes_back_under_its_own_key_only() {
         for from in [None, Some(1)] {
             let sealing = sealing(&[("a", 1)], Plaintext::Reject, from);
-            let stored = sealing.seal(b"sess:1", TEXT).expect("sealed");
+            let stored = seal(&sealing, b"sess:1", TEXT).expect("sealed");
             assert!(stored.is_ascii());
             assert_eq!(sealing.open(b"sess:1", stored.clone()), Ok(TEXT.to_vec()));
             for key in [&b"sess:2"[..], b"sess:", b"sess:11", b""] {
                 assert_eq!(code(sealing.open(key, stored.clone())), ErrorCode::Decode);
             }
-            assert_ne!(stored, sealing.seal(b"sess:1", TEXT).expect("sealed"));
+            assert_ne!(stored, seal(&sealing, b"sess:1", TEXT).expect("sealed"));
         }
     }
 
@@ -377,7 +404,7 @@ mod tests {
     fn every_flipped_bit_and_every_truncation_is_refused() {
         for from in [None, Some(1)] {
             let sealing = sealing(&[("a", 1)], Plaintext::Reject, from);
-            let stored = sealing.seal(b"k", TEXT).expect("sealed");
+            let stored = seal(&sealing, b"k", TEXT).expect("sealed");
             for at in 0..stored.len() {
                 for bit in 0..8 {
                     let mut flipped = stored.clone();
@@ -398,15 +425,15 @@ mod tests {
     fn all_keys_open_the_first_seals_and_an_unknown_one_is_named() {
         let old = sealing(&[("old", 1)], Plaintext::Reject, None);
         let both = sealing(&[("new", 2), ("old", 1)], Plaintext::Reject, None);
-        let stored = old.seal(b"k", TEXT).expect("sealed");
+        let stored = seal(&old, b"k", TEXT).expect("sealed");
         assert_eq!(both.open(b"k", stored), Ok(TEXT.to_vec()));
-        let stored = both.seal(b"k", TEXT).expect("sealed");
+        let stored = seal(&both, b"k", TEXT).expect("sealed");
         assert!(stored.starts_with(b"~1s.new."));
         let error = old.open(b"k", stored).expect_err("unknown");
         assert!(error.message.contains("\"new\""), "{}", error.message);
         // Another key by the same name.
         let other = sealing(&[("old", 3)], Plaintext::Reject, None);
-        let stored = old.seal(b"k", TEXT).expect("sealed");
+        let stored = seal(&old, b"k", TEXT).expect("sealed");
         assert_eq!(code(other.open(b"k", stored)), ErrorCode::Decode);
     }
 
@@ -420,10 +447,8 @@ mod tests {
         ] {
             let sealing = sealing(&[("a", 1)], plaintext, None);
             assert_eq!(sealing.open(b"k", plain.clone()).is_ok(), reads);
-            let stored = sealing.seal(b"k", TEXT).expect("sealed");
+            let stored = seal(&sealing, b"k", TEXT).expect("sealed");
             assert_eq!(stored == TEXT, writes);
-            assert!(sealing.is_current(&stored));
-            assert_eq!(sealing.is_current(TEXT), writes);
             // A miss, or a marker.
             assert_eq!(sealing.open(b"k", vec![]), Ok(vec![]));
         }
@@ -432,13 +457,13 @@ mod tests {
     #[test]
     fn compressed_text_is_read_with_and_without_keys() {
         let sealing_only = sealing(&[], Plaintext::Reject, Some(10));
-        let stored = sealing_only.seal(b"k", TEXT).expect("sealed");
+        let stored = seal(&sealing_only, b"k", TEXT).expect("sealed");
         assert!(stored.starts_with(COMPRESSED) && stored.len() < TEXT.len());
         for (keys, from) in [(&[][..], None), (&[("a", 1)][..], Some(10))] {
             let reader = sealing(keys, Plaintext::Accept, from);
             assert_eq!(reader.open(b"k", stored.clone()), Ok(TEXT.to_vec()));
         }
-        assert_eq!(sealing_only.seal(b"k", b"{}"), Ok(b"{}".to_vec()));
+        assert_eq!(seal(&sealing_only, b"k", b"{}"), Ok(b"{}".to_vec()));
         for own in ["~1z.", "~1z.AAAA", "~1z.!", "~1", "~"] {
             let own = own.as_bytes().to_vec();
             assert_eq!(sealing_only.open(b"k", own.clone()), Ok(own));
@@ -446,12 +471,71 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_expanded_than_a_session_may_have() {
+        let text = vec![b'a'; (1 << 20) + 1];
+        for ids in [&[][..], &[("a", 1)][..]] {
+            let sealing = sealing(ids, Plaintext::Accept, Some(1));
+            let stored = seal(&sealing, b"k", &text).expect("sealed");
+            let error = sealing.open(b"k", stored).expect_err("expanded");
+            assert_eq!(error.code, ErrorCode::Decode);
+            assert!(
+                error.message.contains("maxSessionBytes"),
+                "{}",
+                error.message
+            );
+            let stored = seal(&sealing, b"k", &text[1..]).expect("sealed");
+            assert_eq!(sealing.open(b"k", stored), Ok(text[1..].to_vec()));
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_sealed() {
+        let sealing = sealing(&[("a", 1)], Plaintext::Reject, None);
+        let text = vec![b'a'; STORED_MAX_BYTES / 4 * 3];
+        assert_eq!(code(seal(&sealing, b"k", &text)), ErrorCode::Encode);
+    }
+
+    #[test]
+    fn a_value_is_resealed_unless_it_is_as_it_would_be_sealed_now() {
+        let long = [TEXT, TEXT, TEXT].concat();
+        let both = [("new", 2), ("old", 1)];
+        let forms = [
+            sealing(&[], Plaintext::Accept, None),
+            sealing(&[], Plaintext::Accept, Some(1)),
+            sealing(&both, Plaintext::Accept, None),
+            sealing(&both, Plaintext::Accept, Some(1)),
+            sealing(&both[1..], Plaintext::Accept, None),
+        ];
+        let stored = forms
+            .each_ref()
+            .map(|form| seal(form, b"k", &long).expect("sealed"));
+        let kinds: Vec<_> = stored.iter().map(|stored| form(stored)).collect();
+        for (at, now) in forms.iter().enumerate() {
+            for (was, stored) in stored.iter().enumerate() {
+                let is_known = was < 2 || at >= 2 && (at < 4 || was == 4);
+                let Ok(resealed) = now.resealed(b"k", stored) else {
+                    assert!(!is_known, "{was} as {at}");
+                    continue;
+                };
+                assert_eq!(resealed.is_none(), was == at, "{was} as {at}");
+                assert_eq!(form(resealed.as_deref().unwrap_or(stored)), kinds[at]);
+                let moving = [MOVING, stored].concat();
+                let moved = now.resealed(b"k", &moving).expect("opened");
+                assert_eq!(form(&moved.expect("resealed")), kinds[at]);
+            }
+        }
+        // By another key of the same name.
+        let other = sealing(&[("new", 9)], Plaintext::Accept, None);
+        assert!(other.resealed(b"k", &stored[2]).is_err());
+    }
+
+    #[test]
     fn the_prefix_of_a_client_belongs_to_the_key() {
         let with = |prefix: &str| {
             let keys = vec![Key::new("a", &[1; KEY_BYTES]).expect("a key")];
-            Sealing::new(keys, Plaintext::Reject, None, prefix.into())
+            Sealing::new(keys, Plaintext::Reject, None, 1 << 20, prefix.into())
         };
-        let stored = with("app:").seal(b"k", TEXT).expect("sealed");
+        let stored = seal(&with("app:"), b"k", TEXT).expect("sealed");
         assert!(with("app:").open(b"k", stored.clone()).is_ok());
         assert!(with("").open(b"app:k", stored.clone()).is_ok());
         assert!(with("").open(b"k", stored.clone()).is_err());

@@ -18,6 +18,7 @@ use crate::{
     command::Command,
     core::Work,
     error::Error,
+    sealing::Halves,
     users::{Call, Item, Limit, Place, Save, SignIn, Which},
 };
 
@@ -42,7 +43,7 @@ pub(super) fn work(
     row: &Row,
     (key, value): (Text, Text),
     reader: &mut Reader<'_>,
-    sealers: &Sealers,
+    (sealers, halves): (&Sealers, &mut Halves),
 ) -> Result<Work, Error> {
     let count = match operation {
         Operation::Revoke => 2 * row.number as usize,
@@ -109,7 +110,7 @@ pub(super) fn work(
         _ => {
             let (index, handle, limit) = next()?;
             let value = match sealers.of(row.sealer)? {
-                Some(sealer) => sealer.seal(&key, &value)?,
+                Some(sealer) => sealer.seal(&key, &value, halves)?,
                 None => value,
             };
             let save = Save {
