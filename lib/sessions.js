@@ -2,19 +2,20 @@
 
 const { argumentError, decodeError, encodeError, kindOf, timeoutError } = require("./errors.js")
 const { hasClonedTag, untagged } = require("./races/tag.js")
-const { hashId } = require("./sealing/hash.js")
+const { hashId, isHash } = require("./sealing/hash.js")
 const { nextTick, now, withDeadline } = require("./timers.js")
 
 const MAX_SID_BYTES = 4096
 
-/** The key of a session id, or of its hash if `hashes`. Throws if it cannot be one. */
+/** The key of a session id, or of its hash if `hashes`; "prepare": if it looks like a hash. Throws if it cannot be one. */
 function keyOf(store, sid, hashes = false) {
   // As connect-redis: everything that a template string accepts, except values that cannot be an id.
   const text = typeof sid === "string" ? sid : textOf(sid)
   if (text.length * 3 > MAX_SID_BYTES && Buffer.byteLength(text) > MAX_SID_BYTES) {
     throw argumentError(`A session id must be at most ${MAX_SID_BYTES} bytes, got ${Buffer.byteLength(text)} bytes.`)
   }
-  return store.prefix + (hashes ? hashId(text) : text)
+  const isHashed = hashes === true || (hashes === "prepare" && isHash(text))
+  return store.prefix + (isHashed ? hashId(text) : text)
 }
 
 function textOf(sid) {
