@@ -44,7 +44,7 @@ function openPlain(options, listener) {
   const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
   // These options need more than the client's commands.
   const isAlone =
-    limits.swaps || (options.freshExpires && !hasPttl(client)) || (limits.indexes && !runsScripts(client, dialect))
+    limits.swaps || (needsPttl(options) !== undefined && !hasPttl(client)) || (limits.indexes && !runsScripts(client, dialect))
   try {
     return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {
@@ -60,8 +60,9 @@ function delegate(options, dialect, limits, listener, why) {
     const reason = why ?? "The settings of this client cannot be read, and so its own commands are used."
     throw optionError(`Option "${name}" needs a native connection. ${reason} Pass {url}, or leave the option out.`)
   }
-  if (options.freshExpires && !hasPttl(options.client)) {
-    throw optionError('Option "freshExpires" needs a client with the method pttl(); leave it out, or pass {url}.')
+  const asking = needsPttl(options)
+  if (asking !== undefined && !hasPttl(options.client)) {
+    throw optionError(`Option ${asking} needs a client with the method pttl(); leave it out, or pass {url}.`)
   }
   if (options.userOf !== undefined && !runsScripts(options.client, dialect)) {
     throw optionError(
@@ -80,6 +81,12 @@ function runsScripts(client, dialect) {
 function needsSwaps({ onConflict, maxLifetime }) {
   if (onConflict !== "overwrite") return "onConflict"
   return maxLifetime === undefined ? undefined : "maxLifetime"
+}
+
+/** The option that asks how long sessions live, as a message names it. */
+function needsPttl({ freshExpires, hashIds }) {
+  if (freshExpires) return '"freshExpires"'
+  return typeof hashIds === "string" ? `"hashIds" as "${hashIds}"` : undefined
 }
 
 /** Once a process: speed and deadlines are lost, sessions are not. */
