@@ -25,7 +25,9 @@ function openBackend(options, listener) {
       `Option "hashIds" can be "prepare" with encryption or compression only without "${name}"; leave one of them out until the ids are hashed.`,
     )
   }
-  return new Preparation(backend, () => (options.client === undefined ? "" : keyPrefixOf(options.client)))
+  return new Preparation(backend, sealing, commandTimeoutMs, () =>
+    options.client === undefined ? "" : keyPrefixOf(options.client),
+  )
 }
 
 function openPlain(options, listener) {

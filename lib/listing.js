@@ -29,14 +29,24 @@ async function clear(store, inside) {
   return count
 }
 
-function length(store, inside) {
+async function length(store, inside) {
+  // A session that is being moved has two keys.
+  if (inside.migrates || inside.prepares) return (await sessionNames(store, inside)).length
   return about(store, inside, OPERATIONS.length)
 }
 
 /** The ids of all sessions, page by page, so that the event loop can do other work in between. */
 async function ids(store, inside) {
-  const found = await names(store, inside)
+  const found = await sessionNames(store, inside)
   return inside.migrates ? found.map(handleOf) : found
+}
+
+/** What one key of each session has behind its prefix: that of its hash, where it has two. */
+async function sessionNames(store, inside) {
+  const found = await names(store, inside)
+  if ((!inside.migrates && !inside.prepares) || !found.some(isHash)) return found
+  const all = new Set(found)
+  return found.filter((name) => isHash(name) || !all.has(hashId(name)))
 }
 
 /** What stands for a session whose key is its prefix and `name`. */
@@ -50,23 +60,25 @@ async function destroyHandle(store, inside, handle) {
     const got = typeof handle === "string" ? "another text" : kindOf(handle)
     throw argumentError(`A handle must be a string that ids(), all() or sessionsOf() has returned, got ${got}.`)
   }
-  if (!inside.hashIds) {
+  if (!inside.handles) {
     throw argumentError('A session is destroyed by its handle alone only with the option "hashIds"; pass its user too.')
   }
   const { backend, users } = inside
-  const destroy = (name) => {
+  const destroy = (name, sid) => {
     const key = store.prefix + name
     return ask((request) => {
+      request.sid = sid
       const send = () => backend.destroy(key, store.prefix, request)
       if (users === undefined) send()
       else users.destroy(Object.assign(request, { key }), send, handle)
     })
   }
-  if ((await destroy(handle)) > 0) return true
-  if (!inside.migrates) return false
-  // Not moved yet: its key is its id.
-  const name = (await names(store, inside)).find((each) => !isHash(each) && hashId(each) === handle)
-  return name !== undefined && (await destroy(name)) > 0
+  const count = await destroy(handle)
+  if (!inside.migrates && !inside.prepares) return count > 0
+  // Its key may still be its id. If there is none it may have been moved before that was looked for.
+  const sid = (await names(store, inside)).find((each) => !isHash(each) && hashId(each) === handle)
+  const name = sid === undefined || inside.migrates ? handle : sid
+  return count + (await destroy(name, sid)) > 0
 }
 
 /** What the keys have behind their prefix, page by page, so that other work of the event loop comes in between. */
@@ -92,7 +104,7 @@ async function all(store, inside) {
 }
 
 async function pages(store, inside) {
-  const found = await names(store, inside)
+  const found = await sessionNames(store, inside)
   const sessions = []
   const corrupt = []
   let size = PAGE_FIRST
@@ -168,7 +180,7 @@ async function textsOf(store, { backend }, some) {
 async function parsed(store, inside, { sid, text, sentAt }, corrupt) {
   const { guard, commandTimeoutMs } = inside
   const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
-  call.isHandle = inside.hashIds && isHash(sid)
+  call.isHandle = inside.handles && isHash(sid)
   const id = inside.migrates ? handleOf(sid) : sid
   try {
     if (text.trim() === "null") throw decodeError(sid)

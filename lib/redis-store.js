@@ -69,7 +69,7 @@ function createRedisStore(Store, { legacy }) {
       const guard = new Guard(
         this,
         backend,
-        { ...read, hashIds: hashesIds(read), tagSessions },
+        { ...read, hashIds: hashesIds(read) === true, tagSessions },
         (session, sid) => prepared(this, sid, session),
         written,
       )
@@ -82,8 +82,10 @@ function createRedisStore(Store, { legacy }) {
           guard,
           users,
           sealing,
-          hashIds: hashesIds(read),
+          hashes: hashesIds(read),
+          handles: read.hashIds !== false,
           migrates: read.hashIds === "migrate",
+          prepares: read.hashIds === "prepare",
           freshExpires,
           maxSessionBytes,
           commandTimeoutMs,
@@ -126,9 +128,9 @@ function createRedisStore(Store, { legacy }) {
 
     set(sid, session, callback) {
       return bridge(callback, legacy, (done) => {
-        const { guard, users, sealing, hashIds, maxSessionBytes } = this[INSIDE]
+        const { guard, users, sealing, hashes, maxSessionBytes } = this[INSIDE]
         try {
-          const key = keyOf(this, sid, hashIds)
+          const key = keyOf(this, sid, hashes)
           const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
             destroyExpired(this, sid, key, session, done)
@@ -152,9 +154,9 @@ function createRedisStore(Store, { legacy }) {
         if (this.disableTouch || this.disableTTL) {
           return nextTick(finish, new Request(undefined, done), untouched)
         }
-        const { guard, users, hashIds } = this[INSIDE]
+        const { guard, users, hashes } = this[INSIDE]
         try {
-          const key = keyOf(this, sid, hashIds)
+          const key = keyOf(this, sid, hashes)
           // A negative number means an expired session here, which is deleted.
           const ttl = guard.bound(Math.max(ttlMs(this, session), 0), key, session)
           const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
@@ -334,7 +336,7 @@ function createRedisStore(Store, { legacy }) {
   }
 
   function keyIn(store, sid) {
-    return keyOf(store, sid, store[INSIDE].hashIds)
+    return keyOf(store, sid, store[INSIDE].hashes)
   }
 
   /** Calls a method about one session once the keys of the option encryption are known. */
@@ -394,9 +396,9 @@ function fail(done, error) {
   new Request(undefined, done).fail(thrownError("Code of the application", error))
 }
 
-/** Whether keys have hashes of ids: not yet where that is prepared. */
+/** Whether keys have hashes of ids: where that is prepared, only those of ids that look like hashes. */
 function hashesIds({ hashIds }) {
-  return hashIds === true || hashIds === "migrate"
+  return hashIds === "migrate" || hashIds
 }
 
 function ask(sealing) {

@@ -2,19 +2,20 @@
 
 const { argumentError, decodeError, encodeError, kindOf, timeoutError } = require("./errors.js")
 const { hasClonedTag, untagged } = require("./races/tag.js")
-const { hashId } = require("./sealing/hash.js")
+const { hashId, isHash } = require("./sealing/hash.js")
 const { nextTick, now, withDeadline } = require("./timers.js")
 
 const MAX_SID_BYTES = 4096
 
-/** The key of a session id, or of its hash if `hashes`. Throws if the id is not valid. */
+/** The key of a session id, or of its hash if `hashes`, or if "prepare" and the id looks like one. Throws if the id is not valid. */
 function keyOf(store, sid, hashes = false) {
   // As connect-redis: everything that a template string accepts, except values that cannot be an id.
   const text = typeof sid === "string" ? sid : textOf(sid)
   if (text.length * 3 > MAX_SID_BYTES && Buffer.byteLength(text) > MAX_SID_BYTES) {
     throw argumentError(`A session id must be at most ${MAX_SID_BYTES} bytes, got ${Buffer.byteLength(text)} bytes.`)
   }
-  if (!hashes) return store.prefix + text
+  const isHashed = hashes === true || (hashes === "prepare" && isHash(text))
+  if (!isHashed) return store.prefix + text
   // All of them would have one hash. Without hashes the native half refuses it.
   if (!text.isWellFormed()) {
     throw argumentError(

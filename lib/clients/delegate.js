@@ -14,11 +14,18 @@ const { isReplaced, serverError, textOf } = require("./replies.js")
 
 const IDS_PAGE = 10_000
 const READS = new Set(["get", "mget", "ping", "pttl", "scan"])
-/** Writes `ARGV[2]` over `ARGV[1]`, to live as long as before. Answers 1; 0 if it is something else, nil if nothing. */
-const REWRITE_SCRIPT =
+/** What a swap is told in place of milliseconds to live: those of before. */
+const KEEP = "KEEP"
+/**
+ * Writes `ARGV[2]` over `ARGV[1]`, to live for `ARGV[3]` milliseconds, KEEP or, if that is empty, for ever. Answers 1;
+ * 0 if it is something else, nil if nothing.
+ */
+const SWAP_SCRIPT =
   "local now = redis.call('GET', KEYS[1]) if not now then return false end if now ~= ARGV[1] then return 0 end " +
-  "local left = redis.call('PTTL', KEYS[1]) if left < 0 then redis.call('SET', KEYS[1], ARGV[2]) " +
-  "else redis.call('SET', KEYS[1], ARGV[2], 'PX', math.max(left, 1)) end return 1"
+  "local left = ARGV[3] if left == 'KEEP' then left = redis.call('PTTL', KEYS[1]) " +
+  "if left < 0 then left = '' else left = math.max(left, 1) end end " +
+  "if left == '' then redis.call('SET', KEYS[1], ARGV[2]) " +
+  "else redis.call('SET', KEYS[1], ARGV[2], 'PX', left) end return 1"
 /** Removes `KEYS[1]` if it is `ARGV[1]`. Answers 0 if it is something else. */
 const REMOVE_SCRIPT =
   "local now = redis.call('GET', KEYS[1]) if not now then return 1 end " +
@@ -111,9 +118,10 @@ class Delegate {
    * SET of `value` unless a marker has more than `known` milliseconds left. Replies true, or the milliseconds
    * left; null if the marker cannot be read.
    */
-  restore(_operation, key, prefix, value, ttl, known, request) {
+  restore(operation, key, prefix, value, ttl, known, request) {
     request.begin(this.#dialect.script === undefined ? "get" : "eval")
-    this.#settle(request, () => this.#inOrder(key, () => this.#markers.restore(key, prefix, value, ttl, known)))
+    const adds = operation === OPERATIONS.add
+    this.#settle(request, () => this.#inOrder(key, () => this.#markers.restore(key, prefix, value, ttl, known, adds)))
   }
 
   /** An operation on the sessions of a user: see lib/users/delegated.js. */
@@ -158,15 +166,24 @@ class Delegate {
     }
   }
 
-  /** SET of `value`, to live as long as before, if there still is `base`: true; null if there is nothing, else false. */
+  /** The same, to live as long as before. */
   rewrite(key, base, value, request) {
+    this.#swap(key, [base, value, KEEP], request)
+  }
+
+  /** SET of `value` if there still is `base`: true; null if there is nothing, else false. */
+  swap(key, base, value, ttl, request) {
+    this.#swap(key, [base, value, ttl < 0 ? "" : String(ttl)], request)
+  }
+
+  #swap(key, args, request) {
     const client = this.#client
     request.begin("eval")
     if (this.#dialect.script === undefined) {
       const error = argumentError("The client runs no scripts, which this needs; pass {url}.")
       return nextTick(settleNow, request, error, null)
     }
-    const run = (done) => this.#dialect.script(client, REWRITE_SCRIPT, [key], [base, value], done)
+    const run = (done) => this.#dialect.script(client, SWAP_SCRIPT, [key], args, done)
     this.#keyed(key, request, run, (reply) => (reply === null ? null : Number(reply) === 1))
   }
 

@@ -3,7 +3,7 @@
 const { MARKER_LIFE_MS, RESTORE_SCRIPT, markerOf } = require("../races/marker.js")
 const { hasPttl, isCluster } = require("./dialects.js")
 const { keyPrefixOf } = require("./keyspace.js")
-const { restored, textOf } = require("./replies.js")
+const { added, restored, textOf } = require("./replies.js")
 
 /** Markers by the client's own commands. */
 class Markers {
@@ -27,21 +27,24 @@ class Markers {
 
   /**
    * SET of `value` unless a marker has more than `known` milliseconds left. Resolves to true, or to the
-   * milliseconds left; to null if the marker cannot be read.
+   * milliseconds left; to null if the marker cannot be read. If it `adds` and there is a value, to that.
    */
-  async restore(key, prefix, value, ttl, known) {
+  async restore(key, prefix, value, ttl, known, adds = false) {
     const own = keyPrefixOf(this.#client)
     const markers = [markerOf(prefix, key, own)]
     // The marker of all keys is in another slot.
     if (!isCluster(this.#client)) markers.push(markerOf(prefix, prefix, own))
     if (this.#dialect.script !== undefined) {
       const keys = [key, ...markers]
-      const args = [value, ttl < 0 ? "" : String(ttl), "", String(known), String(MARKER_LIFE_MS)]
+      const args = [value, ttl < 0 ? "" : String(ttl), adds ? "ADD" : "", String(known), String(MARKER_LIFE_MS)]
       const run = (done) => this.#dialect.script(this.#client, RESTORE_SCRIPT, keys, args, done)
-      return this.#ask("eval", run, restored)
+      return this.#ask("eval", run, adds ? added : restored)
     }
     const left = await this.#newest(markers)
     if (left > known) return isFinite(left) ? left : null
+    const { get } = this.#dialect
+    const there = adds ? await this.#ask("get", (done) => get(this.#client, key, done), textOf) : null
+    if (there !== null) return there
     await this.#set(key, value, ttl)
     // Detects a session that was destroyed in between: its marker is written before it is removed.
     const since = await this.#newest(markers)

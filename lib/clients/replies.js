@@ -24,6 +24,14 @@ function restored(reply) {
   return Number.isNaN(left) ? true : left
 }
 
+/** The same for a write that does not replace a value. */
+function added(reply) {
+  const outcome = restored(reply)
+  if (outcome !== true) return outcome
+  const text = textOf(reply)
+  return text === "OK" ? true : text
+}
+
 /** Null if there was no value to replace; some mocks return 0 or false instead. */
 function isReplaced(reply) {
   return reply === null || reply === 0 || reply === false ? null : true
@@ -41,4 +49,4 @@ function coded(error) {
   return Object.defineProperty(error, "code", { value: word, configurable: true, enumerable: true, writable: true })
 }
 
-module.exports = { isReplaced, restored, scanned, serverError, textOf }
+module.exports = { added, isReplaced, restored, scanned, serverError, textOf }

@@ -111,6 +111,12 @@ class SafetyNet {
     else this.#redirect(operation, request, key.length + prefix.length + value.length)
   }
 
+  swap(key, base, value, ttl, request) {
+    request.again = (to) => to.swap(key, base, value, ttl, request)
+    if (this.#isDirect) this.#native.swap(key, base, value, ttl, request)
+    else this.#redirect(OPERATIONS.swap, request, base.length + value.length)
+  }
+
   rewrite(key, base, value, request) {
     request.again = (to) => to.rewrite(key, base, value, request)
     if (this.#isDirect) this.#native.rewrite(key, base, value, request)

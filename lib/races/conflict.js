@@ -83,7 +83,16 @@ class Conflicts {
   }
 
   #merge({ request, key, base, value, ttl, theirs }, left, settle) {
-    const merged = (error, reply) => settle(error, reply === null ? null : JSON.parse(reply))
+    const merged = (error, reply) => {
+      if (error !== null || reply === null) return settle(error, null)
+      let paths
+      try {
+        paths = JSON.parse(reply)
+      } catch (failure) {
+        return settle(decodeError(request.sid, failure), null)
+      }
+      settle(null, paths)
+    }
     const { backend, sealing } = this.#options
     const next = request.follow(merged)
     next.sealing = sealing.forMerges()

@@ -1,16 +1,19 @@
 "use strict"
 
-const { Request } = require("../request.js")
+const { timeoutError } = require("../errors.js")
+const { nextTick, now, withDeadline } = require("../timers.js")
+const { Steps } = require("./steps.js")
 
-/** Before what is stored under an id while it is being moved: src/sealing/mod.rs opens it as if it were not there. */
-const MOVING = "~1m."
+const LATE = "The session could not be looked for under both of its keys"
 
-/** A backend in front of another one. */
+/** A backend in front of another one, for sessions that have two keys. */
 class Forwarding {
   to
+  #commandTimeoutMs
 
-  constructor(backend) {
+  constructor(backend, commandTimeoutMs) {
     this.to = backend
+    this.#commandTimeoutMs = commandTimeoutMs
   }
 
   get native() {
@@ -69,29 +72,32 @@ class Forwarding {
   byUser(operation, about, request) {
     this.to.byUser(operation, about, request)
   }
-}
 
-/** Lets `go(reply, settle)` go on with a reply of `request`, if it returns anything but false. */
-function intercept(request, go) {
-  const settle = request.settle.bind(request)
-  request.settle = (error, reply) => {
-    request.settle = settle
-    if (error !== null || go(reply, settle) === false) settle(error, reply)
+  /**
+   * Lets `work(reply, steps)` go on with a reply of `request`: it returns undefined, or a promise of the reply that
+   * `request` gets instead, within the rest of its time.
+   */
+  goOn(request, work) {
+    const answer = request.settle.bind(request)
+    request.settle = (error, reply) => {
+      request.settle = answer
+      if (error !== null) return answer(error, reply)
+      const until = (request.startedAt || request.sentAt || now()) + this.#commandTimeoutMs
+      const promise = request.runInAsyncScope(work, null, reply, new Steps(this.to, request, until))
+      if (promise === undefined) return answer(null, reply)
+      // close() waits for it, between two commands too.
+      this.to.keep()
+      const late = () => timeoutError(LATE, this.#commandTimeoutMs)
+      const settle = withDeadline(Math.floor(until - now()), late, (failure, last) => {
+        answer(failure, last)
+        this.to.release()
+      })
+      promise.then(
+        (last) => nextTick(settle, null, last),
+        (failure) => nextTick(settle, failure, null),
+      )
+    }
   }
 }
 
-/** A command of the same call, which is not about a session by its id. */
-function follow(request, receive) {
-  const next = request.runInAsyncScope(() => new Request((_own, error, reply) => receive(error, reply)))
-  next.follows = true
-  next.startedAt = request.startedAt
-  next.sealing = request.sealing
-  return next
-}
-
-/** A marker's value, or that of a session that was moved, is empty. */
-function isMiss(reply) {
-  return reply === null || reply === ""
-}
-
-module.exports = { Forwarding, MOVING, follow, intercept, isMiss }
+module.exports = { Forwarding }

@@ -27,9 +27,26 @@ function hashOf(text) {
   return crypto.createHash("sha256").update(text).digest("base64url")
 }
 
+let warned = false
+
+/**
+ * Whether the id `name` looks like the hash of one: its plain key could be the key of another session. Such an id
+ * has one key, that of its hash. Warns once a process.
+ */
+function isAmbiguous(name) {
+  if (!isHash(name)) return false
+  if (warned) return true
+  warned = true
+  process.emitWarning(
+    'A session id of 43 letters, digits, "-" and "_" was asked for: with the option "hashIds" as "prepare" or "migrate", sessions that are stored under such ids are not found. See docs/security.md.',
+    { code: "CONNECT_REDIS_NATIVE_AMBIGUOUS_ID" },
+  )
+  return true
+}
+
 /** Whether `name`, what a key has behind its prefix, is the hash of an id and not an id. */
 function isHash(name) {
   return name.length === HASH_UNITS && HASH.test(name)
 }
 
-module.exports = { HASH_UNITS, hashId, hashOf, isHash }
+module.exports = { HASH_UNITS, hashId, hashOf, isAmbiguous, isHash }

@@ -84,11 +84,11 @@ async function one(store, { backend, sealing, migrates }, name, first) {
   return "failed"
 }
 
-/** A get of a session moves it to its hashed key. */
+/** Moves a session to its hashed key; whether there is one. */
 async function moved(store, backend, sid) {
   const stored = await ask((request) => {
     request.sid = sid
-    backend.send(OPERATIONS.get, store.prefix + hashId(sid), "", 0, request)
+    backend.move(store.prefix + hashId(sid), request)
   })
   return stored !== null
 }
