@@ -62,9 +62,9 @@ function delegate(options, dialect, limits, listener, why) {
     const reason = why ?? "The settings of this client cannot be read, and so its own commands are used."
     throw optionError(`Option "${name}" needs a native connection. ${reason} Pass {url}, or leave the option out.`)
   }
-  const fresh = needsPttl(options)
-  if (fresh !== undefined && !hasPttl(options.client)) {
-    throw optionError(`Option ${fresh} needs a client with the method pttl(); leave it out, or pass {url}.`)
+  const asking = needsPttl(options)
+  if (asking !== undefined && !hasPttl(options.client)) {
+    throw optionError(`Option ${asking} needs a client with the method pttl(); leave it out, or pass {url}.`)
   }
   if (options.userOf !== undefined && !runsScripts(options.client, dialect)) {
     throw optionError(
@@ -85,10 +85,10 @@ function needsSwaps({ onConflict, maxLifetime }) {
   return maxLifetime === undefined ? undefined : "maxLifetime"
 }
 
-/** The option that asks how long sessions live, if one is set. */
+/** The option that asks how long sessions live, as a message names it. */
 function needsPttl({ freshExpires, hashIds }) {
   if (freshExpires) return '"freshExpires"'
-  return hashIds === "migrate" || hashIds === "prepare" ? `"hashIds": "${hashIds}"` : undefined
+  return typeof hashIds === "string" ? `"hashIds" as "${hashIds}"` : undefined
 }
 
 /** Once a process: speed and deadlines are lost, sessions are not. */

@@ -11,17 +11,16 @@ const MAX_SID_BYTES = 4096
 function keyOf(store, sid, hashes = false) {
   // As connect-redis: everything that a template string accepts, except values that cannot be an id.
   const text = typeof sid === "string" ? sid : textOf(sid)
-  if (text.length * 3 > MAX_SID_BYTES && Buffer.byteLength(text) > MAX_SID_BYTES) {
-    throw argumentError(`A session id must be at most ${MAX_SID_BYTES} bytes, got ${Buffer.byteLength(text)} bytes.`)
-  }
-  if (!hashes) return store.prefix + text
   // All of them would have one hash. Without hashes the native half refuses it.
-  if (!text.isWellFormed()) {
+  if (hashes && !text.isWellFormed()) {
     throw argumentError(
       "A session id must be well-formed Unicode, got a lone surrogate; it would be the id of other sessions too.",
     )
   }
-  return store.prefix + hashId(text)
+  if (text.length * 3 > MAX_SID_BYTES && Buffer.byteLength(text) > MAX_SID_BYTES) {
+    throw argumentError(`A session id must be at most ${MAX_SID_BYTES} bytes, got ${Buffer.byteLength(text)} bytes.`)
+  }
+  return store.prefix + (hashes ? hashId(text) : text)
 }
 
 function textOf(sid) {
