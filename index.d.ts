@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto"
 import type { EventEmitter } from "node:events"
 
 // @ts-ignore TS2307 or TS7016 without express-session's types: both names are then `any`
@@ -311,8 +312,11 @@ declare namespace connectRedis {
   export interface RedisStoreEncryptionKey {
     /** Its name in stored values: 1 to 32 letters, digits, "-" and "_". */
     id: string
-    /** 32 random bytes, as bytes or in base64: `npx connect-redis-native keygen` prints some. */
-    key: Uint8Array | string
+    /**
+     * 32 random bytes, as bytes, a secret KeyObject of node:crypto, or in base64 with or without white space around it:
+     * `npx connect-redis-native keygen` prints some.
+     */
+    key: Uint8Array | ArrayBuffer | KeyObject | string
   }
 
   /** How sessions are encrypted: AES-256-GCM, each bound to its key in Redis. */
@@ -544,8 +548,9 @@ declare namespace connectRedis {
     destroyHandle(handle: string, callback?: RedisStoreCallback<boolean>): Promise<boolean>
 
     /**
-     * Writes every session that is not sealed as the options say now: with the first key, or in plain text. Its
-     * life stays as it is. One hundred at a time; may be called again, and then goes on with what is left. With
+     * Opens every session, and writes each that is not sealed as the options say now: with the first key, or in plain
+     * text, compressed or not. Its life stays as it is. A session that does not open counts as failed; rejects if the
+     * connection fails. One hundred at a time; may be called again, and then goes on with what is left. With
      * `hashIds: "migrate"` it moves every session to its hashed key. Emits `reseal` after each hundred.
      * Result: how many there were.
      */

@@ -79,7 +79,7 @@ describe("one process warning names every ignored option", () => {
   const client = { get() {}, set() {}, del() {} }
   const IGNORED = {
     perfix: [{ url, perfix: "a:" }, /"perfix" is unknown; did you mean "prefix"\?/],
-    compression: [{ url, compression: true }, /"compression" is unknown/],
+    archive: [{ url, archive: true }, /"archive" is unknown/],
     secret: [{ client, secret: "hunter2" }, /"secret" is unknown/],
     auth_pass: [{ client, auth_pass: "hunter2" }, /"auth_pass" is unknown/],
     host: [{ client, host: "hunter2" }, /"host" is a setting of the client/],

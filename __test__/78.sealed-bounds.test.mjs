@@ -282,7 +282,7 @@ test("a client without pTTL cannot move sessions to hashed keys", async () => {
     const client = wrapped(BASIC)
     assert.throws(() => new RedisStore({ client, hashIds }), {
       code: "ERR_REDIS_STORE_OPTIONS",
-      message: new RegExp(`"hashIds": "${hashIds}".*pttl`),
+      message: new RegExp(`"hashIds" as "${hashIds}".*pttl`),
     })
     const able = wrapped([...BASIC, "pTTL"])
     assert.equal(await new RedisStore({ client: able, prefix: ownPrefix(), hashIds }).get("none"), null)

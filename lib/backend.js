@@ -64,9 +64,9 @@ function delegate(options, dialect, limits, listener, why) {
     const reason = why ?? "The settings of this client cannot be read, so the store calls its commands."
     throw optionError(`Option "${name}" needs a native connection. ${reason} Pass {url}, or leave the option out.`)
   }
-  const fresh = needsPttl(options)
-  if (fresh !== undefined && !hasPttl(options.client)) {
-    throw optionError(`Option ${fresh} needs a client with the method pttl(); leave it out, or pass {url}.`)
+  const asking = needsPttl(options)
+  if (asking !== undefined && !hasPttl(options.client)) {
+    throw optionError(`Option ${asking} needs a client with the method pttl(); leave it out, or pass {url}.`)
   }
   if (options.userOf !== undefined && !runsScripts(options.client, dialect)) {
     throw optionError(
@@ -90,7 +90,7 @@ function needsSwaps({ onConflict, maxLifetime }) {
 /** The option that reads times to live, if one is set. */
 function needsPttl({ freshExpires, hashIds }) {
   if (freshExpires) return '"freshExpires"'
-  return hashIds === "migrate" || hashIds === "prepare" ? `"hashIds": "${hashIds}"` : undefined
+  return typeof hashIds === "string" ? `"hashIds" as "${hashIds}"` : undefined
 }
 
 /** Emitted once per process: the store loses its speed and its retries, but no sessions. */

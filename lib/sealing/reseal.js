@@ -4,7 +4,6 @@ const { names } = require("../listing.js")
 const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { nextTick, nextTurn } = require("../timers.js")
-const { isMiss } = require("./forwarding.js")
 const { hashId, isHash } = require("./hash.js")
 
 /** Sessions that are read at once, and sealed at once. */
@@ -72,7 +71,7 @@ async function one(store, { backend, sealing, migrates }, name, first) {
   if (migrates && !isHash(name)) return (await moved(store, backend, name)) ? "resealed" : "skipped"
   let stored = first === undefined ? await read(backend, key) : first
   for (let tries = 0; tries < TRIES; tries++) {
-    if (isMiss(stored)) return "skipped"
+    if (stored === null || stored === "") return "skipped"
     const value = sealing.resealed(key, stored)
     if (value === null) return "skipped"
     const base = stored

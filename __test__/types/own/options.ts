@@ -1,3 +1,5 @@
+import { createSecretKey } from "node:crypto"
+
 import {
   RedisStore,
   type RedisStoreEncryptionKey,
@@ -54,6 +56,7 @@ export const all: RedisStoreOptions[] = [
   { url, hashIds: "prepare" },
   { url, hashIds: null, encryption: { keys: Promise.resolve(keys), plaintext: null } },
   { url, encryption: { keys: () => keys, plaintext: "write" } },
+  { url, encryption: { keys: [{ id: "a", key: createSecretKey(Buffer.alloc(32)) }] } },
   { client: {}, encryption: null },
   { url, ttl: (session) => (session.cookie.expires ? 60 : 3600) },
 ]
