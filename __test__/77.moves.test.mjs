@@ -41,12 +41,21 @@ describe("a session in each state of a move", () => {
   for (const state of STATES) {
     for (const mode of MODES) {
       test(`${state}, ${mode}: it is read, saved, touched, listed and moved`, async () => {
-        for (const options of [{}, { freshExpires: true }, { onConflict: "merge" }, { onConflict: "error" }, { userOf: () => "ada" }]) {
+        for (const options of [
+          {},
+          { freshExpires: true },
+          { onConflict: "merge" },
+          { onConflict: "error" },
+          { userOf: () => "ada" },
+        ]) {
           const { prefix, old, hashed, n } = await put(state)
           const store = open(prefix, mode, options)
           assert.equal(await store.length(), 1)
           assert.equal((await store.ids()).length, 1)
-          assert.deepEqual((await store.all()).map((session) => session.n), [n])
+          assert.deepEqual(
+            (await store.all()).map((session) => session.n),
+            [n],
+          )
           const session = await load(store)
           assert.equal(session.n, n)
           session.n = 7
@@ -76,7 +85,10 @@ describe("a session in each state of a move", () => {
       for (const [way, end] of [
         ["destroyed", (store) => store.destroy("a")],
         ["destroyed by its handle", async (store) => assert.equal(await store.destroyHandle(handleOf("a")), true)],
-        ["saved with an expired cookie", (store) => store.set("a", { cookie: { originalMaxAge: HOUR, expires: new Date(0) } })],
+        [
+          "saved with an expired cookie",
+          (store) => store.set("a", { cookie: { originalMaxAge: HOUR, expires: new Date(0) } }),
+        ],
         ["touched with an expired cookie", (store) => store.touch("a", { cookie: { expires: new Date(0) } })],
       ]) {
         test(`${state}, ${mode}: one that is ${way} is gone`, async () => {
@@ -102,6 +114,28 @@ describe("a session in each state of a move", () => {
     const { prefix } = await put("plain")
     await open(prefix, "migrate").destroyHandle(handleOf("a"))
     assert.deepEqual(await server.client.keys(`${prefix}*`), [`${prefix}{${prefix}${handleOf("a")}}`])
+  })
+
+  test("a save goes on with a move that its process has not ended", async () => {
+    for (const onConflict of ["overwrite", "merge", "error"]) {
+      for (const isAdded of [false, true]) {
+        const { prefix, old, hashed } = await put("plain")
+        const store = open(prefix, "prepare", { onConflict })
+        const sessions = [await load(store), await load(store)]
+        const stored = await server.client.get(old)
+        await server.client.set(old, `~1m.${stored}`, { PX: HOUR })
+        if (isAdded) await server.client.set(hashed, stored, { PX: HOUR })
+        sessions[0].one = 1
+        await store.set("a", sessions[0])
+        if (onConflict === "merge") {
+          sessions[1].two = 2
+          await store.set("a", sessions[1])
+        }
+        assert.equal(await exists(old), isAdded ? 1 : 0)
+        const { one, two } = await open(prefix, true).get("a")
+        assert.deepEqual([one, two], [1, onConflict === "merge" ? 2 : undefined])
+      }
+    }
   })
 
   test("what no text can be made of fails a save at once", async () => {
@@ -214,7 +248,12 @@ describe("another process comes in between", () => {
   })
 
   test("a touch of a session that is being moved counts", async () => {
-    for (const [name, key] of [["rewrite", "old"], ["add", "hashed"], ["pttl", "old"], ["remove", "old"]]) {
+    for (const [name, key] of [
+      ["rewrite", "old"],
+      ["add", "hashed"],
+      ["pttl", "old"],
+      ["remove", "old"],
+    ]) {
       const { preparing, one, hashed, at, ...all } = await stores()
       const keyOf = { old: all.old, hashed }
       const met = at(one, name, keyOf[key], () => preparing.touch("a", { cookie: cookie(5 * HOUR) }))
@@ -225,7 +264,11 @@ describe("another process comes in between", () => {
   })
 
   test("a get with freshExpires finds what is moved meanwhile", async () => {
-    for (const [name, key] of [["get", "old"], ["pttl", "old"], ["get", "hashed"]]) {
+    for (const [name, key] of [
+      ["get", "old"],
+      ["pttl", "old"],
+      ["get", "hashed"],
+    ]) {
       const { prefix, two, at, ...all } = await stores()
       const fresh = open(prefix, "migrate", { freshExpires: true })
       const met = at(fresh, name, all[key], () => two.get("a"))
@@ -242,7 +285,11 @@ describe("another process comes in between", () => {
       (store) => store.touch("a", { cookie: { expires: new Date(0) } }),
       (store) => store.destroy("a"),
     ]) {
-      for (const [name, key] of [["expire", "old"], ["expire", "hashed"], ["destroy", "hashed"]]) {
+      for (const [name, key] of [
+        ["expire", "old"],
+        ["expire", "hashed"],
+        ["destroy", "hashed"],
+      ]) {
         const { one, two, at, ...all } = await stores()
         at(one, name, all[key], () => two.get("a"))
         await end(one)

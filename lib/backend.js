@@ -25,7 +25,9 @@ function openBackend(options, listener) {
       `Option "hashIds" can be "prepare" with encryption or compression only without "${name}"; leave one of them out until the ids are hashed.`,
     )
   }
-  return new Preparation(backend, sealing, commandTimeoutMs, () => (options.client === undefined ? "" : keyPrefixOf(options.client)))
+  return new Preparation(backend, sealing, commandTimeoutMs, () =>
+    options.client === undefined ? "" : keyPrefixOf(options.client),
+  )
 }
 
 function openPlain(options, listener) {
@@ -44,7 +46,9 @@ function openPlain(options, listener) {
   const openDelegate = (listens) => new Delegate(client, dialect, limits, listens)
   // These options need more than the client's commands.
   const isAlone =
-    limits.swaps || (needsPttl(options) !== undefined && !hasPttl(client)) || (limits.indexes && !runsScripts(client, dialect))
+    limits.swaps ||
+    (needsPttl(options) !== undefined && !hasPttl(client)) ||
+    (limits.indexes && !runsScripts(client, dialect))
   try {
     return isAlone ? openNative(listener) : new SafetyNet(client, openNative, openDelegate, limits, listener)
   } catch (error) {

@@ -124,7 +124,11 @@ class Preparation extends Forwarding {
   /** A sign-in is under the id, unless the session is there already and has been moved. */
   #signIn(session, about, request) {
     const { old, hashed, atHash } = session
-    const rewritten = { ...session, creates: true, atHash: (to, next) => to.send(OPERATIONS.replace, hashed, about.value, about.ttl, next) }
+    const rewritten = {
+      ...session,
+      creates: true,
+      atHash: (to, next) => to.send(OPERATIONS.replace, hashed, about.value, about.ttl, next),
+    }
     this.goOn(request, async (lives, steps) => {
       const moved = () => steps.ask(atHash, steps.sealing)
       if (lives !== -2) return moved()
@@ -208,7 +212,15 @@ class Preparation extends Forwarding {
     const restore = (to, next) => to.restore(operation, key, prefix, value, ttl, known, next)
     if (hashed === undefined) return restore(this.to, request)
     const atHash = (to, next) => {
-      to.restore(operation, hashed, prefix, this.#sealing.seal(hashed, this.#sealing.open(key, value)), ttl, known, next)
+      to.restore(
+        operation,
+        hashed,
+        prefix,
+        this.#sealing.seal(hashed, this.#sealing.open(key, value)),
+        ttl,
+        known,
+        next,
+      )
     }
     this.goOn(request, async (left, steps) => {
       if (left > known) return left
