@@ -138,6 +138,13 @@ describe("a session in each state of a move", () => {
     }
   })
 
+  test("reseal() leaves what is being moved as it is, before ids are hashed", async () => {
+    const { prefix, old } = await put("claimed")
+    const before = await server.client.get(old)
+    const resealed = await open(prefix, "prepare", { encryption: { keys: KEYS } }).reseal()
+    assert.deepEqual([resealed.resealed, await server.client.get(old)], [0, before])
+  })
+
   test("what no text can be made of fails a save at once", async () => {
     const { prefix, old } = await put("plain")
     const store = open(prefix, "prepare", { onConflict: "merge" })

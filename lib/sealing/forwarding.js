@@ -82,17 +82,17 @@ class Forwarding {
     request.settle = (error, reply) => {
       request.settle = answer
       if (error !== null) return answer(error, reply)
+      const late = () => timeoutError(LATE, this.#commandTimeoutMs)
       const until = (request.startedAt || request.sentAt || now()) + this.#commandTimeoutMs
-      const promise = request.runInAsyncScope(work, null, reply, new Steps(this.to, request, until))
+      const promise = request.runInAsyncScope(work, null, reply, new Steps(this.to, request, until, late))
       if (promise === undefined) return answer(null, reply)
-      this.#within(until, promise, answer)
+      this.#within(until, late, promise, answer)
     }
   }
 
   /** Calls `answer(error, reply)` with the end of `promise`, or at its deadline. close() waits for it, between two commands too. */
-  #within(until, promise, answer) {
+  #within(until, late, promise, answer) {
     this.to.keep()
-    const late = () => timeoutError(LATE, this.#commandTimeoutMs)
     const settle = withDeadline(Math.floor(until - now()), late, (error, reply) => {
       answer(error, reply)
       this.to.release()

@@ -5,6 +5,7 @@ const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { nextTick, nextTurn } = require("../timers.js")
 const { hashId, isHash } = require("./hash.js")
+const { MOVING } = require("./moving.js")
 
 /** Sessions that are read at once, and sealed at once. */
 const PAGE = 100
@@ -48,11 +49,13 @@ function read(backend, key) {
 }
 
 /** "resealed", "failed" for one that does not open or is written all the time, or "skipped". */
-async function one(store, { backend, sealing, migrates }, name, first) {
+async function one(store, { backend, sealing, migrates, prepares }, name, first) {
   const key = store.prefix + name
   if (migrates && !isHash(name)) return (await moved(store, backend, name)) ? "resealed" : "skipped"
   let stored = first
   for (let tries = 0; tries < TRIES; tries++) {
+    // The process that moves it seals it.
+    if (prepares && stored?.startsWith(MOVING)) return "skipped"
     if (stored === null || stored === "" || sealing.isCurrent(stored)) return "skipped"
     let value
     try {
