@@ -197,6 +197,30 @@ describe("sessionInfo", () => {
     assert.deepEqual(await agents(store), ["Firefox", undefined])
   })
 
+  test("is sealed by reseal() with the first key, and in plain text with none; times stay", async () => {
+    const [NEW, OLD] = KEYS
+    const prefix = ownPrefix()
+    const modes = [
+      [[OLD], "accept", /"sealed":"~1s\.old\./],
+      [[NEW, OLD], "reject", /"sealed":"~1s\.new\./],
+      [[NEW], "reject", /"sealed":"~1s\.new\./],
+      [[NEW], "write", /"info":\{"agent":"Firefox"\}/],
+      [[OLD], "accept", /"sealed":"~1s\.old\./],
+    ]
+    let times
+    for (const [keys, plaintext, shape] of modes) {
+      const store = open({ hashIds: true, prefix, sessionInfo: info, encryption: { keys, plaintext } })
+      if (times === undefined) await enter(store, "a", "Firefox")
+      await store.reseal()
+      const [index] = await indexKeys(server.client, `users:${prefix}`)
+      const [entry] = await server.client.hVals(index)
+      assert.match(entry, shape)
+      times ??= entry.slice(0, entry.indexOf("{"))
+      assert.ok(entry.startsWith(times))
+      assert.deepEqual(await agents(store), ["Firefox"])
+    }
+  })
+
   test("in plain text is read as sessions in plain text are", async () => {
     const prefix = ownPrefix()
     await enter(open({ hashIds: true, prefix, sessionInfo: info }), "a", "Firefox")
@@ -240,6 +264,18 @@ describe("ids that are being hashed", () => {
         assert.deepEqual(await indexKeys(server.client, `users:${prefix}`), [])
       }
     }
+  })
+
+  test("reseal() leaves no id in an index", async () => {
+    const prefix = ownPrefix()
+    const [plain, , moving, hashed] = stages(prefix, { sessionInfo: () => ({ n: 1 }) })
+    await signIn(plain, "plain", "ada")
+    const [index] = await indexKeys(server.client, `users:${prefix}`)
+    assert.match((await server.client.hVals(index))[0], /:plain"/)
+    await moving.reseal()
+    assert.ok((await server.client.hVals(index))[0].includes(`"${prefix}${handleOf("plain")}"`))
+    assert.equal((await hashed.sessionsOf("ada"))[0].info.n, 1)
+    assert.equal((await hashed.get("plain")).user, "ada")
   })
 
   test("a session has one entry and one key, whoever saves it", async () => {

@@ -37,6 +37,7 @@ const NAMES = [
   "revoke",
   "remove",
   "sweep",
+  "renew",
 ]
 
 const OPERATIONS = Object.fromEntries(NAMES.map((name) => [name, new Operation(name)]))

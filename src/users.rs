@@ -143,13 +143,18 @@ pub const SWEEP: &str = concat!(
     "return count"
 );
 
+/// Writes `ARGV[3]` over the entry `ARGV[2]` of the handle `ARGV[1]`. Answers 0 if that is something else.
+pub const RENEW: &str = "if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end \
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) return 1";
+
 /// Every script, by the name that JavaScript has for it.
-pub const SCRIPTS: [(&str, &str); 5] = [
+pub const SCRIPTS: [(&str, &str); 6] = [
     ("index", INDEX),
     ("signIn", SIGN_IN),
     ("entries", ENTRIES),
     ("remove", REMOVE),
     ("sweep", SWEEP),
+    ("renew", RENEW),
 ];
 
 /// Which script of [`SCRIPTS`].
@@ -161,6 +166,7 @@ pub enum Which {
     Entries,
     Remove,
     Sweep,
+    Renew,
 }
 
 impl Which {
@@ -171,7 +177,7 @@ impl Which {
 
     /// The SHA-1 of [`Self::text`].
     pub fn hash(self) -> &'static str {
-        static LOADED: LazyLock<[Script; 5]> =
+        static LOADED: LazyLock<[Script; 6]> =
             LazyLock::new(|| SCRIPTS.map(|(_, text)| Script::new(text)));
         LOADED[self as usize].get_hash()
     }
@@ -286,6 +292,7 @@ mod tests {
             (Which::Entries, "entries"),
             (Which::Remove, "remove"),
             (Which::Sweep, "sweep"),
+            (Which::Renew, "renew"),
         ];
         for (which, name) in named {
             assert_eq!(SCRIPTS[which as usize].0, name);

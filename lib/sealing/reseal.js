@@ -28,6 +28,7 @@ async function reseal(store, inside) {
     progress.failed += ends.filter((end) => end === "failed").length
     tell(store, { ...progress })
   }
+  await inside.users?.reseal()
   return progress
 }
 

@@ -38,6 +38,9 @@ const OPERATIONS = {
     const args = items.flatMap(({ handle, entry }) => [handle, entry])
     return Number(await ask.script(SCRIPTS.remove, keysOf(index), args))
   },
+  async renew(ask, { index, handle, entry, renewed }) {
+    return Number(await ask.script(SCRIPTS.renew, [index], [handle, entry, renewed]))
+  },
   async sweep(ask, { index, wholeMs, otherMs }) {
     const ages = [wholeMs, otherMs].map((ms) => String(Math.floor(ms)))
     return Number(await ask.script(SCRIPTS.sweep, keysOf(index), ages))

@@ -26,6 +26,10 @@ const ROWS = {
     [own + index, "", items.length],
     ...items.map(({ handle, entry }) => [handle, entry, 0]),
   ],
+  renew: (own, { index, handle, entry, renewed }) => [
+    [own + index, handle, 0],
+    [entry, renewed, 0],
+  ],
   sweep: (own, { index, wholeMs, otherMs }) => [
     [own + index, "", wholeMs],
     ["", "", otherMs],

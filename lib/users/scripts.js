@@ -54,6 +54,9 @@ const SCRIPTS = {
     "local limit = kind == 'a' and ARGV[1] or ARGV[2] if now - at / 1000 > tonumber(limit) then " +
     "redis.call('HDEL', KEYS[1], all[i]) redis.call('ZREM', KEYS[2], all[i]) count = count + 1 end end " +
     `${EXPIRE}return count`,
+  renew:
+    "if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end " +
+    "redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) return 1",
 }
 
 module.exports = { SCRIPTS }

@@ -260,15 +260,62 @@ class Users {
   /** All sessions are gone: drops their entries. */
   async clear(startedAt) {
     this.recent.clear()
-    const { userPrefix, backend, commandTimeoutMs } = this
+    await this.#eachIndex((index) => {
+      const wholeMs = now() - startedAt + TRAVEL_MS
+      return this.ask(OPERATIONS.sweep, { index, wholeMs, otherMs: wholeMs + 2 * this.commandTimeoutMs })
+    })
+  }
+
+  /** Writes every entry as the options say now: with the hash of an id, and with what is sealed by the first key. */
+  async reseal() {
+    await this.#eachIndex(async (index) => {
+      for (const entry of entriesOf(await this.ask(OPERATIONS.entries, { index }))) {
+        const renewed = await this.#renewed(index, entry)
+        if (renewed === entry.entry) continue
+        await this.ask(OPERATIONS.renew, { index, handle: entry.handle, entry: entry.entry, renewed })
+      }
+    })
+  }
+
+  async #renewed(index, { handle, entry, key, info, sealed, isWhole, ageMs }) {
+    const text = { key }
+    const [hashed] = this.keysOf({ key, handle })
+    // A sign-in by an id may be between its two steps.
+    const mayComeYet = !isWhole && ageMs < 2 * this.commandTimeoutMs
+    if (this.hashIds && hashed !== key && !mayComeYet) {
+      const left = await ask((request) => this.backend.send(OPERATIONS.pttl, key, "", 0, request))
+      // Else it could not be moved.
+      if (left === -2) text.key = hashed
+    }
+    return (
+      entry.slice(0, entry.indexOf("{")) +
+      JSON.stringify({ ...text, ...this.#resealed(index, { handle, info, sealed }) })
+    )
+  }
+
+  /** What does not open stays as it is. */
+  #resealed(index, { handle, info, sealed }) {
+    const { sealing } = this.#options
+    const stored = sealed ?? (info === undefined ? undefined : JSON.stringify(info))
+    if (stored === undefined || sealing.isCurrent(stored)) return { info, sealed }
+    try {
+      const name = nameOf({ index, handle })
+      const plain = sealing.open(name, stored)
+      const again = sealing.seal(name, plain)
+      return again === plain ? { info: JSON.parse(plain) } : { sealed: again }
+    } catch {
+      return { info, sealed }
+    }
+  }
+
+  /** Runs `work(index)` for the index of every user, for some at once. */
+  async #eachIndex(work) {
+    const { userPrefix, backend } = this
     const pages = await ask((request) => backend.send(OPERATIONS.ids, userPrefix, "", this.#store.scanCount, request))
     for (const page of pages) {
       const indexes = JSON.parse(page).filter((name) => /^\{[\w-]{43}\}$/.test(name))
       for (let at = 0; at < indexes.length; at += SWEEPS) {
-        const wholeMs = now() - startedAt + TRAVEL_MS
-        const sweep = (name) =>
-          this.ask(OPERATIONS.sweep, { index: userPrefix + name, wholeMs, otherMs: wholeMs + 2 * commandTimeoutMs })
-        await Promise.all(indexes.slice(at, at + SWEEPS).map(sweep))
+        await Promise.all(indexes.slice(at, at + SWEEPS).map((name) => work(userPrefix + name)))
       }
     }
   }

@@ -80,6 +80,8 @@ numbered! {
         Remove = "remove",
         /// Drops entries of before a time.
         Sweep = "sweep",
+        /// Writes an entry over what it was.
+        Renew = "renew",
     }
 }
 
@@ -96,9 +98,12 @@ impl Operation {
             Self::Set | Self::Replace | Self::Save => Kind::Set,
             Self::Expire => Kind::PExpire,
             Self::Destroy | Self::Revoke => Kind::Del,
-            Self::Index | Self::SignIn | Self::Entries | Self::Remove | Self::Sweep => {
-                Kind::EvalSha
-            }
+            Self::Index
+            | Self::SignIn
+            | Self::Entries
+            | Self::Remove
+            | Self::Sweep
+            | Self::Renew => Kind::EvalSha,
             Self::MGet => Kind::MGet,
             Self::Length | Self::Ids | Self::Clear => Kind::Scan,
             Self::Swap | Self::Merge | Self::Restore | Self::Add => Kind::EvalSha,

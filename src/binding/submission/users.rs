@@ -8,6 +8,7 @@
 //! | ENTRIES | index, handle or empty |
 //! | REVOKE | index, prefix, how many; for each session, handle; entry |
 //! | REMOVE | index, empty, how many; for each handle, entry |
+//! | RENEW | index, handle; entry, what it is to be |
 //! | SWEEP | index, empty, milliseconds; for entries before their session: empty, empty, milliseconds |
 
 use super::{Reader, Row, expiry};
@@ -29,6 +30,7 @@ pub(super) fn is_one(operation: Operation) -> bool {
             | Operation::Revoke
             | Operation::Remove
             | Operation::Sweep
+            | Operation::Renew
     )
 }
 
@@ -45,7 +47,7 @@ pub(super) fn work(
         Operation::Revoke => 2 * row.number as usize,
         Operation::Remove => row.number as usize,
         Operation::SignIn => 2,
-        Operation::Index | Operation::Save | Operation::Sweep => 1,
+        Operation::Index | Operation::Save | Operation::Sweep | Operation::Renew => 1,
         _ => 0,
     };
     // All of them before one fails: they must not be read as the next request.
@@ -76,6 +78,10 @@ pub(super) fn work(
                 arguments.extend([handle, entry]);
             }
             script(Which::Remove, arguments)
+        }
+        Operation::Renew => {
+            let (before, after, _) = next()?;
+            script(Which::Renew, vec![value, before, after])
         }
         Operation::Sweep => {
             let ages = [row.number, next()?.2];
