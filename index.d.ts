@@ -265,6 +265,8 @@ declare namespace connectRedis {
      * - "migrate": a session that is still under its id is moved to its hashed key when it is first asked for.
      * - "prepare": sessions stay under their ids, and those that other processes have moved are found: for the first
      *   step of a migration. With `onConflict` or `maxLifetime` only without `encryption` and `compression`.
+     *
+     * "migrate" and "prepare" do not find sessions under ids of 43 letters, digits, `-` and `_`, which could be hashes.
      * @default false
      */
     hashIds?: boolean | "migrate" | "prepare" | null | undefined
@@ -542,7 +544,7 @@ declare namespace connectRedis {
 
     /**
      * Destroys the session of a handle, whoever its user is. Handles are what `ids` and `all` return with `hashIds`, and
-     * what `sessionsOf` returns. Result: true; false if there is no such session. Error: `ERR_REDIS_STORE_OPTIONS` if it
+     * what `sessionsOf` returns. With `hashIds: "migrate"` or "prepare" it scans all keys. Result: true; false if there is no such session. Error: `ERR_REDIS_STORE_OPTIONS` if it
      * is no handle, or without `hashIds`.
      */
     destroyHandle(handle: string, callback?: RedisStoreCallback<boolean>): Promise<boolean>

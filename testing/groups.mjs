@@ -50,8 +50,8 @@ export const GROUPS = [
   {
     name: "sealed",
     tier: "quick",
-    covers: "hashed ids, encryption, compression; rolled out under load",
-    topics: ["sealed", "sealed-deploys", "sealed-bounds"],
+    covers: "hashed ids, encryption, compression",
+    topics: ["sealed", "sealed-bounds"],
   },
   { name: "express", tier: "quick", covers: "an Express app by HTTP", topics: ["express"] },
   { name: "docs", tier: "quick", covers: "every code block of README and docs", topics: ["readme", "docs", "prose"] },
@@ -75,10 +75,10 @@ export const GROUPS = [
     ],
   },
   {
-    name: "sealed contract",
+    name: "sealed, long",
     tier: "all",
-    covers: "the contract with sealed sessions: every option, a cluster, clients that are delegated to",
-    topics: ["sealed-contract"],
+    covers: "sealed sessions: the contract, users, deployments under load, moves to hashed ids and a model of them",
+    topics: ["sealed-contract", "sealed-users", "sealed-deploys", "sealed-moves", "sealed-model"],
   },
   {
     name: "settings",

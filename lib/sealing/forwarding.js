@@ -82,21 +82,25 @@ class Forwarding {
     request.settle = (error, reply) => {
       request.settle = answer
       if (error !== null) return answer(error, reply)
-      const until = (request.startedAt || request.sentAt || now()) + this.#commandTimeoutMs
-      const promise = request.runInAsyncScope(work, null, reply, new Steps(this.to, request, until))
-      if (promise === undefined) return answer(null, reply)
-      // close() waits for it, between two commands too.
-      this.to.keep()
       const late = () => timeoutError(LATE, this.#commandTimeoutMs)
-      const settle = withDeadline(Math.floor(until - now()), late, (failure, last) => {
-        answer(failure, last)
-        this.to.release()
-      })
-      promise.then(
-        (last) => nextTick(settle, null, last),
-        (failure) => nextTick(settle, failure, null),
-      )
+      const until = (request.startedAt || request.sentAt || now()) + this.#commandTimeoutMs
+      const promise = request.runInAsyncScope(work, null, reply, new Steps(this.to, request, until, late))
+      if (promise === undefined) return answer(null, reply)
+      this.#within(until, late, promise, answer)
     }
+  }
+
+  /** Calls `answer(error, reply)` with the end of `promise`, or at its deadline. close() waits for it, between two commands too. */
+  #within(until, late, promise, answer) {
+    this.to.keep()
+    const settle = withDeadline(Math.floor(until - now()), late, (error, reply) => {
+      answer(error, reply)
+      this.to.release()
+    })
+    promise.then(
+      (reply) => nextTick(settle, null, reply),
+      (error) => nextTick(settle, error, null),
+    )
   }
 }
 

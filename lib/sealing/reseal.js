@@ -5,6 +5,7 @@ const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { nextTick, nextTurn } = require("../timers.js")
 const { hashId, isHash } = require("./hash.js")
+const { MOVING } = require("./moving.js")
 
 /** Sessions that are read at once, and sealed at once. */
 const PAGE = 100
@@ -66,12 +67,14 @@ async function ended(store, inside, name, stored) {
   }
 }
 
-async function one(store, { backend, sealing, migrates }, name, first) {
+async function one(store, { backend, sealing, migrates, prepares }, name, first) {
   const key = store.prefix + name
   if (migrates && !isHash(name)) return (await moved(store, backend, name)) ? "resealed" : "skipped"
   let stored = first === undefined ? await read(backend, key) : first
   for (let tries = 0; tries < TRIES; tries++) {
     if (stored === null || stored === "") return "skipped"
+    // The process that moves it seals it.
+    if (prepares && stored.startsWith(MOVING)) return "skipped"
     const value = sealing.resealed(key, stored)
     if (value === null) return "skipped"
     const base = stored

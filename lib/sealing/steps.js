@@ -1,6 +1,5 @@
 "use strict"
 
-const { timeoutError } = require("../errors.js")
 const { OPERATIONS } = require("../operations.js")
 const { isRefusal } = require("../races/gone.js")
 const { Request } = require("../request.js")
@@ -13,19 +12,22 @@ class Steps {
   #to
   #request
   #until
+  #late
 
-  constructor(backend, request, until) {
+  /** `late()` makes the error of a command that comes after `until`. */
+  constructor(backend, request, until, late) {
     this.sealing = request.sealing
     this.#to = backend
     this.#request = request
     this.#until = until
+    this.#late = late
   }
 
   /** The reply to the command that `send(backend, next)` sends; with `sealing`, the backend seals and opens. */
   ask(send, sealing) {
     const request = this.#request
     return new Promise((resolve, reject) => {
-      if (now() >= this.#until) return reject(timeoutError("Redis did not answer", 0))
+      if (now() >= this.#until) return reject(this.#late())
       const receive = (_own, error, reply) => (error === null ? resolve(reply) : reject(error))
       const next = request.runInAsyncScope(() => new Request(receive))
       next.follows = true

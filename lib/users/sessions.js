@@ -89,7 +89,7 @@ async function ownerOf(store, inside, user, { key, text, sentAt }) {
     return user
   }
   const sid = key.slice(store.prefix.length)
-  const isHandle = users.hashIds && isHash(sid)
+  const isHandle = users.handles && isHash(sid)
   const call = { store, sid, key, isHandle, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
   // It is opened already.
   call.sealing = guard

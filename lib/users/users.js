@@ -29,8 +29,9 @@ class Users {
 
   constructor(store, backend, options, guard) {
     const { maxSessionsPerUser, onDestroyed, commandTimeoutMs, hashIds } = options
+    this.hashIds = hashIds === true || hashIds === "migrate"
     /** Whether what looks like a hash in a key is one. */
-    this.hashIds = hashIds !== false
+    this.handles = hashIds !== false
     this.backend = backend
     this.commandTimeoutMs = commandTimeoutMs
     this.ignoresMarkers = onDestroyed === "save"

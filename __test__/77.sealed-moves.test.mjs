@@ -116,6 +116,35 @@ describe("a session in each state of a move", () => {
     assert.deepEqual(await server.client.keys(`${prefix}*`), [`${prefix}{${prefix}${handleOf("a")}}`])
   })
 
+  test("a save goes on with a move that its process has not ended", async () => {
+    for (const onConflict of ["overwrite", "merge", "error"]) {
+      for (const isAdded of [false, true]) {
+        const { prefix, old, hashed } = await put("plain")
+        const store = open(prefix, "prepare", { onConflict })
+        const sessions = [await load(store), await load(store)]
+        const stored = await server.client.get(old)
+        await server.client.set(old, `~1m.${stored}`, { PX: HOUR })
+        if (isAdded) await server.client.set(hashed, stored, { PX: HOUR })
+        sessions[0].one = 1
+        await store.set("a", sessions[0])
+        if (onConflict === "merge") {
+          sessions[1].two = 2
+          await store.set("a", sessions[1])
+        }
+        assert.equal(await exists(old), isAdded ? 1 : 0)
+        const { one, two } = await open(prefix, true).get("a")
+        assert.deepEqual([one, two], [1, onConflict === "merge" ? 2 : undefined])
+      }
+    }
+  })
+
+  test("reseal() leaves what is being moved as it is, before ids are hashed", async () => {
+    const { prefix, old } = await put("claimed")
+    const before = await server.client.get(old)
+    const resealed = await open(prefix, "prepare", { encryption: { keys: KEYS } }).reseal()
+    assert.deepEqual([resealed.resealed, await server.client.get(old)], [0, before])
+  })
+
   test("what no text can be made of fails a save at once", async () => {
     const { prefix, old } = await put("plain")
     const store = open(prefix, "prepare", { onConflict: "merge" })
