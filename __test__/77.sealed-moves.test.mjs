@@ -254,6 +254,22 @@ describe("another process comes in between", () => {
     }
   })
 
+  test("a save that does not compare is carried over", async () => {
+    for (const [name, key] of [
+      ["get", "old"],
+      ["rewrite", "old"],
+      ["add", "hashed"],
+      ["remove", "old"],
+    ]) {
+      const { one, at, ...all } = await stores()
+      const met = at(one, name, all[key], () => server.client.set(all.old, textOf(5), { PX: HOUR }))
+      await one.get("a")
+      met()
+      assert.equal((await one.get("a")).n, 5, name)
+      assert.equal(await exists(all.old), 0)
+    }
+  })
+
   test("a touch of a session that is being moved counts", async () => {
     for (const [name, key] of [
       ["rewrite", "old"],
