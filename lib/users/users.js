@@ -116,7 +116,7 @@ class Users {
 
   /** Where the session of an entry may be stored: other processes may have entered it by its id. */
   keysOf({ key, handle }) {
-    if (this.#options.hashIds === undefined) return [key]
+    if (!this.#options.hashIds) return [key]
     const hashed = this.#store.prefix + handle
     return key === hashed ? [key] : [hashed, key]
   }
