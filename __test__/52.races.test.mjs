@@ -452,7 +452,7 @@ describe("two requests that change one session", () => {
   })
 
   test("a cluster merges as well", async (t) => {
-    const cluster = await startCluster()
+    const cluster = await startCluster({ replicas: 0 })
     t.after(() => cluster.stop())
     const store = new RedisStore({ nodes: cluster.nodes, prefix: ownPrefix(), onConflict: "merge" })
     await Promise.all(

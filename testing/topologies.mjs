@@ -11,8 +11,9 @@ import { until } from "./until.mjs"
 const SLOTS = 16384
 
 /** A working cluster of three masters and three replicas. `command(port, ...)` runs a command on one of them. */
-export async function startCluster({ replicas = 3 } = {}) {
-  const args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"]
+export async function startCluster({ replicas = 3, nodeTimeoutMs = 1000 } = {}) {
+  const timeout = ["--cluster-node-timeout", String(nodeTimeoutMs)]
+  const args = ["--cluster-enabled", "yes", ...timeout, "--cluster-replica-validity-factor", "0"]
   const servers = await Promise.all(Array.from({ length: 3 + replicas }, () => startServer({ args })))
   const clients = new Map()
   for (const { port, url } of servers) {
