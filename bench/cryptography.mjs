@@ -9,7 +9,7 @@ const KEY = "sess:0123456789abcdefghijklmnopqrstuv"
 
 function ours() {
   const keys = [{ id: "a", key: Buffer.alloc(32, 1) }]
-  const sealing = new binding.Sealing({ keys, plaintext: "reject", keyPrefix: "" })
+  const sealing = new binding.Sealing({ keys, plaintext: "reject", keyPrefix: "", maxBytes: 2 ** 22 })
   return { encrypt: (text) => sealing.seal(KEY, text), decrypt: (stored) => sealing.open(KEY, stored) }
 }
 
