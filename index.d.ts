@@ -543,9 +543,9 @@ declare namespace connectRedis {
     destroy(sid: string, callback?: RedisStoreCallback): Promise<any>
 
     /**
-     * Destroys the session of a handle, whoever its user is. Handles are what `ids` and `all` return with `hashIds`, and
-     * what `sessionsOf` returns. With `hashIds: "migrate"` or "prepare" it scans all keys. Result: true; false if there is no such session. Error: `ERR_REDIS_STORE_OPTIONS` if it
-     * is no handle, or without `hashIds`.
+     * Destroys the session of a handle, for any user. `sessionsOf` returns handles, and with `hashIds` so do `ids` and
+     * `all`. With `hashIds: "migrate"` or "prepare" it scans all keys. Result: true; false if the session does not
+     * exist. Error: `ERR_REDIS_STORE_OPTIONS` if the argument is not a handle, or without `hashIds`.
      */
     destroyHandle(handle: string, callback?: RedisStoreCallback<boolean>): Promise<boolean>
 

@@ -1,5 +1,5 @@
-// Sessions that are moved to hashed keys: each state in which their two keys can be, and processes of both steps that
-// run at the same time, one of which ends in the middle.
+// Moves of sessions to hashed keys: each state of the two keys, and processes of both steps at the same time. One process
+// ends in the middle of a move.
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 

@@ -35,7 +35,7 @@ async function length(store, inside) {
   return about(store, inside, OPERATIONS.length)
 }
 
-/** The ids of all sessions, page by page, so that the event loop can do other work in between. */
+/** The ids of all sessions; with hashed ids their handles. */
 async function ids(store, inside) {
   const found = await sessionNames(store, inside)
   return inside.migrates ? found.map(handleOf) : found

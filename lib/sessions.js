@@ -7,7 +7,10 @@ const { nextTick, now, withDeadline } = require("./timers.js")
 
 const MAX_SID_BYTES = 4096
 
-/** The key of a session id, or of its hash if `hashes`, or if "prepare" and the id looks like one. Throws if the id is not valid. */
+/**
+ * The key of a session id, or of its hash if `hashes` is true. With "prepare", of its hash if the id itself has the form of one.
+ * Throws if the id is not valid.
+ */
 function keyOf(store, sid, hashes = false) {
   // As connect-redis: everything that a template string accepts, except values that cannot be an id.
   const text = typeof sid === "string" ? sid : textOf(sid)
@@ -59,7 +62,7 @@ function serialize(store, session, maxBytes) {
 }
 
 /**
- * Calls `done(request, error, session)` once with the session in `text`, stored under the key of `request`;
+ * Calls `done(request, error, session)` once with the session in `stored`, the value of its key;
  * with null if its maximum lifetime is over. An async parser has the rest of the deadline.
  */
 function parse(request, stored, guard, commandTimeoutMs, done) {

@@ -14,7 +14,7 @@ const { isReplaced, serverError, textOf } = require("./replies.js")
 
 const IDS_PAGE = 10_000
 const READS = new Set(["get", "mget", "ping", "pttl", "scan"])
-/** What a swap is told in place of milliseconds to live: those of before. */
+/** The time to live of a swap that keeps the present one. */
 const KEEP = "KEEP"
 /**
  * Writes `ARGV[2]` over `ARGV[1]`, to live for `ARGV[3]` milliseconds, KEEP or, if that is empty, for ever. Answers 1;

@@ -175,7 +175,7 @@ impl SignIn {
     }
 }
 
-/// The most that a marker can have left now, of which that was known.
+/// The longest time to live that a marker can still have, if it had `left` at `at`.
 fn left_by((left, at): (i64, Instant), now: Instant) -> i64 {
     if left < 0 {
         return -1;
