@@ -390,6 +390,15 @@ impl Command {
         self.effect() == Effect::Writes
     }
 
+    /// Whether this command writes only if the value is as expected.
+    pub fn compares(&self) -> bool {
+        match self {
+            Self::Swap(_) => true,
+            Self::Restore(restore) => restore.adds,
+            _ => false,
+        }
+    }
+
     /// Switches to another command for the same effect, if `error` means that the server does not have this
     /// one. Returns whether there is one.
     pub fn try_another_way(&mut self, error: &Error) -> bool {

@@ -326,6 +326,39 @@ fn a_refused_write_does_not_undo_a_later_one() {
 }
 
 #[test]
+fn a_refused_swap_is_repeated_after_a_later_one() {
+    let (mut store, connection) = Store::single();
+    let swap = |value: &str| {
+        let swap = Swap::new("a".into(), "old".into(), value.into(), Expiry::Never);
+        Command::Swap(swap)
+    };
+    let (first, second) = (store.ask(swap("1")), store.ask(swap("2")));
+    store.written(connection);
+    // Another process has sent the script in the meantime.
+    store.reply(connection, "-NOSCRIPT none\r\n+OK\r\n");
+    assert_eq!(store.answers(), [(second, Ok(Reply::Ok))]);
+    assert!(store.written(connection).contains("EVAL"));
+    store.reply(connection, "$1\r\n2\r\n");
+    let conflict = Ok(Reply::Text(b"2".to_vec()));
+    assert_eq!(store.answers(), [(first, conflict)]);
+}
+
+#[test]
+fn a_refused_write_is_repeated_after_a_later_one_that_wrote_nothing() {
+    let (mut store, connection) = Store::single();
+    let swap = Swap::new("a".into(), "old".into(), "new".into(), Expiry::Never);
+    let (set, swap) = (store.ask(set("a", "1")), store.ask(Command::Swap(swap)));
+    store.written(connection);
+    store.reply(connection, "-LOADING Redis is loading\r\n$1\r\n0\r\n");
+    let conflict = Ok(Reply::Text(b"0".to_vec()));
+    assert_eq!(store.answers(), [(swap, conflict)]);
+    store.sleep();
+    assert!(store.written(connection).contains("SET"));
+    store.reply(connection, "+OK\r\n");
+    assert_eq!(store.answers(), [(set, Ok(Reply::Ok))]);
+}
+
+#[test]
 fn a_reply_of_another_type_ends_the_connection() {
     let (mut store, connection) = Store::single();
     let (first, _) = (store.ask(get("a")), store.ask(get("b")));

@@ -56,14 +56,15 @@ impl Parked {
         slot.not_before = slot.not_before.max(not_before);
     }
 
-    /// `later` was executed: removes the parked writes that would undo it.
-    pub(super) fn executed(&mut self, later: &Job) -> (Order, Vec<Job>) {
+    /// `later` was executed: removes the parked writes that would undo it. If it is a write, `has_written` says
+    /// whether its condition was met.
+    pub(super) fn executed(&mut self, later: &Job, has_written: bool) -> (Order, Vec<Job>) {
         let Some(slot) = self.slots.get_mut(&later.slot) else {
             return (Order::Kept, Vec::new());
         };
         let is_before = |job: &Job| job.seq < later.seq;
         if later.command.written_key().is_some() {
-            if is_active(Mutation::ResentWritesFollowLaterWrites) {
+            if !has_written || is_active(Mutation::ResentWritesFollowLaterWrites) {
                 return (Order::Kept, Vec::new());
             }
             let undoes = |job: &mut Job| is_before(job) && job.would_undo(later);

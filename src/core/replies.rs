@@ -117,7 +117,8 @@ impl Core {
     /// A command was executed, possibly before an earlier one of its session that will be sent again.
     fn executed(&mut self, mut job: Job, outcome: Result<Reply, Error>, now: Instant) {
         if !self.parked.is_empty() {
-            let (order, undoing) = self.parked.executed(&job);
+            let has_written = !matches!(outcome, Ok(Reply::Nil | Reply::Text(_)));
+            let (order, undoing) = self.parked.executed(&job, has_written);
             for job in undoing {
                 self.replied(&job, Err(overtaken()), now);
             }
