@@ -39,6 +39,9 @@ const FIRST_MIN: usize = 2;
 /// milliseconds.
 const TURN_TEXT_BYTES: usize = 2 << 20;
 
+/// The number of replies that are opened before another thread gets its turn.
+const OPENED_AT_ONCE: usize = 32;
+
 /// The id of a notice.
 const NO_ID: f64 = -1.0;
 
@@ -136,16 +139,20 @@ impl Delivery {
         *count = items.len() as f64;
         *left = remain as f64;
         let mut ended = false;
-        let opens = sealers.is_used();
+        let mut opener = sealers.opener();
         let mut texts = Texts::default();
-        for (row, item) in rows.chunks_exact_mut(ANSWER_COLUMNS).zip(items) {
+        for (at, (row, item)) in rows.chunks_exact_mut(ANSWER_COLUMNS).zip(items).enumerate() {
+            if opener.is_some() && at % OPENED_AT_ONCE == OPENED_AT_ONCE - 1 {
+                // Unlocks it.
+                drop(opener.take());
+                opener = sealers.opener();
+            }
             let (id, (kind, number)) = match item {
                 Item::Completion(Completion { id, outcome }) => {
                     ended |= Some(id) == closing;
-                    let outcome = if opens {
-                        sealers.open(id, outcome)
-                    } else {
-                        outcome
+                    let outcome = match &mut opener {
+                        Some(opener) => opener.open(id, outcome),
+                        None => outcome,
                     };
                     (id.into(), encode(outcome, &mut texts))
                 }

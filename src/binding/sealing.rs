@@ -2,7 +2,7 @@
 //! way out.
 
 use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -167,51 +167,80 @@ impl Sealers {
         at as u32 + 1
     }
 
+    /// Finds each sealer of a batch of requests or answers once.
+    pub fn finder(&self) -> Finder<'_> {
+        Finder {
+            sealers: self,
+            found: None,
+        }
+    }
+
+    /// The replies to requests are to be opened: their numbers, those of their sealers, and their keys.
+    pub fn expect<'a>(&self, requests: impl Iterator<Item = (u32, u32, &'a [u8])>) {
+        self.is_used.store(true, Ordering::Release);
+        let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, sealer, key) in requests {
+            let at = id as usize;
+            if gets.len() <= at {
+                gets.resize_with(at + 1, Get::default);
+            }
+            let get = &mut gets[at];
+            get.sealer = sealer;
+            get.key.clear();
+            get.key.extend_from_slice(key);
+        }
+    }
+
+    /// Opens replies, if any has to be opened, or had to be. Other threads wait with their requests meanwhile.
+    pub fn opener(&self) -> Option<Opener<'_>> {
+        self.is_used.load(Ordering::Acquire).then(|| Opener {
+            finder: self.finder(),
+            gets: self.gets.lock().unwrap_or_else(PoisonError::into_inner),
+        })
+    }
+}
+
+/// Finds sealers by their numbers.
+pub struct Finder<'a> {
+    sealers: &'a Sealers,
+    found: Option<(u32, Sealer)>,
+}
+
+impl Finder<'_> {
     /// The one with this number; none is 0.
-    pub fn of(&self, number: u32) -> Result<Option<Sealer>, Error> {
+    pub fn of(&mut self, number: u32) -> Result<Option<&Sealer>, Error> {
         let Some(at) = number.checked_sub(1) else {
             return Ok(None);
         };
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown = || Error::new(ErrorCode::Options, "There is no such sealing.");
-        let sealer = places.get(at as usize).and_then(Place::sealer);
-        sealer.map(Some).ok_or_else(unknown)
-    }
-
-    /// The reply to the request `id` is to be opened.
-    pub fn expect(&self, id: u32, sealer: u32, key: &[u8]) {
-        self.is_used.store(true, Ordering::Release);
-        let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = id as usize;
-        if gets.len() <= at {
-            gets.resize_with(at + 1, Get::default);
+        if self.found.as_ref().is_none_or(|(of, _)| *of != number) {
+            let places = self.sealers.places.lock();
+            let places = places.unwrap_or_else(PoisonError::into_inner);
+            let unknown = || Error::new(ErrorCode::Options, "There is no such sealing.");
+            let sealer = places.get(at as usize).and_then(Place::sealer);
+            self.found = Some((number, sealer.ok_or_else(unknown)?));
         }
-        let get = &mut gets[at];
-        get.sealer = sealer;
-        get.key.clear();
-        get.key.extend_from_slice(key);
+        Ok(self.found.as_ref().map(|(_, sealer)| sealer))
     }
+}
 
-    /// Whether any reply has to be opened, or had to be.
-    pub fn is_used(&self) -> bool {
-        self.is_used.load(Ordering::Acquire)
-    }
+/// Opens replies.
+pub struct Opener<'a> {
+    finder: Finder<'a>,
+    gets: MutexGuard<'a, Vec<Get>>,
+}
 
+impl Opener<'_> {
     /// What is answered to the request `id`, which ends by that.
-    pub fn open(&self, id: u32, outcome: Result<Reply, Error>) -> Result<Reply, Error> {
-        let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(get) = gets.get_mut(id as usize) else {
+    pub fn open(&mut self, id: u32, outcome: Result<Reply, Error>) -> Result<Reply, Error> {
+        let Some(get) = self.gets.get_mut(id as usize) else {
             return outcome;
         };
         match (std::mem::take(&mut get.sealer), outcome) {
             (0, outcome) => outcome,
-            (number, Ok(Reply::Text(stored))) => {
-                let sealer = self.of(number)?;
-                match sealer {
-                    Some(sealer) => sealer.open(&get.key, stored).map(Reply::Text),
-                    None => Ok(Reply::Text(stored)),
-                }
-            }
+            (number, Ok(Reply::Text(stored))) => match self.finder.of(number)? {
+                Some(sealer) => sealer.open(&get.key, stored).map(Reply::Text),
+                None => Ok(Reply::Text(stored)),
+            },
             (_, outcome) => outcome,
         }
     }

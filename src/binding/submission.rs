@@ -25,7 +25,7 @@ mod users;
 
 use super::{
     protocol::{OPERATIONS, Operation, REQUEST_COLUMNS},
-    sealing::Sealers,
+    sealing::{Finder, Sealers},
 };
 use crate::{
     command::{Command, Expiry, Swap},
@@ -42,12 +42,26 @@ pub fn decode(rows: &[f64], text: &[u16], sealers: &Sealers) -> Vec<Request> {
     let mut reader = Reader { rows, text };
     let mut requests = Vec::with_capacity(rows.len() / REQUEST_COLUMNS);
     let mut halves = Halves::of(sealed_in(rows));
+    let mut finder = sealers.finder();
+    let mut opened = Vec::new();
     while let Some(row) = reader.row() {
-        let work = match work(&row, &mut reader, sealers, &mut halves) {
+        let work = match work(&row, &mut reader, &mut finder, &mut halves) {
             Ok(work) => work,
             Err(error) => Work::Refused(error),
         };
+        if row.sealer != 0 {
+            opened.push((requests.len(), row.sealer));
+        }
         requests.push(Request { id: row.id, work });
+    }
+    if !opened.is_empty() {
+        sealers.expect(opened.iter().filter_map(|&(at, sealer)| {
+            let request: &Request = &requests[at];
+            match &request.work {
+                Work::Command(Command::Get { key }) => Some((request.id, sealer, key.as_slice())),
+                _ => None,
+            }
+        }));
     }
     requests
 }
@@ -69,7 +83,7 @@ fn operation_of(row: &[f64; REQUEST_COLUMNS]) -> (u32, u32) {
 fn work(
     row: &Row,
     reader: &mut Reader<'_>,
-    sealers: &Sealers,
+    finder: &mut Finder<'_>,
     halves: &mut Halves,
 ) -> Result<Work, Error> {
     let key = reader.bytes(row.key_units);
@@ -86,7 +100,7 @@ fn work(
         return Ok(Work::Command(Command::MGet { keys }));
     }
     if let Some(operation) = operation.filter(|&operation| users::is_one(operation)) {
-        return users::work(operation, row, (key, value), reader, (sealers, halves));
+        return users::work(operation, row, (key, value), reader, (finder, halves));
     }
     // Read before any failure, so that texts of this request are not taken for those of the next one.
     let (mine, theirs, more) = match operation {
@@ -97,12 +111,9 @@ fn work(
     };
     let key = key?;
     if operation == Some(Operation::Get) {
-        if row.sealer != 0 {
-            sealers.expect(row.id, row.sealer, &key);
-        }
         return Ok(Work::Command(Command::Get { key }));
     }
-    let sealer = sealers.of(row.sealer)?;
+    let sealer = finder.of(row.sealer)?;
     let question = match operation {
         Some(operation @ (Operation::Set | Operation::Replace)) => {
             let value = match sealer {
@@ -127,7 +138,7 @@ fn work(
                 mine,
                 theirs,
                 expiry: expiry(more),
-                sealer,
+                sealer: sealer.cloned(),
             };
             let time = Duration::from_millis(row.number as u64);
             return Ok(Work::Merge(conflict, time));

@@ -14,7 +14,7 @@
 
 use super::{Reader, Row, expiry};
 use crate::{
-    binding::{protocol::Operation, sealing::Sealers},
+    binding::{protocol::Operation, sealing::Finder},
     command::Command,
     core::Work,
     error::Error,
@@ -43,7 +43,7 @@ pub(super) fn work(
     row: &Row,
     (key, value): (Text, Text),
     reader: &mut Reader<'_>,
-    (sealers, halves): (&Sealers, &mut Halves),
+    (finder, halves): (&mut Finder<'_>, &mut Halves),
 ) -> Result<Work, Error> {
     let count = match operation {
         Operation::Revoke => 2 * row.number as usize,
@@ -109,7 +109,7 @@ pub(super) fn work(
         }
         _ => {
             let (index, handle, limit) = next()?;
-            let value = match sealers.of(row.sealer)? {
+            let value = match finder.of(row.sealer)? {
                 Some(sealer) => sealer.seal(&key, &value, halves)?,
                 None => value,
             };
