@@ -418,6 +418,9 @@ fn a_swap_writes_over_the_expected_value_only_and_a_merge_over_other_values() {
         expiry: Expiry::After(60_000),
         sealer: None,
     };
-    assert_eq!(store.ask(Work::Merge(conflict, PATIENCE)), text("[]"));
+    assert_eq!(
+        store.ask(Work::Merge(Box::new(conflict), PATIENCE)),
+        text("[]")
+    );
     assert_eq!(store.ask(get("key")), text(r#"{"a":1,"b":1}"#));
 }

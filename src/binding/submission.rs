@@ -132,14 +132,14 @@ fn work(
             return Ok(Work::Command(Command::Swap(swap)));
         }
         Some(Operation::Merge) => {
-            let conflict = Conflict {
+            let conflict = Box::new(Conflict {
                 key,
                 base: value?,
                 mine,
                 theirs,
                 expiry: expiry(more),
                 sealer: sealer.cloned(),
-            };
+            });
             let time = Duration::from_millis(row.number as u64);
             return Ok(Work::Merge(conflict, time));
         }

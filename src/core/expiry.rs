@@ -2,12 +2,7 @@
 
 use std::time::Instant;
 
-use super::{
-    Core, NodeId,
-    node::Node,
-    parked::Parked,
-    request::{Expired, Job},
-};
+use super::{Core, NodeId, node::Node, parked::Parked, request::Expired};
 use crate::{
     error::Error,
     mutation::{Mutation, is_active},
@@ -48,9 +43,7 @@ impl Core {
         }
         self.parked.expire(now, &mut some);
         if let Some(cluster) = self.router.cluster_mut() {
-            let late = cluster
-                .unrouted
-                .extract_if(.., |job: &mut Job| job.deadline <= now);
+            let late = cluster.unrouted.extract_if(.., |job| job.deadline <= now);
             some.extend(late.map(|mut job| job.expire()));
         }
         for it in some {

@@ -191,7 +191,7 @@ impl Core {
                 self.ping_each(id, deadline);
             }
             Work::Command(command) => self.enter(Job::new(command, ReplyTo::Caller(id), deadline)),
-            Work::Merge(conflict, time) => self.merge(id, conflict, now + time, now),
+            Work::Merge(conflict, time) => self.merge(id, *conflict, now + time, now),
             Work::Keyspace(keyspace) => self.ask_keyspace(id, keyspace, deadline, now),
             Work::Save(save) if self.router.is_cluster() => {
                 self.flow(id, Flow::save(*save), deadline);
@@ -216,7 +216,7 @@ impl Core {
     }
 
     /// Queues a new command, unless it is a touch that can be skipped.
-    fn enter(&mut self, mut job: Job) {
+    fn enter(&mut self, mut job: Box<Job>) {
         if let Command::Destroy(destroy) = &mut job.command
             && is_active(Mutation::MarkersAreLeftOut)
         {

@@ -18,7 +18,7 @@ pub enum Work {
     /// An operation on all keys: many commands, each with its own deadline.
     Keyspace(Keyspace),
     /// A write to be merged with concurrent writes, within this time.
-    Merge(Conflict, Duration),
+    Merge(Box<Conflict>, Duration),
     /// A save of a session that is in the index of its user.
     Save(Box<Save>),
     /// A save of a session that may not exist.
@@ -120,8 +120,8 @@ pub(super) enum ReplyTo {
 }
 
 impl Job {
-    pub(super) fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Self {
-        Self {
+    pub(super) fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Box<Self> {
+        Box::new(Self {
             command,
             reply_to,
             deadline,
@@ -134,7 +134,7 @@ impl Job {
             retried: false,
             refusals: 0,
             refusal: None,
-        }
+        })
     }
 
     pub(super) fn is_expired(&self) -> bool {
@@ -181,13 +181,15 @@ pub(super) struct Expired {
 
 /// Removes from `jobs` those that `matches` accepts, and keeps the order of the others.
 pub(super) fn take(
-    jobs: &mut std::collections::VecDeque<Job>,
+    jobs: &mut std::collections::VecDeque<Box<Job>>,
     matches: impl Fn(&Job) -> bool,
-) -> Vec<Job> {
-    if !jobs.iter().any(&matches) {
+) -> Vec<Box<Job>> {
+    if !jobs.iter().any(|job| matches(job)) {
         return Vec::new();
     }
-    let (out, stay): (Vec<_>, Vec<_>) = std::mem::take(jobs).into_iter().partition(matches);
+    let (out, stay): (Vec<_>, Vec<_>) = std::mem::take(jobs)
+        .into_iter()
+        .partition(|job| matches(job));
     jobs.extend(stay);
     out
 }
