@@ -46,6 +46,12 @@ const CLIENTS = {
   },
 }
 
+/** The number of commands so far that reached a node of other keys. */
+async function redirections() {
+  const infos = await Promise.all(cluster.nodes.map(({ port }) => cluster.command(port, "INFO", "errorstats")))
+  return infos.reduce((sum, info) => sum + Number(/errorstat_MOVED:count=(\d+)/.exec(info)?.[1] ?? 0), 0)
+}
+
 describe("without the native binary, a cluster is served by", () => {
   for (const [name, make] of Object.entries(CLIENTS)) {
     test(name, async () => {
@@ -70,6 +76,17 @@ describe("without the native binary, a cluster is served by", () => {
         assert.equal(await store.length(), 0)
         await store.set("s2", cleared)
         assert.equal(await store.get("s2"), null)
+        const before = await redirections()
+        const loaded = []
+        for (const sid of sids) {
+          await store.set(sid, { cookie: cookie() })
+          loaded.push(await load(sid))
+          await store.destroy(sid)
+        }
+        // Each by a script, where the client has them.
+        for (const [at, sid] of sids.entries()) await store.set(sid, loaded[at])
+        assert.equal(await store.length(), 0)
+        assert.equal(await redirections(), before)
         await store.close()
       } finally {
         await (client.close === undefined ? client.disconnect() : client.close())

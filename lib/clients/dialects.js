@@ -112,6 +112,11 @@ const BY_KEY = {
 DIALECTS.nodeRedisCluster = {
   ...DIALECTS.nodeRedis,
   ...BY_KEY,
+  script: (client, text, keys, args) => {
+    if (!isRedis4(client)) return DIALECTS.nodeRedis.script(client, text, keys, args)
+    // Its eval() looks for the key in the wrong argument: it asks random nodes, and may end with MOVED.
+    return client.sendCommand(keys[0], false, ["EVAL", text, String(keys.length), ...keys, ...args])
+  },
   masters: (client) => Promise.all((client.masters ?? []).map((master) => client.nodeClient(master))),
 }
 
@@ -148,7 +153,7 @@ const WRAPPED = {
   }),
   nodeRedis: (dialect, client) => {
     const { set, replace, expire, del, mget, iterate } = DIALECTS.connectRedis
-    const isOld = !("withTypeMapping" in client)
+    const isOld = isRedis4(client)
     return {
       ...dialect,
       set: isOld ? (own, key, value, ms) => method(own, "set")(key, value, ms < 0 ? {} : { EX: seconds(ms) }) : set,
@@ -214,6 +219,11 @@ function method(client, ...names) {
 
 function has(client, name) {
   return typeof client[name] === "function"
+}
+
+/** Whether a client of redis 4 to 6 is one of redis 4. */
+function isRedis4(client) {
+  return !("withTypeMapping" in client)
 }
 
 /** A cluster client sends each command to the node of its keys, which must be in one slot. */
