@@ -102,7 +102,7 @@ function deliver(request, stored, session, guard, done) {
   let lives
   try {
     if (typeof session !== "object") throw undefined
-    lives = session === null || guard.read(session, key, stored, request.sentAt)
+    lives = session === null || guard.read(session, sid, key, stored, request.sentAt)
   } catch (error) {
     return done(request, decodeError(sid, error), null)
   }

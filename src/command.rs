@@ -285,12 +285,16 @@ pub enum Reply {
     /// A value, or none, for each key of an MGET.
     Texts(Vec<Option<Vec<u8>>>),
     /// One step of a SCAN.
-    Page {
-        /// Where to go on; `0` when done.
-        cursor: Vec<u8>,
-        /// Keys; some may be repeated.
-        keys: Vec<Vec<u8>>,
-    },
+    Page(Box<Page>),
+}
+
+/// One step of a SCAN.
+#[derive(PartialEq, Eq)]
+pub struct Page {
+    /// Where to go on; `0` when done.
+    pub cursor: Vec<u8>,
+    /// Keys; some may be repeated.
+    pub keys: Vec<Vec<u8>>,
 }
 
 /// Sizes only: the bytes are session ids and sessions.
@@ -302,7 +306,7 @@ impl fmt::Debug for Reply {
             Self::Count(count) => write!(f, "Count({count})"),
             Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
             Self::Texts(texts) => write!(f, "Texts({} values)", texts.len()),
-            Self::Page { keys, .. } => write!(f, "Page({} keys)", keys.len()),
+            Self::Page(page) => write!(f, "Page({} keys)", page.keys.len()),
         }
     }
 }
@@ -491,7 +495,7 @@ impl Command {
 
     fn page(&self, parts: Vec<Value>) -> Result<Reply, Error> {
         match redis::from_redis_value::<(Vec<u8>, Vec<Vec<u8>>)>(Value::Array(parts)) {
-            Ok((cursor, keys)) => Ok(Reply::Page { cursor, keys }),
+            Ok((cursor, keys)) => Ok(Reply::Page(Box::new(Page { cursor, keys }))),
             Err(_) => Err(self.unexpected()),
         }
     }

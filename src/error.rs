@@ -77,7 +77,7 @@ pub struct Error {
     /// The failed action, the value and the remedy.
     pub message: String,
     /// The message of the system or the server, if there is one.
-    pub cause: Option<Cause>,
+    pub cause: Option<Box<Cause>>,
 }
 
 /// The error of the system or the server.
@@ -163,7 +163,7 @@ impl Error {
 
     /// The same error, caused by `cause`.
     pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
-        self.cause = Some(cause.into());
+        self.cause = Some(Box::new(cause.into()));
         self
     }
 

@@ -157,7 +157,7 @@ impl Search {
             };
         }
         match outcome {
-            Ok(Reply::Page { cursor, keys }) => match self.page(cursor, keys, now) {
+            Ok(Reply::Page(page)) => match self.page(page.cursor, page.keys, now) {
                 Ok(()) => self.go_on(),
                 Err(error) => Next::Done(Err(error)),
             },

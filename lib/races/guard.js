@@ -85,14 +85,20 @@ class Guard {
   }
 
   /**
-   * Records that `data` was read under `key` as `text`, by a request of the time `at`. Returns false if its
-   * maximum lifetime is over.
+   * Records that `data` was read under `key`, that of `sid`, as `text`, by a request of the time `at`. Returns false
+   * if its maximum lifetime is over.
    */
-  read(data, key, text, at) {
+  read(data, sid, key, text, at) {
     const created = this.#keepsText ? this.#lifetime.take(data) : undefined
-    if (this.#tagSessions) this.#tag(data, { key, at, base: this.#keepsText ? text : undefined, created })
-    else this.#marks.put(data, this.#keepsText ? { key, text, created } : key, at)
+    const known = this.#state(sid, key, text, created, at)
+    if (this.#tagSessions) this.#tag(data, known)
+    else this.#marks.put(data, known)
     return !this.#lifetime.hasEnded(created)
+  }
+
+  /** The state of a session that is stored as `text`. */
+  #state(sid, key, text, created, at) {
+    return { sid, prefix: this.#store.prefix, key, at, base: this.#keepsText ? text : undefined, created }
   }
 
   /**
@@ -108,25 +114,33 @@ class Guard {
   }
 
   /**
-   * express-session has created `session` from `data`. It counts as loaded if this store has read `data` under
-   * this key.
+   * express-session has created `session` from `data`. It counts as loaded if this store has read `data` under the
+   * key of `sid`, which `keyOf()` returns.
    */
-  loaded(session, key, data) {
+  loaded(session, sid, data, keyOf) {
     if (session === null || typeof session !== "object") return
-    if (this.#tagSessions) {
-      const known = this.#knownOf(key, data)
-      if (known !== undefined) this.#known.set(session, { ...known })
-      return
-    }
-    const { mark, at } = this.#marks.of(data)
-    if (mark === undefined || (mark.key ?? mark) !== key) return
-    this.#known.set(session, { key, at, base: mark.text, created: mark.created })
+    const known = this.#tagSessions ? this.#stateOf(data) : this.#marks.of(data)
+    if (known === undefined || !(this.#isOf(known, sid) || known.key === keyOf())) return
+    const { prefix, key, at, base, created } = known
+    this.#known.set(session, { sid, prefix, key, at, base, created })
   }
 
-  #knownOf(key, session) {
+  /**
+   * Whether a state is surely that of `sid`: comparing keys costs more, because each is made of two texts. If not, their
+   * keys may still be equal.
+   */
+  #isOf(known, sid) {
+    return known.sid === sid && known.prefix === this.#store.prefix
+  }
+
+  #knownOf(sid, key, session) {
+    const known = this.#stateOf(session)
+    return known !== undefined && (this.#isOf(known, sid) || known.key === key) ? known : undefined
+  }
+
+  #stateOf(session) {
     if (session === null || typeof session !== "object") return undefined
-    const known = this.#known.get(session) ?? (this.#tagSessions ? this.#knownByTag(session) : undefined)
-    return known?.key === key ? known : undefined
+    return this.#known.get(session) ?? (this.#tagSessions ? this.#knownByTag(session) : undefined)
   }
 
   #knownByTag(session) {
@@ -140,14 +154,14 @@ class Guard {
   }
 
   /** Limits `ttl` to the rest of the session's maximum lifetime. */
-  bound(ttl, key, session) {
+  bound(ttl, sid, key, session) {
     if (!this.#lifetime.isLimited) return ttl
-    return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
+    return this.#lifetime.bound(ttl, this.#knownOf(sid, key, session)?.created)
   }
 
   /** Saves `session`, serialized as `text`, and calls `callback`; by `writer` instead of the backend, if given. */
   save(callback, sid, key, session, text, ttl, writer = this.#backend) {
-    const known = this.#knownOf(key, session)
+    const known = this.#knownOf(sid, key, session)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
     if (this.#lifetime.isLimited) this.#lifetime.demandJson("maxLifetime", text)
     if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl, writer)
@@ -187,7 +201,7 @@ class Guard {
     const save = (created, value) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
       if (reply === DROPPED) return this.#gone.drop(own)
-      if (isOfRequest) this.#stored(session, key, value, created, own.sentAt)
+      if (isOfRequest) this.#stored(session, sid, key, value, created, own.sentAt)
       this.#done(own, reply)
     }
     if (!this.#lifetime.isLimited || typeof session?.req === "object") {
@@ -264,7 +278,7 @@ class Guard {
    * creation time gets one.
    */
   touch(callback, sid, key, session, ttl, receive) {
-    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
+    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(sid, key, session) : undefined
     if (known?.base === undefined || known.created !== undefined) {
       return this.#backend.send(OPERATIONS.expire, key, "", ttl, this.#request(receive, callback, sid, key))
     }
@@ -276,7 +290,7 @@ class Guard {
         const expire = this.#sending(OPERATIONS.expire, key, "", ttl)
         return this.#follow(own, LATE_TOUCH, expire, (failure, count) => receive(own, failure, count))
       }
-      if (error === null && reply !== null) this.#stored(session, key, value, created, own.sentAt)
+      if (error === null && reply !== null) this.#stored(session, sid, key, value, created, own.sentAt)
       receive(own, error, reply === null ? 0 : 1)
     }
     const request = this.#request(received, callback, sid, key)
@@ -284,8 +298,8 @@ class Guard {
     this.#backend.swap(key, known.base, value, ttl, request)
   }
 
-  #stored(session, key, value, created, at) {
-    this.#known.set(session, { key, at, base: this.#keepsText ? value : undefined, created })
+  #stored(session, sid, key, value, created, at) {
+    this.#known.set(session, this.#state(sid, key, value, created, at))
   }
 
   /**

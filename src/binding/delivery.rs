@@ -244,7 +244,7 @@ fn encode_notice(notice: Notice, texts: &mut Texts) -> NoticeKind {
 fn encode(outcome: Result<Reply, Error>, texts: &mut Texts) -> (Answer, f64) {
     match outcome {
         Ok(Reply::Nil) => (Answer::Nil, 0.0),
-        Ok(Reply::Ok | Reply::Page { .. }) => (Answer::Ok, 0.0),
+        Ok(Reply::Ok | Reply::Page(_)) => (Answer::Ok, 0.0),
         Ok(Reply::Count(count)) => (Answer::Count, count as f64),
         Ok(Reply::Text(text)) => texts.add(text),
         Ok(Reply::Texts(values)) => {

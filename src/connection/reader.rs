@@ -141,6 +141,11 @@ impl Reader {
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
         while let Some(element) = self.element()? {
             let value = match element {
+                // Nearly every reply: a branch of its own spares copies of the value.
+                Element::Value(value) if self.arrays.is_empty() && !self.too_large => {
+                    self.size = 0;
+                    return Ok(Some(Frame::Value(value)));
+                }
                 Element::Value(value) => value,
                 Element::Array(0) => Value::Array(Vec::new()),
                 Element::Array(count) => {
