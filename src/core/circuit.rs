@@ -26,7 +26,7 @@ impl Core {
     /// Refuses the requests that wait behind an open circuit.
     pub(super) fn refuse_waiting(&mut self, now: Instant) {
         let timeout = self.config.command_timeout;
-        let mut refused: Vec<(Box<Job>, Error)> = Vec::new();
+        let mut refused: Vec<(Job, Error)> = Vec::new();
         for (_, node) in self.nodes.iter_mut() {
             if !node.is_up() && node.breaker.check(now, timeout) {
                 let error = node.refusal(&self.config);

@@ -9,7 +9,7 @@ use crate::error::Error;
 struct Sent {
     /// None for a command that precedes another one and whose reply no caller gets: ASKING, a marker before its
     /// DEL, PTTL before its GET.
-    job: Option<Box<Job>>,
+    job: Option<Job>,
     /// When it was encoded.
     at: Instant,
     /// The position of its end in the connection's output, in bytes.
@@ -31,7 +31,7 @@ impl InFlight {
         self.sent.len()
     }
 
-    pub(super) fn push(&mut self, job: Option<Box<Job>>, at: Instant, end: u64) {
+    pub(super) fn push(&mut self, job: Option<Job>, at: Instant, end: u64) {
         self.sent.push_back(Sent { job, at, end });
     }
 
@@ -48,20 +48,18 @@ impl InFlight {
     }
 
     /// The oldest command, and the error reply to its ASKING.
-    pub(super) fn pop(&mut self) -> Option<(Box<Job>, Option<Error>)> {
+    pub(super) fn pop(&mut self) -> Option<(Job, Option<Error>)> {
         let mut job = self.sent.pop_front()?.job?;
         job.first_reply = self.first_reply.take();
         Some((job, self.asking_error.take()))
     }
 
     pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
-        self.sent.iter().filter_map(|sent| sent.job.as_deref())
+        self.sent.iter().filter_map(|sent| sent.job.as_ref())
     }
 
     pub(super) fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
-        self.sent
-            .iter_mut()
-            .filter_map(|sent| sent.job.as_deref_mut())
+        self.sent.iter_mut().filter_map(|sent| sent.job.as_mut())
     }
 
     /// The time at which the oldest unanswered command was sent.
@@ -70,7 +68,7 @@ impl InFlight {
     }
 
     /// Removes all jobs. Each comes with whether it was completely within the first `written` bytes of the output.
-    pub(super) fn drain(&mut self, written: u64) -> impl Iterator<Item = (Box<Job>, bool)> + use<> {
+    pub(super) fn drain(&mut self, written: u64) -> impl Iterator<Item = (Job, bool)> + use<> {
         self.asking_error = None;
         self.first_reply = None;
         std::mem::take(&mut self.sent)

@@ -216,7 +216,7 @@ impl Core {
     }
 
     /// Queues a new command, unless it is a touch that can be skipped.
-    fn enter(&mut self, mut job: Box<Job>) {
+    fn enter(&mut self, mut job: Job) {
         if let Command::Destroy(destroy) = &mut job.command
             && is_active(Mutation::MarkersAreLeftOut)
         {

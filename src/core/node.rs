@@ -32,7 +32,7 @@ const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 pub(super) struct Node {
     pub(super) target: Target,
     state: State,
-    pub(super) queue: VecDeque<Box<Job>>,
+    pub(super) queue: VecDeque<Job>,
     pub(super) flight: InFlight,
     reader: Reader,
     /// The output; bytes from `sent` on are not written yet.
@@ -165,7 +165,7 @@ impl Node {
         error: Error,
         now: Instant,
         random: &mut fastrand::Rng,
-    ) -> Vec<Box<Job>> {
+    ) -> Vec<Job> {
         if self.is_up() {
             self.predecessor = self.identity.take().or(self.predecessor.take());
         }
@@ -191,9 +191,9 @@ impl Node {
     }
 
     /// Queues the repeatable requests on the wire again.
-    fn sort_out(&mut self, written: u64) -> Vec<Box<Job>> {
+    fn sort_out(&mut self, written: u64) -> Vec<Job> {
         let flown = self.flight.drain(written);
-        let mut jobs: Vec<(Box<Job>, bool, bool)> = flown
+        let mut jobs: Vec<(Job, bool, bool)> = flown
             .map(|(job, is_written)| (job, true, is_written))
             .chain(self.queue.drain(..).map(|job| (job, false, false)))
             .collect();
@@ -237,7 +237,7 @@ impl Node {
     }
 
     /// Queues `job` in the order of the requests, which is nearly always at the end.
-    pub(super) fn enqueue(&mut self, job: Box<Job>) {
+    pub(super) fn enqueue(&mut self, job: Job) {
         let at = match self.queue.back() {
             Some(last) if last.seq > job.seq => {
                 self.queue.partition_point(|other| other.seq < job.seq)
@@ -320,7 +320,7 @@ impl Node {
     }
 
     /// The next reply, its command, and the error reply to its ASKING. The job has the reply to a preceding PTTL.
-    pub(super) fn next_reply(&mut self) -> Result<Option<(Box<Job>, Frame, Option<Error>)>, Error> {
+    pub(super) fn next_reply(&mut self) -> Result<Option<(Job, Frame, Option<Error>)>, Error> {
         let not_redis = |node: &Self| Error::not_redis(&node.target.to_string());
         while let Some(frame) = self.reader.next_frame().map_err(|_| not_redis(self))? {
             if self.flight.expects_first() {
@@ -353,7 +353,7 @@ impl Node {
         command_timeout: Duration,
         now: Instant,
         random: &mut fastrand::Rng,
-    ) -> Vec<Box<Job>> {
+    ) -> Vec<Job> {
         let refused = self.lose(error, now, random);
         let already = command_timeout.saturating_sub(SILENCE_GRACE);
         self.breaker.failed_for(already, now);
@@ -377,8 +377,7 @@ impl Node {
     /// The earliest deadline of a request.
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
         let flying = self.flight.jobs().filter(|job| !job.is_expired());
-        let waiting = self.queue.iter().map(Box::as_ref);
-        flying.chain(waiting).map(|job| job.deadline).min()
+        flying.chain(&self.queue).map(|job| job.deadline).min()
     }
 
     /// The error of a request that has timed out.

@@ -20,7 +20,7 @@ pub(super) struct Parked {
 }
 
 struct Slot {
-    jobs: Vec<Box<Job>>,
+    jobs: Vec<Job>,
     not_before: Instant,
 }
 
@@ -43,7 +43,7 @@ impl Parked {
     }
 
     /// Adds `job` to the others of its slot.
-    pub(super) fn add(&mut self, job: Box<Job>) {
+    pub(super) fn add(&mut self, job: Job) {
         if let Some(slot) = self.slots.get_mut(&job.slot) {
             slot.jobs.push(job);
         }
@@ -58,7 +58,7 @@ impl Parked {
 
     /// `later` was executed: removes the parked writes that would undo it. If it is a write, `has_written` says
     /// whether its condition was met.
-    pub(super) fn executed(&mut self, later: &Job, has_written: bool) -> (Order, Vec<Box<Job>>) {
+    pub(super) fn executed(&mut self, later: &Job, has_written: bool) -> (Order, Vec<Job>) {
         let Some(slot) = self.slots.get_mut(&later.slot) else {
             return (Order::Kept, Vec::new());
         };
@@ -67,18 +67,17 @@ impl Parked {
             if !has_written || is_active(Mutation::ResentWritesFollowLaterWrites) {
                 return (Order::Kept, Vec::new());
             }
-            let undoes = |job: &mut Box<Job>| is_before(job) && job.would_undo(later);
+            let undoes = |job: &mut Job| is_before(job) && job.would_undo(later);
             return (Order::Kept, slot.jobs.extract_if(.., undoes).collect());
         }
         let key = later.command.key();
         let waits = |job: &Job| is_before(job) && key.is_some() && job.command.written_key() == key;
-        let order = if slot.jobs.iter().any(|job| waits(job))
-            && !is_active(Mutation::ResentWritesFollowLaterReads)
-        {
-            Order::ReadAgain
-        } else {
-            Order::Kept
-        };
+        let order =
+            if slot.jobs.iter().any(waits) && !is_active(Mutation::ResentWritesFollowLaterReads) {
+                Order::ReadAgain
+            } else {
+                Order::Kept
+            };
         (order, Vec::new())
     }
 
@@ -88,7 +87,7 @@ impl Parked {
         &mut self,
         now: Instant,
         flying: impl Iterator<Item = &'a Job>,
-    ) -> (HashSet<u16>, Vec<Box<Job>>) {
+    ) -> (HashSet<u16>, Vec<Job>) {
         let flying: HashSet<u16> = flying
             .filter(|job| self.slots.contains_key(&job.slot))
             .map(|job| job.slot)

@@ -57,7 +57,7 @@ impl Core {
     fn on_reply(
         &mut self,
         connection: Connection,
-        mut job: Box<Job>,
+        mut job: Job,
         value: Value,
         asking_error: Option<Error>,
         now: Instant,
@@ -115,7 +115,7 @@ impl Core {
     }
 
     /// A command was executed, possibly before an earlier one of its session that will be sent again.
-    fn executed(&mut self, mut job: Box<Job>, outcome: Result<Reply, Error>, now: Instant) {
+    fn executed(&mut self, mut job: Job, outcome: Result<Reply, Error>, now: Instant) {
         if !self.parked.is_empty() {
             let has_written = !matches!(outcome, Ok(Reply::Nil | Reply::Text(_)));
             let (order, undoing) = self.parked.executed(&job, has_written);
@@ -162,7 +162,7 @@ impl Core {
     fn refused(
         &mut self,
         connection: Connection,
-        mut job: Box<Job>,
+        mut job: Job,
         refusal: Redirection,
         error: Error,
         now: Instant,

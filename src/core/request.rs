@@ -1,6 +1,9 @@
 //! Requests, and the commands that they consist of.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::{Deref, DerefMut},
+    time::{Duration, Instant},
+};
 
 use super::nodes::NodeId;
 use crate::{
@@ -78,8 +81,25 @@ pub enum Notice {
     Crashed,
 }
 
-/// One command and the receiver of its reply.
-pub(super) struct Job {
+/// One command and the receiver of its reply. Behind a pointer, because it is moved often.
+pub(super) struct Job(Box<Content>);
+
+impl Deref for Job {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.0
+    }
+}
+
+impl DerefMut for Job {
+    fn deref_mut(&mut self) -> &mut Content {
+        &mut self.0
+    }
+}
+
+/// The content of a [`Job`].
+pub(super) struct Content {
     pub(super) command: Command,
     pub(super) reply_to: ReplyTo,
     pub(super) deadline: Instant,
@@ -120,8 +140,8 @@ pub(super) enum ReplyTo {
 }
 
 impl Job {
-    pub(super) fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Box<Self> {
-        Box::new(Self {
+    pub(super) fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Self {
+        Self(Box::new(Content {
             command,
             reply_to,
             deadline,
@@ -134,7 +154,7 @@ impl Job {
             retried: false,
             refusals: 0,
             refusal: None,
-        })
+        }))
     }
 
     pub(super) fn is_expired(&self) -> bool {
@@ -181,15 +201,13 @@ pub(super) struct Expired {
 
 /// Removes from `jobs` those that `matches` accepts, and keeps the order of the others.
 pub(super) fn take(
-    jobs: &mut std::collections::VecDeque<Box<Job>>,
+    jobs: &mut std::collections::VecDeque<Job>,
     matches: impl Fn(&Job) -> bool,
-) -> Vec<Box<Job>> {
-    if !jobs.iter().any(|job| matches(job)) {
+) -> Vec<Job> {
+    if !jobs.iter().any(&matches) {
         return Vec::new();
     }
-    let (out, stay): (Vec<_>, Vec<_>) = std::mem::take(jobs)
-        .into_iter()
-        .partition(|job| matches(job));
+    let (out, stay): (Vec<_>, Vec<_>) = std::mem::take(jobs).into_iter().partition(matches);
     jobs.extend(stay);
     out
 }

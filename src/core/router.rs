@@ -32,7 +32,7 @@ pub(super) struct Cluster {
     pub(super) table: SlotTable,
     pub(super) discovery: Discovery,
     /// Requests to slots without an owner.
-    pub(super) unrouted: Vec<Box<Job>>,
+    pub(super) unrouted: Vec<Job>,
     /// The slot table has changed in this turn: requests may wait at the wrong node.
     pub(super) moved: bool,
 }
@@ -139,7 +139,7 @@ impl Core {
         &mut self,
         id: NodeId,
         attempt: Option<Connection>,
-        refused: Vec<Box<Job>>,
+        refused: Vec<Job>,
         error: &Error,
         now: Instant,
     ) {
@@ -160,7 +160,7 @@ impl Core {
     }
 
     /// Queues a request at its node, after all earlier requests.
-    pub(super) fn place(&mut self, job: Box<Job>) {
+    pub(super) fn place(&mut self, job: Job) {
         if self.parked.holds(&job) {
             return self.parked.add(job);
         }
@@ -186,7 +186,7 @@ impl Core {
     }
 
     /// Parks `job`, which was not executed, and its slot.
-    pub(super) fn park(&mut self, mut job: Box<Job>, not_before: Instant) {
+    pub(super) fn park(&mut self, mut job: Job, not_before: Instant) {
         job.asking = false;
         self.schedule(not_before);
         self.parked.park(job.slot, not_before);
