@@ -248,6 +248,26 @@ describe("a session counts as loaded only if this store has read it under this k
       store.prefix = prefix
       return data
     },
+    "read under another prefix, which has changed before the reply": async (store) => {
+      const { prefix } = store
+      store.prefix = `${prefix}old:`
+      await store.set("a", { cookie, n: 1 })
+      const reply = store.get("a")
+      store.prefix = prefix
+      const data = await reply
+      await store.set("a", { cookie, n: 0 })
+      await store.destroy("a")
+      return data
+    },
+    "read under the prefix of a Proxy": async (store) => {
+      const prefix = `${store.prefix}old:`
+      const other = new Proxy(store, { get: (target, name) => (name === "prefix" ? prefix : target[name]) })
+      await other.set("a", { cookie, n: 1 })
+      const data = await other.get("a")
+      await store.set("a", { cookie, n: 0 })
+      await store.destroy("a")
+      return data
+    },
   }
   for (const [name, read] of Object.entries(DATA)) {
     for (const onConflict of ["overwrite", "merge", "error"]) {

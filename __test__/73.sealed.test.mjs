@@ -396,6 +396,19 @@ describe('hashIds "migrate"', () => {
     }
   }
 
+  for (const onConflict of ["error", "merge"]) {
+    test(`a session of all() that is not moved yet can be saved, onConflict ${onConflict}`, async () => {
+      const old = open(encrypted(KEYS))
+      await old.set("a", { cookie: cookie(), n: 1 })
+      const store = open({ prefix: old.prefix, ...encrypted(KEYS), hashIds: "migrate", onConflict })
+      const [data] = await store.all()
+      const session = store.createSession({ sessionID: "a", sessionStore: store }, data)
+      session.n = 2
+      await store.set("a", session)
+      assert.equal((await store.get("a")).n, 2)
+    })
+  }
+
   test("listings have handles, of sessions that are not moved too", async () => {
     const store = open({ hashIds: "migrate" })
     await plain(store, "a", {})

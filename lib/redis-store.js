@@ -123,7 +123,7 @@ function createRedisStore(Store, { legacy }) {
     createSession(req, data) {
       const session = super.createSession(req, data)
       const { sessionID } = req
-      this[INSIDE].guard.loaded(session, sessionID, data, () => keyIn(this, sessionID))
+      this[INSIDE].guard.loaded(session, sessionID, this.prefix, data, () => keyIn(this, sessionID))
       return session
     }
 
@@ -132,7 +132,7 @@ function createRedisStore(Store, { legacy }) {
         const { guard, users, sealing, hashes, maxSessionBytes } = this[INSIDE]
         try {
           const key = keyOf(this, sid, hashes)
-          const ttl = lifetimeMs(this, sid, key, session)
+          const ttl = lifetimeMs(this, key, session)
           if (ttl !== FOR_EVER && ttl <= 0) {
             destroyExpired(this, sid, key, session, done)
           } else {
@@ -159,7 +159,7 @@ function createRedisStore(Store, { legacy }) {
         try {
           const key = keyOf(this, sid, hashes)
           // A negative number means an expired session here, which is deleted.
-          const ttl = guard.bound(Math.max(ttlMs(this, session), 0), sid, key, session)
+          const ttl = guard.bound(Math.max(ttlMs(this, session), 0), key, session)
           const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
           guard.touch(done, sid, key, session, ttl, receive)
         } catch (error) {
@@ -333,7 +333,9 @@ function createRedisStore(Store, { legacy }) {
     } catch (error) {
       return fail(done, error)
     }
-    return new Request(receive, done, store, sid, key)
+    const request = new Request(receive, done, store, sid, key)
+    request.prefix = store.prefix
+    return request
   }
 
   function keyIn(store, sid) {
@@ -377,14 +379,14 @@ function createRedisStore(Store, { legacy }) {
   }
 
   /** The lifetime of a stored session in milliseconds, or FOR_EVER. */
-  function lifetimeMs(store, sid, key, session) {
+  function lifetimeMs(store, key, session) {
     const ttl = store.disableTTL ? FOR_EVER : Math.max(ttlMs(store, session), 0)
-    return store[INSIDE].guard.bound(ttl, sid, key, session)
+    return store[INSIDE].guard.bound(ttl, key, session)
   }
 
   /** The text of the session that a function returned, and its time to live. */
   function prepared(store, sid, session) {
-    const ttl = lifetimeMs(store, sid, keyIn(store, sid), session)
+    const ttl = lifetimeMs(store, keyIn(store, sid), session)
     const text = serialize(store, session, store[INSIDE].maxSessionBytes)
     return { text, ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
   }

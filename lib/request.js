@@ -26,6 +26,8 @@ class Request extends AsyncResource {
     this.store = store
     this.sid = sid
     this.key = key
+    /** The prefix that the key was made with, if it matters. */
+    this.prefix = undefined
     this.bytes = 0
     /** Seals its value and opens its reply in the binding, if needed. */
     this.sealing = undefined

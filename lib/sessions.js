@@ -98,11 +98,11 @@ function parse(request, stored, guard, commandTimeoutMs, done) {
 }
 
 function deliver(request, stored, session, guard, done) {
-  const { store, sid, key } = request
+  const { store, sid } = request
   let lives
   try {
     if (typeof session !== "object") throw undefined
-    lives = session === null || guard.read(session, sid, key, stored, request.sentAt)
+    lives = session === null || guard.read(session, request, stored)
   } catch (error) {
     return done(request, decodeError(sid, error), null)
   }

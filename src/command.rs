@@ -394,12 +394,29 @@ impl Command {
         self.effect() == Effect::Writes
     }
 
-    /// Whether this command writes only if the value is as expected.
-    pub fn compares(&self) -> bool {
+    /// Whether this command writes nothing after `later`, because it expects another value than `later` writes.
+    pub fn would_find_other_than(&self, later: &Self) -> bool {
+        let Some(written) = later.written_value() else {
+            return false;
+        };
         match self {
-            Self::Swap(_) => true,
+            Self::Swap(swap) => swap.base != written,
+            // It expects none.
             Self::Restore(restore) => restore.adds,
             _ => false,
+        }
+    }
+
+    /// The value that this command writes to its key.
+    fn written_value(&self) -> Option<&[u8]> {
+        match self {
+            Self::Set { value, .. } => Some(value),
+            // Empty: it removes the key.
+            Self::Swap(swap) if !swap.value.is_empty() => Some(&swap.value),
+            Self::Restore(restore) => Some(&restore.value),
+            Self::Save(save) => Some(&save.value),
+            Self::User(call) if call.writes_session() => call.arguments.last().map(Vec::as_slice),
+            _ => None,
         }
     }
 

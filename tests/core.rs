@@ -344,6 +344,32 @@ fn a_refused_swap_is_repeated_after_a_later_one() {
 }
 
 #[test]
+fn a_refused_swap_does_not_undo_a_later_request() {
+    let removal = || Swap::new("a".into(), "old".into(), "".into(), Expiry::After(0));
+    // By DEL, by a comparison, and by a SET of the value that the swap expects.
+    for later in [
+        Command::Del { key: "a".into() },
+        Command::Swap(removal()),
+        set("a", "old"),
+    ] {
+        let (mut store, connection) = Store::single();
+        let swap = Swap::new("a".into(), "old".into(), "new".into(), Expiry::Never);
+        let swap = store.ask(Command::Swap(swap));
+        let removes = matches!(later, Command::Del { .. });
+        store.ask(later);
+        store.written(connection);
+        let done = if removes { ":1" } else { "+OK" };
+        store.reply(
+            connection,
+            &format!("-LOADING Redis is loading\r\n{done}\r\n"),
+        );
+        assert_eq!(store.answers()[0], (swap, Err(ErrorCode::Connect)));
+        store.sleep();
+        assert_eq!(store.written(connection), "");
+    }
+}
+
+#[test]
 fn a_refused_write_is_repeated_after_a_later_one_that_wrote_nothing() {
     let (mut store, connection) = Store::single();
     let swap = Swap::new("a".into(), "old".into(), "new".into(), Expiry::Never);

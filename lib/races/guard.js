@@ -84,21 +84,14 @@ class Guard {
     return this.#keepsText ? this.#sealing.seal(key, stamped) : stamped
   }
 
-  /**
-   * Records that `data` was read under `key`, that of `sid`, as `text`, by a request of the time `at`. Returns false
-   * if its maximum lifetime is over.
-   */
-  read(data, sid, key, text, at) {
+  /** Records that `data` was read by `request`, as the text `base`. Returns false if its maximum lifetime is over. */
+  read(data, request, base) {
+    const { sid, prefix, key, sentAt } = request
     const created = this.#keepsText ? this.#lifetime.take(data) : undefined
-    const known = this.#state(sid, key, text, created, at)
+    const known = { sid, prefix, key, at: sentAt, base: this.#keepsText ? base : undefined, created }
     if (this.#tagSessions) this.#tag(data, known)
     else this.#marks.put(data, known)
     return !this.#lifetime.hasEnded(created)
-  }
-
-  /** The state of a session that is stored as `text`. */
-  #state(sid, key, text, created, at) {
-    return { sid, prefix: this.#store.prefix, key, at, base: this.#keepsText ? text : undefined, created }
   }
 
   /**
@@ -115,27 +108,21 @@ class Guard {
 
   /**
    * express-session has created `session` from `data`. It counts as loaded if this store has read `data` under the
-   * key of `sid`, which `keyOf()` returns.
+   * key of `sid`, which `keyOf()` returns: surely so if `data` was read by this id and prefix. Comparing keys costs more,
+   * because each is made of two texts.
    */
-  loaded(session, sid, data, keyOf) {
+  loaded(session, sid, prefix, data, keyOf) {
     if (session === null || typeof session !== "object") return
     const known = this.#tagSessions ? this.#stateOf(data) : this.#marks.of(data)
-    if (known === undefined || !(this.#isOf(known, sid) || known.key === keyOf())) return
-    const { prefix, key, at, base, created } = known
-    this.#known.set(session, { sid, prefix, key, at, base, created })
+    if (known === undefined) return
+    const { key, at, base, created } = known
+    const isOfSid = known.sid === sid && known.prefix === prefix
+    if (isOfSid || key === keyOf()) this.#known.set(session, { key, at, base, created })
   }
 
-  /**
-   * Whether a state is surely that of `sid`: comparing keys costs more, because each is made of two texts. If not, their
-   * keys may still be equal.
-   */
-  #isOf(known, sid) {
-    return known.sid === sid && known.prefix === this.#store.prefix
-  }
-
-  #knownOf(sid, key, session) {
+  #knownOf(key, session) {
     const known = this.#stateOf(session)
-    return known !== undefined && (this.#isOf(known, sid) || known.key === key) ? known : undefined
+    return known?.key === key ? known : undefined
   }
 
   #stateOf(session) {
@@ -154,14 +141,14 @@ class Guard {
   }
 
   /** Limits `ttl` to the rest of the session's maximum lifetime. */
-  bound(ttl, sid, key, session) {
+  bound(ttl, key, session) {
     if (!this.#lifetime.isLimited) return ttl
-    return this.#lifetime.bound(ttl, this.#knownOf(sid, key, session)?.created)
+    return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
   }
 
   /** Saves `session`, serialized as `text`, and calls `callback`; by `writer` instead of the backend, if given. */
   save(callback, sid, key, session, text, ttl, writer = this.#backend) {
-    const known = this.#knownOf(sid, key, session)
+    const known = this.#knownOf(key, session)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
     if (this.#lifetime.isLimited) this.#lifetime.demandJson("maxLifetime", text)
     if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl, writer)
@@ -201,7 +188,7 @@ class Guard {
     const save = (created, value) => (own, error, reply) => {
       if (error !== null) return own.finish(error, null)
       if (reply === DROPPED) return this.#gone.drop(own)
-      if (isOfRequest) this.#stored(session, sid, key, value, created, own.sentAt)
+      if (isOfRequest) this.#stored(session, key, value, created, own.sentAt)
       this.#done(own, reply)
     }
     if (!this.#lifetime.isLimited || typeof session?.req === "object") {
@@ -278,7 +265,7 @@ class Guard {
    * creation time gets one.
    */
   touch(callback, sid, key, session, ttl, receive) {
-    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(sid, key, session) : undefined
+    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
     if (known?.base === undefined || known.created !== undefined) {
       return this.#backend.send(OPERATIONS.expire, key, "", ttl, this.#request(receive, callback, sid, key))
     }
@@ -290,7 +277,7 @@ class Guard {
         const expire = this.#sending(OPERATIONS.expire, key, "", ttl)
         return this.#follow(own, LATE_TOUCH, expire, (failure, count) => receive(own, failure, count))
       }
-      if (error === null && reply !== null) this.#stored(session, sid, key, value, created, own.sentAt)
+      if (error === null && reply !== null) this.#stored(session, key, value, created, own.sentAt)
       receive(own, error, reply === null ? 0 : 1)
     }
     const request = this.#request(received, callback, sid, key)
@@ -298,8 +285,8 @@ class Guard {
     this.#backend.swap(key, known.base, value, ttl, request)
   }
 
-  #stored(session, sid, key, value, created, at) {
-    this.#known.set(session, this.#state(sid, key, value, created, at))
+  #stored(session, key, value, created, at) {
+    this.#known.set(session, { key, at, base: this.#keepsText ? value : undefined, created })
   }
 
   /**

@@ -163,6 +163,7 @@ impl Delivery {
             };
             row.copy_from_slice(&[id, kind.number(), number]);
         }
+        drop(opener);
         Ok((texts.into_array(env)?, roomy, ended))
     }
 

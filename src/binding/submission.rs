@@ -49,7 +49,7 @@ pub fn decode(rows: &[f64], text: &[u16], sealers: &Sealers) -> Vec<Request> {
             Ok(work) => work,
             Err(error) => Work::Refused(error),
         };
-        if row.sealer != 0 {
+        if row.sealer != 0 && matches!(work, Work::Command(Command::Get { .. })) {
             opened.push((requests.len(), row.sealer));
         }
         requests.push(Request { id: row.id, work });

@@ -117,8 +117,7 @@ impl Core {
     /// A command was executed, possibly before an earlier one of its session that will be sent again.
     fn executed(&mut self, mut job: Job, outcome: Result<Reply, Error>, now: Instant) {
         if !self.parked.is_empty() {
-            let has_written = !matches!(outcome, Ok(Reply::Nil | Reply::Text(_)));
-            let (order, undoing) = self.parked.executed(&job, has_written);
+            let (order, undoing) = self.parked.executed(&job, has_written(&job, &outcome));
             for job in undoing {
                 self.replied(&job, Err(overtaken()), now);
             }
@@ -344,6 +343,18 @@ impl Core {
             (Ok(_), None) if job.command.written_key().is_some() => self.touches.forget(key),
             _ => {}
         }
+    }
+}
+
+/// Whether `job`, if it is a write, has written: its condition was met.
+fn has_written(job: &Job, outcome: &Result<Reply, Error>) -> bool {
+    match (&job.command, outcome) {
+        (_, Ok(Reply::Nil | Reply::Text(_))) => false,
+        // The lifetime of a marker.
+        (Command::Restore(_), Ok(Reply::Count(_))) => false,
+        // The user has as many sessions as there may be.
+        (Command::User(_), Ok(Reply::Count(0))) => false,
+        _ => true,
     }
 }
 

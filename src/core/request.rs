@@ -176,7 +176,9 @@ impl Job {
     /// Whether executing it after `later`, a later request, would undo the write of `later`.
     pub(super) fn would_undo(&self, later: &Self) -> bool {
         let key = self.command.written_key();
-        key.is_some() && key == later.command.written_key() && !self.command.compares()
+        key.is_some()
+            && key == later.command.written_key()
+            && !self.command.would_find_other_than(&later.command)
     }
 
     /// Removes the data for the answer. The command stays on the wire, and its reply is ignored.
