@@ -179,7 +179,7 @@ async function textsOf(store, { backend }, some) {
  */
 async function parsed(store, inside, { sid, text, sentAt }, corrupt) {
   const { guard, commandTimeoutMs } = inside
-  const call = { store, sid, key: store.prefix + sid, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
+  const call = { store, sid, key: store.prefix + sid, sentAt, runInAsyncScope: (run) => run() }
   call.isHandle = inside.handles && isHash(sid)
   const id = inside.migrates ? handleOf(sid) : sid
   try {

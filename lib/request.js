@@ -34,7 +34,7 @@ class Request extends AsyncResource {
     /** The backend that counts the request while it waits. */
     this.owner = undefined
     /** By the clock of timers.js. Set if another command may follow. */
-    this.startedAt = 0
+    this.startedAt = undefined
     /** By the same clock, at or before the time when it was sent. */
     this.sentAt = 0
     /** It follows another command of the same call: it is sent even while the store is closing. */
@@ -42,13 +42,10 @@ class Request extends AsyncResource {
     /** The name of its command, and the message about it if a channel has subscribers. */
     this.command = undefined
     this.trace = undefined
-    /** The operation, for a store that may send it to another backend; or a function that sends it. */
+    /** Its operation, for a store that may send it to another backend; or a function that sends it. */
     this.operation = undefined
-    this.operands = undefined
     this.value = undefined
     this.number = 0
-    this.again = undefined
-    this.isTakenBack = false
     /** The result, until it is settled. */
     this.error = null
     this.reply = null

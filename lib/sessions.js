@@ -83,7 +83,7 @@ function parse(request, stored, guard, commandTimeoutMs, done) {
   }
   if (typeof then !== "function") return deliver(request, stored, session, guard, done)
   const late = () => timeoutError("The serializer did not parse the session", commandTimeoutMs)
-  const left = request.startedAt === 0 ? commandTimeoutMs : request.startedAt + commandTimeoutMs - now()
+  const left = request.startedAt === undefined ? commandTimeoutMs : request.startedAt + commandTimeoutMs - now()
   const settle = withDeadline(left, late, (error, value) => {
     request.runInAsyncScope(() => {
       if (error === null) deliver(request, stored, value, guard, done)

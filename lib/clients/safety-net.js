@@ -56,6 +56,8 @@ class SafetyNet {
   #looksSinceAsked = 0
   #usedClient = false
   #lastError
+  /** The requests that the client serves since their credentials were refused. */
+  #takenBack = new WeakSet()
   #ticker
   #tickMs
   #since = now()
@@ -89,9 +91,8 @@ class SafetyNet {
   }
 
   send(operation, key, value, number, request) {
-    // Fields instead of a closure: every request passes here.
-    request.operation = operation
-    request.operands = key
+    // Fields instead of a closure: nearly every request passes here, with its own key.
+    request.operation = key === request.key ? operation : (to) => to.send(operation, key, value, number, request)
     request.value = value
     request.number = number
     if (this.#isDirect) this.#native.send(operation, key, value, number, request)
@@ -99,44 +100,44 @@ class SafetyNet {
   }
 
   destroy(key, prefix, request) {
-    request.again = (to) => to.destroy(key, prefix, request)
+    request.operation = (to) => to.destroy(key, prefix, request)
     if (this.#isDirect) this.#native.destroy(key, prefix, request)
     else this.#redirect(OPERATIONS.destroy, request, key.length + prefix.length)
   }
 
   restore(operation, key, prefix, value, ...rest) {
     const request = rest.at(-1)
-    request.again = (to) => to.restore(operation, key, prefix, value, ...rest)
+    request.operation = (to) => to.restore(operation, key, prefix, value, ...rest)
     if (this.#isDirect) this.#native.restore(operation, key, prefix, value, ...rest)
     else this.#redirect(operation, request, key.length + prefix.length + value.length)
   }
 
   swap(key, base, value, ttl, request) {
-    request.again = (to) => to.swap(key, base, value, ttl, request)
+    request.operation = (to) => to.swap(key, base, value, ttl, request)
     if (this.#isDirect) this.#native.swap(key, base, value, ttl, request)
     else this.#redirect(OPERATIONS.swap, request, base.length + value.length)
   }
 
   rewrite(key, base, value, request) {
-    request.again = (to) => to.rewrite(key, base, value, request)
+    request.operation = (to) => to.rewrite(key, base, value, request)
     if (this.#isDirect) this.#native.rewrite(key, base, value, request)
     else this.#redirect(OPERATIONS.swap, request, base.length + value.length)
   }
 
   remove(key, base, request) {
-    request.again = (to) => to.remove(key, base, request)
+    request.operation = (to) => to.remove(key, base, request)
     if (this.#isDirect) this.#native.remove(key, base, request)
     else this.#redirect(OPERATIONS.swap, request, key.length + base.length)
   }
 
   mget(keys, request) {
-    request.again = (to) => to.mget(keys, request)
+    request.operation = (to) => to.mget(keys, request)
     if (this.#isDirect) this.#native.mget(keys, request)
     else this.#redirect(OPERATIONS.mget, request, 0)
   }
 
   byUser(operation, about, request) {
-    request.again = (to) => to.byUser(operation, about, request)
+    request.operation = (to) => to.byUser(operation, about, request)
     if (this.#isDirect) this.#native.byUser(operation, about, request)
     else this.#redirect(operation, request, about.index.length + (about.value?.length ?? 0))
   }
@@ -206,11 +207,11 @@ class SafetyNet {
    * client, which may have valid ones.
    */
   #takeBack(request, error) {
-    if (request.isTakenBack || this.#closing !== undefined || !isOfCredentials(error)) return false
+    if (this.#takenBack.has(request) || this.#closing !== undefined || !isOfCredentials(error)) return false
     if (this.#native.isServing || !isConnected(this.#client)) return false
     const left = request.sentAt + this.#limits.commandTimeoutMs - now()
     if (left <= 0) return false
-    request.isTakenBack = true
+    this.#takenBack.add(request)
     request.error = null
     if (this.#route === "client") {
       askAgain(request, this.#delegate)
@@ -388,9 +389,9 @@ class SafetyNet {
 
 /** Sends the request to the backend `to`. */
 function askAgain(request, to) {
-  if (request.again !== undefined) return request.again(to)
-  const { operation, operands, value, number } = request
-  to.send(operation, operands, value, number, request)
+  const { operation, key, value, number } = request
+  if (typeof operation === "function") operation(to)
+  else to.send(operation, key, value, number, request)
 }
 
 /** Whether the client has a connection now. (A PING may connect a client that the application never connected.) */

@@ -322,7 +322,7 @@ class Guard {
 
   /** Sends another command of `request`, within the rest of its deadline. `done(error, reply)` gets its reply. */
   #follow(request, what, send, done) {
-    const startedAt = request.startedAt === 0 ? request.sentAt : request.startedAt
+    const startedAt = request.startedAt ?? request.sentAt
     const late = () => timeoutError(what, this.#commandTimeoutMs)
     const left = Math.floor(startedAt + this.#commandTimeoutMs - now())
     const settle = withDeadline(left, late, (error, reply) => request.runInAsyncScope(done, null, error, reply))

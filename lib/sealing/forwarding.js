@@ -83,7 +83,7 @@ class Forwarding {
       request.settle = answer
       if (error !== null) return answer(error, reply)
       const late = () => timeoutError(LATE, this.#commandTimeoutMs)
-      const until = (request.startedAt || request.sentAt || now()) + this.#commandTimeoutMs
+      const until = (request.startedAt ?? (request.sentAt || now())) + this.#commandTimeoutMs
       const promise = request.runInAsyncScope(work, null, reply, new Steps(this.to, request, until, late))
       if (promise === undefined) return answer(null, reply)
       this.#within(until, late, promise, answer)

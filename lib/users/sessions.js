@@ -90,7 +90,7 @@ async function ownerOf(store, inside, user, { key, text, sentAt }) {
   }
   const sid = key.slice(store.prefix.length)
   const isHandle = users.handles && isHash(sid)
-  const call = { store, sid, key, isHandle, startedAt: 0, sentAt, runInAsyncScope: (run) => run() }
+  const call = { store, sid, key, isHandle, sentAt, runInAsyncScope: (run) => run() }
   // It is opened already.
   call.sealing = guard
   try {

@@ -257,7 +257,7 @@ class Users {
       return mine.length + pending.length < this.limit.max && tries < TRIES
     }
     const finish = (hasRoom) => done(hasRoom ? null : limitError(this.limit.max))
-    const left = (request.startedAt || request.sentAt) + this.commandTimeoutMs - now()
+    const left = (request.startedAt ?? request.sentAt) + this.commandTimeoutMs - now()
     inTime(made(), left, () => limitError(this.limit.max)).then(
       (hasRoom) => nextTick(() => request.runInAsyncScope(finish, null, hasRoom)),
       (error) => nextTick(() => request.runInAsyncScope(done, null, error)),
@@ -346,7 +346,7 @@ class Users {
    * repairs the index.
    */
   #within(request, promise, done) {
-    const left = (request.startedAt || request.sentAt) + this.commandTimeoutMs - now()
+    const left = (request.startedAt ?? request.sentAt) + this.commandTimeoutMs - now()
     const finish = () => nextTick(() => request.runInAsyncScope(done))
     inTime(promise, left, () => undefined).then(finish, finish)
   }

@@ -214,7 +214,7 @@ class Writer {
 
 /** Sends another command of `request`, within the rest of its deadline. `done(error, reply)` gets its reply. */
 function follow(request, commandTimeoutMs, send, done) {
-  const startedAt = request.startedAt === 0 ? request.sentAt : request.startedAt
+  const startedAt = request.startedAt ?? request.sentAt
   const left = Math.floor(startedAt + commandTimeoutMs - now())
   const late = () => timeoutError(LATE, commandTimeoutMs)
   const settle = withDeadline(left, late, (error, reply) => request.runInAsyncScope(done, null, error, reply))
