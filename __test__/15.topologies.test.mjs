@@ -135,6 +135,25 @@ describe("a master that three sentinels name", () => {
     pttl,
     native: false,
   })
+  for (const name of ["redis-5", "redis"]) {
+    contract(`a lease of ${name} createSentinel, which has no options: delegated`, {
+      RedisStore,
+      source: async () => {
+        const client = quiet(
+          require(name).createSentinel({
+            name: group.name,
+            sentinelRootNodes: group.nodes,
+            nodeClientOptions: { password },
+            masterPoolSize: 2,
+          }),
+        )
+        await client.connect()
+        return { options: { client: await client.acquire() }, close: () => client.destroy() }
+      },
+      pttl,
+      native: false,
+    })
+  }
 })
 
 describe("TLS", { skip: await lacksTls() }, () => {

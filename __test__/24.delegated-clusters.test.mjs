@@ -3,7 +3,9 @@ import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { after, before, describe, test } from "node:test"
 
+import { startServer } from "../testing/redis-server.mjs"
 import { startCluster } from "../testing/topologies.mjs"
+import { until } from "../testing/until.mjs"
 import { RedisStore } from "./support/delegated.mjs"
 import { ownPrefix } from "./support/servers.mjs"
 
@@ -38,8 +40,11 @@ const CLIENTS = {
     })
   },
   "ioredis 4": ioredis("ioredis-4"),
+  "ioredis 4 with automatic pipelines": ioredis("ioredis-4", { enableAutoPipelining: true }),
   "ioredis 6": ioredis("ioredis"),
+  "ioredis 6 with automatic pipelines": ioredis("ioredis", { enableAutoPipelining: true }),
   "ioredis 6 with a keyPrefix": ioredis("ioredis", { keyPrefix: "kp:" }),
+  "iovalkey with automatic pipelines": ioredis("iovalkey", { enableAutoPipelining: true }),
   "valkey-glide": () => {
     const { GlideClusterClient } = require("@valkey/valkey-glide")
     return GlideClusterClient.createClient({ addresses: cluster.nodes })
@@ -84,13 +89,41 @@ describe("without the native binary, a cluster is served by", () => {
           await store.destroy(sid)
         }
         // Each by a script, where the client has them.
-        for (const [at, sid] of sids.entries()) await store.set(sid, loaded[at])
+        await Promise.all(sids.map((sid, at) => store.set(sid, loaded[at])))
         assert.equal(await store.length(), 0)
         assert.equal(await redirections(), before)
+        // Its marker is in another slot.
+        await store.set("{a}1", { cookie: cookie() })
+        const braced = await load("{a}1")
+        await store.destroy("{a}1")
+        await store.set("{a}1", braced)
+        assert.equal(await store.get("{a}1"), null)
         await store.close()
       } finally {
         await (client.close === undefined ? client.disconnect() : client.close())
       }
     })
   }
+})
+
+test("a cluster of one server, by a client of one server: a session that was evicted is saved", async () => {
+  const server = await startServer({ args: ["--cluster-enabled", "yes"] })
+  const client = await require("redis").createClient({ url: server.url, RESP: 2 }).connect()
+  await client.sendCommand(["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+  const works = async () => String(await client.sendCommand(["CLUSTER", "INFO"])).includes("cluster_state:ok")
+  await until("a working cluster", works)
+  const store = new RedisStore({ client, prefix: "s:" })
+  assert.equal(store.native, false)
+  await store.set("a", { cookie: cookie() })
+  const session = store.createSession({ sessionID: "a", sessionStore: store }, await store.get("a"))
+  await client.del("s:a")
+  session.n = 1
+  await store.set("a", session)
+  assert.equal((await store.get("a")).n, 1)
+  await store.destroy("a")
+  await store.set("a", session)
+  assert.equal(await store.get("a"), null)
+  await store.close()
+  client.destroy()
+  await server.stop()
 })

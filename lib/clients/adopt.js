@@ -198,8 +198,9 @@ function isIoredis(client) {
   )
 }
 
+/** The lease of a sentinel client has no options: its server is unknown. */
 function isNodeRedis(client) {
-  return typeof client.sendCommand === "function" && typeof client.isOpen === "boolean"
+  return typeof client.sendCommand === "function" && typeof client.isOpen === "boolean" && has(client, "options")
 }
 
 /** Whether the client has this property. It is not read: a getter may throw before the client is connected. */

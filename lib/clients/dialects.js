@@ -123,6 +123,21 @@ DIALECTS.nodeRedisCluster = {
 DIALECTS.ioredisCluster = {
   ...DIALECTS.positional,
   ...BY_KEY,
+  script: (client, text, keys, args, done) => {
+    if (!client.options?.enableAutoPipelining) return DIALECTS.positional.script(client, text, keys, args, done)
+    // The automatic pipelines of ioredis 4 and iovalkey take the text for the key.
+    const pipeline = client.pipeline().eval(text, keys.length, ...keys, ...args)
+    return pipeline.exec().then(
+      ([[error, reply]]) => {
+        if (error !== null) throw error
+        return reply
+      },
+      (error) => {
+        // The client compares the slots itself.
+        throw /same slot/.test(error?.message) ? new Error(`CROSSSLOT ${error.message}`, { cause: error }) : error
+      },
+    )
+  },
   masters: async (client) => {
     // The client knows its masters after it has connected, and its commands wait for that.
     if (client.nodes("master").length === 0) await client.ping()

@@ -35,10 +35,18 @@ class Markers {
     // The marker of all keys is in another slot.
     if (!isCluster(this.#client)) markers.push(markerOf(prefix, prefix, own))
     if (this.#dialect.script !== undefined) {
-      const keys = [key, ...markers]
       const args = [value, ttl < 0 ? "" : String(ttl), adds ? "ADD" : "", String(known), String(MARKER_LIFE_MS)]
-      const run = (done) => this.#dialect.script(this.#client, RESTORE_SCRIPT, keys, args, done)
-      return this.#ask("eval", run, adds ? added : restored)
+      const run = (keys) => {
+        const script = (done) => this.#dialect.script(this.#client, RESTORE_SCRIPT, keys, args, done)
+        return this.#ask("eval", script, adds ? added : restored)
+      }
+      try {
+        return await run([key, ...markers])
+      } catch (error) {
+        if (markers.length === 1 || error.cause?.code !== "CROSSSLOT") throw error
+        // A cluster behind one address.
+        return run([key, markers[0]])
+      }
     }
     const left = await this.#newest(markers)
     if (left > known) return isFinite(left) ? left : null

@@ -42,9 +42,19 @@ function serverError(error) {
   return new RedisStoreError("ERR_REDIS_STORE_SERVER", "The client reported an error; see its cause.", coded(error))
 }
 
+/** valkey-glide's words for Redis's. */
+const GLIDE_WORDS = {
+  BusyLoadingError: "LOADING",
+  CrossSlot: "CROSSSLOT",
+  PermissionDenied: "NOPERM",
+  ReadOnly: "READONLY",
+  ResponseError: "ERR",
+}
+
 /** An error whose `code` is the first word of its message, such as OOM: not all clients set it. */
 function coded(error) {
-  const [word] = /^[A-Z][A-Z0-9]+(?= )/.exec(error?.message) ?? []
+  const [first] = /^[A-Z][A-Z0-9]+(?=:? )/.exec(error?.message) ?? []
+  const word = first ?? GLIDE_WORDS[/^An error was signalled by the server: - (\w+):/.exec(error?.message)?.[1]]
   if (word === undefined || error.code !== undefined || !Object.isExtensible(error)) return error
   return Object.defineProperty(error, "code", { value: word, configurable: true, enumerable: true, writable: true })
 }
