@@ -12,6 +12,7 @@ use connect_redis_native::{
     core::{Action, Completion, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
+    marker::{By, Restore},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -378,6 +379,30 @@ fn a_refused_write_is_repeated_after_a_later_one_that_wrote_nothing() {
     store.reply(connection, "-LOADING Redis is loading\r\n$1\r\n0\r\n");
     let conflict = Ok(Reply::Text(b"0".to_vec()));
     assert_eq!(store.answers(), [(swap, conflict)]);
+    store.sleep();
+    assert!(store.written(connection).contains("SET"));
+    store.reply(connection, "+OK\r\n");
+    assert_eq!(store.answers(), [(set, Ok(Reply::Ok))]);
+}
+
+#[test]
+fn a_refused_write_is_repeated_after_a_save_that_a_marker_stopped() {
+    let (mut store, connection) = Store::single();
+    let restore = Restore {
+        key: "a".into(),
+        value: "new".into(),
+        expiry: Expiry::Never,
+        markers: vec!["m".into()],
+        known_left: -1,
+        adds: false,
+        by: By::Hash,
+        repeated: false,
+    };
+    let set = store.ask(set("a", "1"));
+    let restore = store.ask(Command::Restore(Box::new(restore)));
+    store.written(connection);
+    store.reply(connection, "-LOADING Redis is loading\r\n:5\r\n");
+    assert_eq!(store.answers(), [(restore, Ok(Reply::Count(5)))]);
     store.sleep();
     assert!(store.written(connection).contains("SET"));
     store.reply(connection, "+OK\r\n");
