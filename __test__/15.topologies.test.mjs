@@ -15,6 +15,8 @@ import { freePort, startServer } from "./support/servers.mjs"
 const require = createRequire(import.meta.url)
 const Ioredis = (name) => require(name).default ?? require(name)
 const quiet = (client) => client.on("error", () => {})
+/** A busy machine needs more than valkey-glide's deadlines of 250 and 2000 ms. */
+const PATIENT = { requestTimeout: 20_000, advancedConfiguration: { connectionTimeout: 20_000 } }
 
 describe("a cluster of three masters and three replicas", () => {
   let cluster
@@ -50,7 +52,7 @@ describe("a cluster of three masters and three replicas", () => {
   }
   SOURCES["valkey-glide cluster"] = async () => {
     const { GlideClusterClient } = require("@valkey/valkey-glide")
-    const client = await GlideClusterClient.createClient({ addresses: cluster.nodes })
+    const client = await GlideClusterClient.createClient({ addresses: cluster.nodes, ...PATIENT })
     return { options: { client }, close: () => client.close() }
   }
   for (const name of ["ioredis-4", "ioredis-5", "ioredis", "iovalkey"]) {
@@ -84,7 +86,8 @@ describe("a master that three sentinels name", () => {
   let group
   let looker
   before(async () => {
-    group = await startSentinels({ password })
+    // A busy machine must not look like a failed master.
+    group = await startSentinels({ password, downAfterMs: 15_000 })
     looker = quiet(createClient({ url: group.master.url, password }))
     await looker.connect()
   })
@@ -237,7 +240,11 @@ describe("TLS", { skip: await lacksTls() }, () => {
       const client = await GlideClient.createClient({
         addresses: [{ host: "127.0.0.1", port: servers.no.tlsPort }],
         useTLS: true,
-        advancedConfiguration: { tlsAdvancedConfiguration: { rootCertificates: certificates.ca } },
+        ...PATIENT,
+        advancedConfiguration: {
+          ...PATIENT.advancedConfiguration,
+          tlsAdvancedConfiguration: { rootCertificates: certificates.ca },
+        },
       })
       return { client, close: () => client.close() }
     },

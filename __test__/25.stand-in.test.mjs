@@ -9,15 +9,16 @@ import { promisify } from "node:util"
 import Redis from "ioredis"
 
 import { RedisStore } from "../index.mjs"
+import { startForwarder } from "../testing/forwarder.mjs"
 import { until } from "../testing/until.mjs"
-import { freePort, ownPrefix, ownServer, startServer } from "./support/servers.mjs"
+import { ownPrefix, ownServer, startServer } from "./support/servers.mjs"
 
 const require = createRequire(import.meta.url)
 const { SafetyNet } = require("../lib/clients/safety-net.js")
 const { ask } = require("../lib/request.js")
 const server = ownServer()
 
-/** Refuses new connections until the returned function is called. */
+/** Refuses new connections. */
 async function closeDoor(client) {
   const connected = /connected_clients:(\d+)/.exec(await client.info("clients"))[1]
   await client.configSet("maxclients", connected)
@@ -50,9 +51,12 @@ describe("a store that is served by the client", () => {
   })
 
   test("emits connect after disconnect", async () => {
-    const port = await freePort()
-    const first = await startServer({ port })
-    const client = await connected({ port, retryStrategy: () => 20 })
+    const first = await startServer()
+    let restarted = false
+    // The restarted server has room for the client alone.
+    const isClient = ({ remotePort }) => until("its port", () => client.stream?.localPort).then((p) => p === remotePort)
+    const address = await startForwarder(first.port, { admits: (socket) => !restarted || isClient(socket) })
+    const client = await connected({ port: address.port, retryStrategy: () => 20 })
     const store = new RedisStore({ client, emitConnectionEvents: true })
     const seen = []
     for (const event of ["connect", "disconnect"]) store.on(event, () => seen.push(event))
@@ -60,12 +64,14 @@ describe("a store that is served by the client", () => {
     await until("connect", () => seen.length === 1)
     await first.stop()
     await until("disconnect", () => store.get("sid").catch(() => {}) && seen.length === 2)
-    const second = await startServer({ port, args: ["--maxclients", "1"] })
+    restarted = true
+    const second = await startServer({ port: first.port })
     await until("connect", () => store.get("sid").catch(() => {}) && seen.length === 3)
     assert.deepEqual(seen, ["connect", "disconnect", "connect"])
     assert.equal(store.native, false)
     await store.close()
     client.disconnect()
+    address.stop()
     await second.stop()
   })
 

@@ -26,6 +26,7 @@ const { values, positionals: words } = parseArgs({
 const folder = mkdtempSync(join(tmpdir(), "connect-redis-native-"))
 process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
 const totals = { passed: 0, failed: 0, skipped: 0 }
+const failures = []
 
 try {
   const groups = chosenGroups()
@@ -47,6 +48,8 @@ try {
   totals.failed++
 }
 const { passed, failed, skipped } = totals
+// Once more at the end, where a log that was cut still has them.
+for (const { name, why } of failures) console.log(`\nFAILED: ${name}: ${why.split("\n", 1)[0]}`)
 console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`)
 if (failed > 0 || passed === 0) process.exitCode = 1
 
@@ -110,9 +113,10 @@ async function runGroup({ name, covers, files, command, tier, limitSeconds = LIM
     console.log(`  skipped: ${test.name} (${test.why})`)
   }
   for (const { printed, tests } of results) {
-    const failures = tests.filter(({ outcome }) => outcome === "failed")
-    for (const failure of failures) console.log(`\nFAILED: ${failure.name}\n${failure.why}`)
-    if (failures.length > 0) console.log(`\n${printed}`)
+    const failed = tests.filter(({ outcome }) => outcome === "failed")
+    failures.push(...failed)
+    for (const { name, why } of failed) console.log(`\nFAILED: ${name}\n${why}`)
+    if (failed.length > 0) console.log(`\n${printed}`)
     // Tables, which the quick tier does not print.
     else if (tier === "all" || words.length > 0) process.stdout.write(printed.replace(/^\n*/, ""))
   }

@@ -2,13 +2,15 @@ import { createConnection, createServer } from "node:net"
 
 /**
  * A TCP forwarder to `port`, like the endpoint of a managed service. `move(port)` sends new connections to
- * another port; open ones stay.
+ * another port; open ones stay. `admits(socket)` may refuse one, as a Redis with too many clients does.
  */
-export async function startForwarder(port) {
+export async function startForwarder(port, { admits = () => true } = {}) {
   const sockets = new Set()
   const forwarder = { connections: 0 }
-  const server = createServer({ noDelay: true }, (client) => {
+  const server = createServer({ noDelay: true }, async (client) => {
     forwarder.connections++
+    client.on("error", () => {})
+    if (!(await admits(client))) return client.end("-ERR max number of clients reached\r\n")
     const upstream = createConnection({ port, host: "127.0.0.1", noDelay: true })
     const end = () => {
       client.destroy()

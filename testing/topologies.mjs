@@ -54,6 +54,9 @@ export async function startCluster({ replicas = 3, nodeTimeoutMs = 1000 } = {}) 
       20_000,
     )
   }
+  // The nodes tell each other with delay which of them are replicas; valkey-glide fails while they differ.
+  const map = async ({ port }) => JSON.stringify((await command(port, "CLUSTER", "SLOTS")).map(nodesOfRange).sort())
+  await until("the nodes to agree", async () => new Set(await Promise.all(servers.map(map))).size === 1, 60_000)
   return {
     servers,
     masters,
@@ -65,6 +68,11 @@ export async function startCluster({ replicas = 3, nodeTimeoutMs = 1000 } = {}) 
       await Promise.all(servers.map((server) => server.stop()))
     },
   }
+}
+
+/** One range of CLUSTER SLOTS: its bounds and its master, then its replicas in an order that every node tells alike. */
+function nodesOfRange([from, to, master, ...replicas]) {
+  return [from, to, master[1], ...replicas.map(([, port]) => port).sort()].join()
 }
 
 /** Three sentinels over a master and two replicas. */
