@@ -11,6 +11,8 @@ import { ownPrefix, ownServer } from "./support/servers.mjs"
 const require = createRequire(import.meta.url)
 const { loadProtocol } = require("../lib/native/protocol.js")
 const { handleOf } = require("../lib/users/keys.js")
+const { Recent, entryOf } = require("../lib/users/recent.js")
+const { now } = require("../lib/timers.js")
 const { isMarker } = require("../lib/races/marker.js")
 const { SCRIPTS } = require("../lib/users/scripts.js")
 const server = ownServer()
@@ -537,6 +539,33 @@ describe("functions of the application", () => {
       assert.deepEqual(await keysOf(store), [])
       await store.close()
     }
+  })
+})
+
+describe("a connection that was lost", () => {
+  test("the next touch writes the entry again", async () => {
+    const store = open()
+    await signIn(store, "a", "ada")
+    await server.client.del(await keysOf(store))
+    await until("the connection to be told of", () => store.status === "ready")
+    const ready = new Promise((resolve) => store.once("ready", resolve))
+    await server.client.sendCommand(["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+    await until("an answer", () => store.get("a").catch(() => {}))
+    await ready
+    await store.touch("a", await load(store, "a"))
+    assert.deepEqual(await handles(store, "ada"), handlesOf("a"))
+    await store.close()
+  })
+
+  // The connection may be told of after the first replies.
+  test("the user of a session that was saved before is known, so that destroy() drops its entry at once", () => {
+    const recent = new Recent()
+    const entry = entryOf("a", "sess:", "ada", "users:ada", handleOf("a"))
+    recent.entered(entry, 60_000, now())
+    assert.equal(recent.isFresh(entry, 60_000), true)
+    recent.lost()
+    assert.equal(recent.get("a", "sess:"), entry)
+    assert.equal(recent.isFresh(entry, 60_000), false)
   })
 })
 

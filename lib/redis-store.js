@@ -60,8 +60,7 @@ function createRedisStore(Store, { legacy }) {
       const listener = connectionListener(this, read.emitConnectionEvents)
       let users
       const backend = openBackend(read, (event, error) => {
-        // A server that is back may have older data.
-        if (event === "ready") users?.recent.clear()
+        if (event === "ready") users?.recent.lost()
         listener(event, error)
       })
       const written = (request, reply) => request.finish(null, results.written(reply))

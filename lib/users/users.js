@@ -5,7 +5,7 @@ const { OPERATIONS } = require("../operations.js")
 const { ask } = require("../request.js")
 const { inTime, nextTick, now } = require("../timers.js")
 const { defaultUserPrefix, handleOf, indexOf, userText } = require("./keys.js")
-const { Recent, entryOf, isFresh } = require("./recent.js")
+const { Recent, entryOf } = require("./recent.js")
 const { entriesOf, look } = require("./sessions.js")
 const { Writer, follow } = require("./writer.js")
 
@@ -158,7 +158,7 @@ class Users {
     const user = this.userOf(session)
     if (user === undefined) return receive
     const before = this.#recall(sid, key)
-    if (before?.user === user && isFresh(before, ttl)) return receive
+    if (before?.user === user && this.recent.isFresh(before, ttl)) return receive
     const about = this.#entryOf(sid, key, user)
     const { index, handle } = about
     const entry = { index, handle, ttl, text: `a:${this.entryText(key, session, about)}`, limit: NOT_COUNTED }

@@ -4,7 +4,6 @@ const { timeoutError } = require("../errors.js")
 const { OPERATIONS } = require("../operations.js")
 const { DROPPED } = require("../races/gone.js")
 const { nextTick, now, withDeadline } = require("../timers.js")
-const { isFresh } = require("./recent.js")
 
 const LATE = "The session could not be added to the index of its user"
 
@@ -37,7 +36,7 @@ class Writer {
 
   /** Whether the entry need not be written again. */
   #isFresh(ttl) {
-    return this.#before === this.#about && isFresh(this.#about, ttl)
+    return this.#before === this.#about && this.#users.recent.isFresh(this.#about, ttl)
   }
 
   /** SET, or SET XX. The request is answered as a backend does. */
