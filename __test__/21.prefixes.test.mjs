@@ -125,3 +125,17 @@ describe("the store writes where its client does, with the client's prefix", () 
     }
   }
 })
+
+test("ioredis-mock with a prefix: listed and cleared", async () => {
+  const Mock = require("ioredis-mock")
+  const client = new Mock({ keyPrefix: "A:" })
+  const store = new RedisStore({ client, prefix: "store:" })
+  await store.set("a", { cookie: {}, n: 1 })
+  assert.deepEqual(await client.keys("*"), ["A:store:a"])
+  assert.deepEqual([await store.length(), await store.ids()], [1, ["a"]])
+  assert.equal((await store.all())[0].n, 1)
+  await store.clear()
+  assert.equal(await store.get("a"), null)
+  await store.close()
+  client.disconnect()
+})

@@ -3,10 +3,9 @@ import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { after, before, describe, test } from "node:test"
 
-import { startServer } from "../testing/redis-server.mjs"
-import { startCluster } from "../testing/topologies.mjs"
-import { until } from "../testing/until.mjs"
+import { startCluster, startWholeCluster } from "../testing/topologies.mjs"
 import { RedisStore } from "./support/delegated.mjs"
+import { readsSeveralSlots, userOf } from "./support/users.mjs"
 import { ownPrefix } from "./support/servers.mjs"
 
 const require = createRequire(import.meta.url)
@@ -106,24 +105,32 @@ describe("without the native binary, a cluster is served by", () => {
   }
 })
 
-test("a cluster of one server, by a client of one server: a session that was evicted is saved", async () => {
-  const server = await startServer({ args: ["--cluster-enabled", "yes"] })
-  const client = await require("redis").createClient({ url: server.url, RESP: 2 }).connect()
-  await client.sendCommand(["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
-  const works = async () => String(await client.sendCommand(["CLUSTER", "INFO"])).includes("cluster_state:ok")
-  await until("a working cluster", works)
-  const store = new RedisStore({ client, prefix: "s:" })
-  assert.equal(store.native, false)
-  await store.set("a", { cookie: cookie() })
-  const session = store.createSession({ sessionID: "a", sessionStore: store }, await store.get("a"))
-  await client.del("s:a")
-  session.n = 1
-  await store.set("a", session)
-  assert.equal((await store.get("a")).n, 1)
-  await store.destroy("a")
-  await store.set("a", session)
-  assert.equal(await store.get("a"), null)
-  await store.close()
-  client.destroy()
-  await server.stop()
+describe("a cluster of one server, by a client of one server", () => {
+  let server
+  let client
+  before(async () => {
+    server = await startWholeCluster()
+    client = await require("redis").createClient({ url: server.url, RESP: 2 }).connect()
+  })
+  after(async () => {
+    client.destroy()
+    await server.stop()
+  })
+
+  test("a session that was evicted is saved", async () => {
+    const store = new RedisStore({ client, prefix: "s:" })
+    assert.equal(store.native, false)
+    await store.set("a", { cookie: cookie() })
+    const session = store.createSession({ sessionID: "a", sessionStore: store }, await store.get("a"))
+    await client.del("s:a")
+    session.n = 1
+    await store.set("a", session)
+    assert.equal((await store.get("a")).n, 1)
+    await store.destroy("a")
+    await store.set("a", session)
+    assert.equal(await store.get("a"), null)
+    await store.close()
+  })
+
+  test("sessions of several slots are read", () => readsSeveralSlots(new RedisStore({ client, userOf })))
 })

@@ -6,9 +6,9 @@ import { after, before, describe, test } from "node:test"
 import { createClient, createCluster } from "redis"
 
 import { RedisStore } from "../index.mjs"
-import { startCluster, startSentinels } from "../testing/topologies.mjs"
+import { startCluster, startSentinels, startWholeCluster } from "../testing/topologies.mjs"
 import { until } from "../testing/until.mjs"
-import { cookie, holdsForUsers, indexKeys, load, signIn, userOf } from "./support/users.mjs"
+import { cookie, holdsForUsers, indexKeys, load, readsSeveralSlots, signIn, userOf } from "./support/users.mjs"
 import { ownPrefix } from "./support/servers.mjs"
 
 const require = createRequire(import.meta.url)
@@ -126,6 +126,12 @@ describe("a cluster", () => {
     assert.equal(await store.length(), 0)
     await store.close()
   })
+})
+
+test("a cluster of one server, by its url", async () => {
+  const server = await startWholeCluster()
+  await readsSeveralSlots(new RedisStore({ url: server.url, userOf }))
+  await server.stop()
 })
 
 describe("sentinels", () => {

@@ -75,6 +75,17 @@ function nodesOfRange([from, to, master, ...replicas]) {
   return [from, to, master[1], ...replicas.map(([, port]) => port).sort()].join()
 }
 
+/** One server with every slot of a cluster. */
+export async function startWholeCluster() {
+  const server = await startServer({ args: ["--cluster-enabled", "yes"] })
+  const client = await createClient({ url: server.url, RESP: 2 }).connect()
+  await client.sendCommand(["CLUSTER", "ADDSLOTSRANGE", "0", String(SLOTS - 1)])
+  const works = async () => (await client.sendCommand(["CLUSTER", "INFO"])).includes("cluster_state:ok")
+  await until("a working cluster", works)
+  client.destroy()
+  return server
+}
+
 /** Three sentinels over a master and two replicas. */
 export async function startSentinels({ name = "mymaster", password, downAfterMs = 500 } = {}) {
   const secured = password ? ["--requirepass", password, "--masterauth", password] : []

@@ -85,3 +85,13 @@ export async function holdsForUsers(store, { evict, count }) {
   await is("bob")
   assert.equal(await store.length(), 0)
 }
+
+/** Checks of a store whose server takes keys of one slot only in a command. */
+export async function readsSeveralSlots(store) {
+  for (const sid of ["a", "b", "c"]) await signIn(store, sid, "ada")
+  assert.equal((await store.all()).length, 3)
+  assert.equal((await store.sessionsOf("ada")).length, 3)
+  assert.equal(await store.destroyUser("ada"), 3)
+  assert.deepEqual(await store.all(), [])
+  await store.close()
+}

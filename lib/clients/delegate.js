@@ -223,15 +223,20 @@ class Delegate {
     this.#settle(request, () => this.#values(keys))
   }
 
-  #values(keys) {
+  async #values(keys) {
     const { get, mget } = this.#dialect
     const client = this.#client
     if (hasMget(client)) {
-      return this.#ask(
-        "mget",
-        (done) => mget(client, keys, done),
-        (values) => values.map(textOf),
-      )
+      try {
+        return await this.#ask(
+          "mget",
+          (done) => mget(client, keys, done),
+          (values) => values.map(textOf),
+        )
+      } catch (error) {
+        // A node that serves a whole cluster takes keys of one slot only.
+        if (error.cause?.code !== "CROSSSLOT") throw error
+      }
     }
     return Promise.all(keys.map((key) => this.#ask("get", (done) => get(client, key, done), textOf)))
   }

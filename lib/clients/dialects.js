@@ -220,9 +220,12 @@ function guessed(client) {
   return ["scan", "pexpire", "mget", "setex"].some((name) => has(client, name)) ? "positional" : "connectRedis"
 }
 
-/** redis 5 and 6's `legacy()`: the names of redis 4 with the callbacks of redis 3. */
-function isLegacy(client) {
-  return client.constructor?.name === "RedisLegacyClient"
+/**
+ * redis 5 and 6's `legacy()`: the names of redis 4 with the callbacks of redis 3. Known by the static methods of its
+ * class, as bundlers shorten the name of a class.
+ */
+function isLegacy({ constructor }) {
+  return typeof constructor?.pushArguments === "function" && typeof constructor.getTransformReply === "function"
 }
 
 /** The first of these methods that the client has. */

@@ -112,12 +112,16 @@ class Keyspace {
   }
 }
 
-/** The prefix that the client itself puts before keys: ioredis and redis 6 by one name, redis 2 and 3 by another. */
+/**
+ * The prefix that the client itself puts before keys: ioredis and redis 6 by one name, redis 2 and 3 by another.
+ * ioredis-mock is known by its `keyData`.
+ */
 function keyPrefixOf(client) {
   try {
     if ("connection_options" in client) return client.options.prefix ?? ""
     if ("_keyPrefix" in client) return client._keyPrefix ?? ""
-    return (("connector" in client || client.isCluster === true) && client.options.keyPrefix) || ""
+    const isIoredis = "connector" in client || client.isCluster === true || "keyData" in client
+    return (isIoredis && client.options.keyPrefix) || ""
   } catch {
     // A Proxy may hide it.
     return ""

@@ -187,6 +187,7 @@ impl Core {
             Work::Command(Command::MGet { keys }) if self.router.is_cluster() => {
                 self.get_each(id, keys, deadline);
             }
+            Work::Command(Command::MGet { keys }) => self.get_all(id, keys, deadline),
             Work::Command(Command::Ping) if self.router.is_cluster() => {
                 self.ping_each(id, deadline);
             }

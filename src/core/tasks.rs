@@ -42,6 +42,11 @@ enum TaskWork {
     },
     /// All its commands have one deadline.
     Flow { flow: Box<Flow>, deadline: Instant },
+    /// An MGET to one server. A node that serves a whole cluster takes keys of one slot only.
+    Values {
+        keys: Vec<Vec<u8>>,
+        deadline: Instant,
+    },
     /// One GET or PING for each key or node: the number of unanswered ones, and the values.
     Each {
         left: usize,
@@ -96,6 +101,14 @@ impl Core {
         let search = Box::new(search);
         let task = self.tasks.add(id, TaskWork::Search { search, nodes });
         self.run_steps(task, vec![step], now);
+    }
+
+    /// An MGET.
+    pub(super) fn get_all(&mut self, id: u32, keys: Vec<Vec<u8>>, deadline: Instant) {
+        let command = Command::MGet { keys: keys.clone() };
+        let task = self.tasks.add(id, TaskWork::Values { keys, deadline });
+        let reply_to = ReplyTo::Task { task, part: 0 };
+        self.enter(Job::new(command, reply_to, deadline));
     }
 
     /// An MGET over several slots, as one GET for each key.
@@ -228,6 +241,15 @@ impl Core {
                         None
                     }
                     users::Next::Done(answer) => Some(answer),
+                },
+                TaskWork::Values { keys, deadline } => match outcome {
+                    Err(error) if error.cause_code() == Some("CROSSSLOT") => {
+                        let (keys, deadline) = (std::mem::take(keys), *deadline);
+                        self.tasks.running.remove(&task);
+                        self.get_each(id, keys, deadline);
+                        None
+                    }
+                    outcome => Some(outcome),
                 },
                 TaskWork::Each {
                     left,
