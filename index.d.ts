@@ -303,8 +303,8 @@ declare namespace connectRedis {
      */
     maxSessionsPerUser?: number | RedisStoreSessionLimit | null | undefined
     /**
-     * The beginning of the keys that list the sessions of users, two for each user. A hash of the user follows.
-     * Not empty, and without `{}`. Needs `userOf`.
+     * The beginning of the keys that list the sessions of users, one for each user. A hash of the user follows.
+     * Not empty. Needs `userOf`.
      * @default "users:" and `prefix`
      */
     userPrefix?: string | null | undefined

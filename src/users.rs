@@ -1,15 +1,10 @@
-//! The sessions of a user: an index of two keys for each user, both in one slot of a cluster.
-//!
-//! | key | holds |
-//! |---|---|
-//! | `index` | a hash: the handle of a session, and its entry |
-//! | `index:expiry` | a sorted set: the handle, and when the entry may be dropped |
+//! The sessions of a user: an index for each user, which is a hash. Its fields are the handles of sessions.
 //!
 //! A handle is a hash of the session id. An entry is `created:written:life:kind:text`: two times in
 //! microseconds and the time to live in milliseconds, all by the server's clock. Kind `p` (pending) marks an
 //! entry that was written before its session, kind `a` any other. The text is JSON from the binding's caller.
-//! The hash is authoritative: the sorted set finds dead entries and determines the time to live of both keys.
-//! It may be late by a tenth of a session's life, so that few touches write it.
+//! An entry may be dropped a tenth of its life after its session expires, so that few touches write it, and the
+//! index expires with the last one.
 
 mod flow;
 mod sign_in;
@@ -35,22 +30,32 @@ macro_rules! time {
     };
 }
 
-/// Sets the expiry of both keys to the time at which their last entry may be dropped.
+/// Sets the expiry of the index to the time at which its last entry may be dropped.
 macro_rules! expire {
     () => {
-        "local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] \
-        for i = 1, last and 2 or 0 do \
-          if last == 'inf' then redis.call('PERSIST', KEYS[i]) \
-          else redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', last)) end \
-        end "
+        "local last, cursor = 0, '0' \
+        repeat \
+          local page = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 100) \
+          cursor = page[1] \
+          for i = 2, #page[2], 2 do \
+            local at, life = string.match(page[2][i], '^%d+:(%d+):(%d*)') \
+            if life == '' then \
+              last, cursor = -1, '0' \
+              break \
+            end \
+            last = math.max(last, at / 1000 + life * 1.1 + 1) \
+          end \
+        until cursor == '0' \
+        if last == -1 then redis.call('PERSIST', KEYS[1]) \
+        elseif last > 0 then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', last)) end "
     };
 }
 
 /// Writes the entry of the handle `ARGV[1]` with the kind and text `ARGV[4]`, for `ARGV[2]` milliseconds, empty
-/// for no expiry; replies 0 if there are `ARGV[3]` other entries already. Drops dead entries. `count` is the
-/// number of entries, unless `ARGV[3]` is empty. If one of the two keys was evicted, the other one is repaired:
-/// when a difference shows, and in one entry of 16. As few calls as possible, because each takes a
-/// microsecond: a new entry that outlives the sorted set is the last one, without a ZREVRANGE.
+/// for no expiry; replies 0 if there are `ARGV[3]` other entries already. `count` is the number of entries,
+/// unless `ARGV[3]` is empty. As few calls as possible, because each takes a microsecond: one call in 16 drops
+/// the dead among about 100 entries, and the expiry is found anew only if the entry that determined it is
+/// replaced. `left` may be late by the time that the script takes.
 macro_rules! enter {
     () => {
         concat!(
@@ -62,47 +67,33 @@ macro_rules! enter {
               end \
             end \
             local entry = ':' .. stamp .. ':' .. ARGV[2] .. ':' .. ARGV[4] \
-            local left = redis.call('PTTL', KEYS[2]) \
-            local isnew = redis.call('HSETNX', KEYS[1], ARGV[1], stamp .. entry) \
-            if isnew == 0 then \
-              local created = string.match(redis.call('HGET', KEYS[1], ARGV[1]), '^%d+') \
-              redis.call('HSET', KEYS[1], ARGV[1], created .. entry) \
+            local left = redis.call('PTTL', KEYS[1]) \
+            local before \
+            if redis.call('HSETNX', KEYS[1], ARGV[1], stamp .. entry) == 0 then \
+              before = redis.call('HGET', KEYS[1], ARGV[1]) \
+              redis.call('HSET', KEYS[1], ARGV[1], string.match(before, '^%d+') .. entry) \
             end \
-            local score = 'inf' \
-            local outlives = false \
-            if ARGV[2] ~= '' then \
-              local till = math.floor(now + ARGV[2] * 1.1 + 1) \
-              score = string.format('%.0f', till) \
-              outlives = isnew == 1 and (left == -2 or (left >= 0 and now + left <= till)) \
-            end \
-            local differs = redis.call('ZADD', KEYS[2], score, ARGV[1]) ~= isnew \
-            if left ~= -2 then \
-              local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. now, 'LIMIT', 0, 1000) \
-              if #dead > 0 then \
-                redis.call('HDEL', KEYS[1], unpack(dead)) \
-                redis.call('ZREM', KEYS[2], unpack(dead)) \
-              end \
-            end \
-            if differs or (time[2] % 16 == 0 and redis.call('HLEN', KEYS[1]) ~= redis.call('ZCARD', KEYS[2])) then \
-              outlives = false \
-              for _, handle in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do \
-                if redis.call('HEXISTS', KEYS[1], handle) == 0 then redis.call('ZREM', KEYS[2], handle) end \
-              end \
-              local all = redis.call('HGETALL', KEYS[1]) \
-              for i = 1, #all, 2 do \
-                if not redis.call('ZSCORE', KEYS[2], all[i]) then \
-                  local at, life = string.match(all[i + 1], '^%d+:(%d+):(%d*)') \
-                  local lost = life == '' and 'inf' or string.format('%.0f', at / 1000 + life * 1.1 + 1) \
-                  redis.call('ZADD', KEYS[2], lost, all[i]) \
-                end \
-              end \
-            end \
-            if outlives then \
-              redis.call('PEXPIREAT', KEYS[1], score) \
-              redis.call('PEXPIREAT', KEYS[2], score) \
-            else ",
+            local till = ARGV[2] ~= '' and math.floor(now + ARGV[2] * 1.1 + 1) \
+            if not till then \
+              if left >= 0 then redis.call('PERSIST', KEYS[1]) end \
+            elseif left == -2 or (left >= 0 and now + left < till) then \
+              redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', till)) \
+            elseif before then \
+              local at, life = string.match(before, '^%d+:(%d+):(%d*)') \
+              if life == '' or (left >= 0 and at / 1000 + life * 1.1 + 10 > now + left) then ",
             expire!(),
             "end \
+            end \
+            if left ~= -2 and time[2] % 16 == 0 then \
+              local from = math.floor(time[2] / 16) + time[1] % 64 * 65536 \
+              local some = redis.call('HSCAN', KEYS[1], from, 'COUNT', 100)[2] \
+              local dead = {} \
+              for i = 1, #some, 2 do \
+                local at, life = string.match(some[i + 1], '^%d+:(%d+):(%d*)') \
+                if life ~= '' and at / 1000 + life * 1.1 + 1 - now < 0 then dead[#dead + 1] = some[i] end \
+              end \
+              if #dead > 0 then redis.call('HDEL', KEYS[1], unpack(dead)) end \
+            end \
             local count = 1 \
             if ARGV[3] ~= '' then count = redis.call('HLEN', KEYS[1]) end "
         )
@@ -112,11 +103,11 @@ macro_rules! enter {
 /// Writes the entry of a session whose value is written before or afterwards. Replies the count.
 pub const INDEX: &str = concat!(enter!(), "return count");
 
-/// Writes the entry of the session `KEYS[3]`, and its value `ARGV[5]`. Replies the count.
+/// Writes the entry of the session `KEYS[2]`, and its value `ARGV[5]`. Replies the count.
 pub const SIGN_IN: &str = concat!(
     enter!(),
-    "if ARGV[2] == '' then redis.call('SET', KEYS[3], ARGV[5]) \
-    else redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[2]) end \
+    "if ARGV[2] == '' then redis.call('SET', KEYS[2], ARGV[5]) \
+    else redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[2]) end \
     return count"
 );
 
@@ -131,18 +122,20 @@ pub const ENTRIES: &str = "local found = {} \
     found[#found + 1] = string.format('%d%06d', time[1], time[2]) \
     return found";
 
-/// Drops entries, given as handle and entry, if they are unchanged. Replies their number.
+/// Drops entries, given as handle and entry, if they are unchanged. Replies their number. An index of more than
+/// 100 entries is looked through only if it may otherwise never expire.
 pub const REMOVE: &str = concat!(
-    "local count = 0 \
+    "local count, endless = 0, false \
     for i = 1, #ARGV, 2 do \
       if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then \
         redis.call('HDEL', KEYS[1], ARGV[i]) \
-        redis.call('ZREM', KEYS[2], ARGV[i]) \
+        endless = endless or string.match(ARGV[i + 1], '^%d+:%d+:(%d*)') == '' \
         count = count + 1 \
       end \
-    end ",
+    end \
+    if endless or (count > 0 and redis.call('HLEN', KEYS[1]) <= 100) then ",
     expire!(),
-    "return count"
+    "end return count"
 );
 
 /// Drops entries that are older than `ARGV[2]` milliseconds if pending, or than `ARGV[1]` otherwise. Replies
@@ -156,7 +149,6 @@ pub const SWEEP: &str = concat!(
       local limit = kind == 'a' and ARGV[1] or ARGV[2] \
       if now - at / 1000 > tonumber(limit) then \
         redis.call('HDEL', KEYS[1], all[i]) \
-        redis.call('ZREM', KEYS[2], all[i]) \
         count = count + 1 \
       end \
     end ",
@@ -209,7 +201,7 @@ impl Which {
 pub struct Call {
     /// Which.
     pub which: Which,
-    /// The hash, the sorted set and, for [`Which::SignIn`], the session.
+    /// The index and, for [`Which::SignIn`], the session.
     pub keys: Vec<Vec<u8>>,
     /// The arguments.
     pub arguments: Vec<Vec<u8>>,
@@ -224,7 +216,7 @@ impl Call {
     pub fn new(which: Which, index: &[u8], arguments: Vec<Vec<u8>>) -> Self {
         Self {
             which,
-            keys: vec![index.to_vec(), [index, b":expiry"].concat()],
+            keys: vec![index.to_vec()],
             arguments,
             expiry: Expiry::Never,
             by: By::Hash,
@@ -233,7 +225,7 @@ impl Call {
 
     /// The session that is written; for other scripts the index.
     pub fn key(&self) -> &[u8] {
-        self.keys.get(2).unwrap_or(&self.keys[0])
+        self.keys.get(1).unwrap_or(&self.keys[0])
     }
 
     /// Whether the script writes a session.
@@ -270,7 +262,6 @@ pub fn is_index(prefix: &[u8], key: &[u8]) -> bool {
     let Some(rest) = key.strip_prefix(prefix) else {
         return false;
     };
-    let rest = rest.strip_suffix(b":expiry").unwrap_or(rest);
     rest.len() == HASH + 2
         && rest.starts_with(b"{")
         && rest.ends_with(b"}")
@@ -282,18 +273,15 @@ pub fn is_index(prefix: &[u8], key: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::cluster::slot_of;
 
     const HASH: &[u8] = b"n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg";
 
     #[test]
-    fn both_keys_of_an_index_are_in_one_slot_and_are_not_sessions() {
+    fn an_index_is_no_session() {
         for prefix in ["users:sess:", "users:{app}:", ""] {
             let prefix = prefix.as_bytes();
             let index = [prefix, b"{", HASH, b"}"].concat();
-            let call = Call::new(Which::Entries, &index, vec![]);
-            assert_eq!(slot_of(&call.keys[0]), slot_of(&call.keys[1]));
-            assert!(call.keys.iter().all(|key| is_index(prefix, key)));
+            assert!(is_index(prefix, &index));
             for other in [
                 HASH,
                 b"{short}",

@@ -129,8 +129,8 @@ const OPTIONS = {
     test: (value) => typeof value === "function",
   },
   userPrefix: {
-    must: 'be a string that is not empty and has no "{}"',
-    test: (value) => typeof value === "string" && value !== "" && !value.includes("{}"),
+    must: "be a string that is not empty",
+    test: (value) => typeof value === "string" && value !== "",
   },
   sessionInfo: {
     must: "be a function of the session and the request that returns an object",

@@ -2,7 +2,6 @@
 
 const { now } = require("../timers.js")
 const { isRefusal } = require("../races/gone.js")
-const { expiryOf } = require("./keys.js")
 const { SCRIPTS } = require("./scripts.js")
 
 /**
@@ -36,35 +35,31 @@ const OPERATIONS = {
   async remove(ask, { index, items }) {
     if (items.length === 0) return 0
     const args = items.flatMap(({ handle, entry }) => [handle, entry])
-    return Number(await ask.script(SCRIPTS.remove, keysOf(index), args))
+    return Number(await ask.script(SCRIPTS.remove, [index], args))
   },
   async renew(ask, { index, handle, entry, renewed }) {
     return Number(await ask.script(SCRIPTS.renew, [index], [handle, entry, renewed]))
   },
   async sweep(ask, { index, wholeMs, otherMs }) {
     const ages = [wholeMs, otherMs].map((ms) => String(Math.floor(ms)))
-    return Number(await ask.script(SCRIPTS.sweep, keysOf(index), ages))
+    return Number(await ask.script(SCRIPTS.sweep, [index], ages))
   },
 }
 
 /** No limit, and a limit that the script only counts for. */
 const LIMITS = { "-1": "", "-2": "counted" }
 
-function keysOf(index, ...more) {
-  return [index, expiryOf(index), ...more]
-}
-
 function argsOf({ handle, ttl, limit }, text, ...more) {
   return [handle, ttl < 0 ? "" : String(ttl), LIMITS[limit] ?? String(limit), text, ...more]
 }
 
 async function enter(ask, about, text) {
-  return Number(await ask.script(SCRIPTS.index, keysOf(about.index), argsOf(about, text)))
+  return Number(await ask.script(SCRIPTS.index, [about.index], argsOf(about, text)))
 }
 
 async function signInAtOnce(ask, about) {
   const { index, key, value, text } = about
-  return Number(await ask.script(SCRIPTS.signIn, keysOf(index, key), argsOf(about, `a:${text}`, value)))
+  return Number(await ask.script(SCRIPTS.signIn, [index, key], argsOf(about, `a:${text}`, value)))
 }
 
 async function signInByTurns(ask, about) {

@@ -8,26 +8,21 @@ function handleOf(sid) {
   return hashOf(String(sid))
 }
 
-/** The key of a user's index, without the client's prefix. The sorted set has the same key with a suffix. */
+/** The key of a user's index, without the client's prefix. */
 function indexOf(userPrefix, user) {
   return `${userPrefix}{${hashOf(user)}}`
 }
 
-function expiryOf(index) {
-  return `${index}:expiry`
-}
-
 /** The default prefix of index keys, which is outside the prefix of the sessions. */
 function defaultUserPrefix(prefix) {
-  // Empty braces would put the two keys of an index into two slots of a cluster.
-  return `users:${prefix.replaceAll("{}", "")}`
+  return `users:${prefix}`
 }
 
 /** Whether `key` belongs to an index. */
 function isIndex(userPrefix, key) {
   if (!key.startsWith(userPrefix)) return false
   const rest = key.slice(userPrefix.length)
-  return rest.length >= HASH_UNITS && /^\{[\w-]{43}\}(:expiry)?$/.test(rest)
+  return rest.length >= HASH_UNITS && /^\{[\w-]{43}\}$/.test(rest)
 }
 
 /** A user id as text; undefined if there is none. `what` names the value in the error. */
@@ -59,4 +54,4 @@ function readEntry(handle, entry, now) {
   }
 }
 
-module.exports = { defaultUserPrefix, expiryOf, handleOf, indexOf, isIndex, readEntry, userText }
+module.exports = { defaultUserPrefix, handleOf, indexOf, isIndex, readEntry, userText }

@@ -9,50 +9,48 @@ const TIME =
   "string.sub(stamp, 1, -4) "
 
 const EXPIRE =
-  "local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] for i = 1, last and 2 or 0 do " +
-  "if last == 'inf' then redis.call('PERSIST', KEYS[i]) " +
-  "else redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', last)) end end "
+  "local last, cursor = 0, '0' repeat local page = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 100) " +
+  "cursor = page[1] for i = 2, #page[2], 2 do local at, life = string.match(page[2][i], '^%d+:(%d+):(%d*)') " +
+  "if life == '' then last, cursor = -1, '0' break end last = math.max(last, at / 1000 + life * 1.1 + 1) end " +
+  "until cursor == '0' if last == -1 then redis.call('PERSIST', KEYS[1]) " +
+  "elseif last > 0 then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', last)) end "
 
 const ENTER =
   `${TIME}if ARGV[3] ~= '' then local limit = tonumber(ARGV[3]) if limit and redis.call('HEXISTS', KEYS[1], ARGV[1]) ` +
   "== 0 and redis.call('HLEN', KEYS[1]) >= limit then return 0 end end local entry = ':' .. stamp .. ':' .. " +
-  "ARGV[2] .. ':' .. ARGV[4] local left = redis.call('PTTL', KEYS[2]) local isnew = redis.call('HSETNX', " +
-  "KEYS[1], ARGV[1], stamp .. entry) if isnew == 0 then local created = string.match(redis.call('HGET', " +
-  "KEYS[1], ARGV[1]), '^%d+') redis.call('HSET', KEYS[1], ARGV[1], created .. entry) end local score = 'inf' " +
-  "local outlives = false if ARGV[2] ~= '' then local till = math.floor(now + ARGV[2] * 1.1 + 1) score = " +
-  "string.format('%.0f', till) outlives = isnew == 1 and (left == -2 or (left >= 0 and now + left <= till)) end " +
-  "local differs = redis.call('ZADD', KEYS[2], score, ARGV[1]) ~= isnew if left ~= -2 then local dead = " +
-  "redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. now, 'LIMIT', 0, 1000) if #dead > 0 then " +
-  "redis.call('HDEL', KEYS[1], unpack(dead)) redis.call('ZREM', KEYS[2], unpack(dead)) end end if differs or " +
-  "(time[2] % 16 == 0 and redis.call('HLEN', KEYS[1]) ~= redis.call('ZCARD', KEYS[2])) then outlives = false " +
-  "for _, handle in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do if redis.call('HEXISTS', KEYS[1], handle) " +
-  "== 0 then redis.call('ZREM', KEYS[2], handle) end end local all = redis.call('HGETALL', KEYS[1]) for i = 1, " +
-  "#all, 2 do if not redis.call('ZSCORE', KEYS[2], all[i]) then local at, life = string.match(all[i + 1], " +
-  "'^%d+:(%d+):(%d*)') local lost = life == '' and 'inf' or string.format('%.0f', at / 1000 + life * 1.1 + 1) " +
-  "redis.call('ZADD', KEYS[2], lost, all[i]) end end end if outlives then redis.call('PEXPIREAT', KEYS[1], " +
-  "score) redis.call('PEXPIREAT', KEYS[2], score) else " +
-  `${EXPIRE}end local count = 1 if ARGV[3] ~= '' then count = redis.call('HLEN', KEYS[1]) end `
+  "ARGV[2] .. ':' .. ARGV[4] local left = redis.call('PTTL', KEYS[1]) local before if redis.call('HSETNX', " +
+  "KEYS[1], ARGV[1], stamp .. entry) == 0 then before = redis.call('HGET', KEYS[1], ARGV[1]) redis.call('HSET', " +
+  "KEYS[1], ARGV[1], string.match(before, '^%d+') .. entry) end local till = ARGV[2] ~= '' and math.floor(now + " +
+  "ARGV[2] * 1.1 + 1) if not till then if left >= 0 then redis.call('PERSIST', KEYS[1]) end elseif left == -2 or " +
+  "(left >= 0 and now + left < till) then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', till)) elseif " +
+  "before then local at, life = string.match(before, '^%d+:(%d+):(%d*)') if life == '' or (left >= 0 and at / " +
+  `1000 + life * 1.1 + 10 > now + left) then ${EXPIRE}end end if left ~= -2 and time[2] % 16 == 0 then ` +
+  "local from = math.floor(time[2] / 16) + time[1] % 64 * 65536 local some = redis.call('HSCAN', KEYS[1], from, " +
+  "'COUNT', 100)[2] local dead = {} for i = 1, #some, 2 do local at, life = string.match(some[i + 1], " +
+  "'^%d+:(%d+):(%d*)') if life ~= '' and at / 1000 + life * 1.1 + 1 - now < 0 then dead[#dead + 1] = some[i] end " +
+  "end if #dead > 0 then redis.call('HDEL', KEYS[1], unpack(dead)) end end local count = 1 if ARGV[3] ~= '' then " +
+  "count = redis.call('HLEN', KEYS[1]) end "
 
 const SCRIPTS = {
   index: `${ENTER}return count`,
   signIn:
-    `${ENTER}if ARGV[2] == '' then redis.call('SET', KEYS[3], ARGV[5]) ` +
-    "else redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[2]) end return count",
+    `${ENTER}if ARGV[2] == '' then redis.call('SET', KEYS[2], ARGV[5]) ` +
+    "else redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[2]) end return count",
   entries:
     "local found = {} if #ARGV == 0 then found = redis.call('HGETALL', KEYS[1]) end " +
     "for _, handle in ipairs(ARGV) do local entry = redis.call('HGET', KEYS[1], handle) " +
     "if entry then found[#found + 1] = handle found[#found + 1] = entry end end " +
     "local time = redis.call('TIME') found[#found + 1] = string.format('%d%06d', time[1], time[2]) return found",
   remove:
-    "local count = 0 for i = 1, #ARGV, 2 do if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then " +
-    "redis.call('HDEL', KEYS[1], ARGV[i]) redis.call('ZREM', KEYS[2], ARGV[i]) count = count + 1 end end " +
-    `${EXPIRE}return count`,
+    "local count, endless = 0, false for i = 1, #ARGV, 2 do if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] " +
+    "then redis.call('HDEL', KEYS[1], ARGV[i]) endless = endless or string.match(ARGV[i + 1], " +
+    "'^%d+:%d+:(%d*)') == '' count = count + 1 end end if endless or (count > 0 and redis.call('HLEN', KEYS[1]) <= " +
+    `100) then ${EXPIRE}end return count`,
   sweep:
     `${TIME}local count = 0 local all = redis.call('HGETALL', KEYS[1]) for i = 1, #all, 2 do ` +
     "local at, kind = string.match(all[i + 1], '^%d+:(%d+):%d*:(%a)') " +
     "local limit = kind == 'a' and ARGV[1] or ARGV[2] if now - at / 1000 > tonumber(limit) then " +
-    "redis.call('HDEL', KEYS[1], all[i]) redis.call('ZREM', KEYS[2], all[i]) count = count + 1 end end " +
-    `${EXPIRE}return count`,
+    `redis.call('HDEL', KEYS[1], all[i]) count = count + 1 end end ${EXPIRE}return count`,
   renew:
     "if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end " +
     "redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) return 1",
