@@ -222,10 +222,14 @@ impl Sealing {
             let Some(nonce) = sealed.first_chunk::<NONCE_BYTES>().copied() else {
                 return Err(damaged());
             };
-            let opened = opener.cipher.open(&nonce, associated, sealed, NONCE_BYTES);
-            let length = opened.map_err(|_| forged(&opener.id))?;
-            stored.copy_within(header..header + length, 0);
-            stored.truncate(length);
+            let end = header + sealed.len();
+            let opened = opener.cipher.open(
+                &nonce,
+                associated,
+                &mut stored[..end],
+                header + NONCE_BYTES,
+            );
+            stored.truncate(opened.map_err(|_| forged(&opener.id))?);
             Ok(stored)
         })
     }

@@ -45,11 +45,31 @@ pub(super) fn work(
     reader: &mut Reader<'_>,
     (finder, halves): (&mut Finder<'_>, &mut Halves),
 ) -> Result<Work, Error> {
+    let mut saved = |key: Vec<u8>, value: Vec<u8>, place| -> Result<Save, Error> {
+        let (index, handle) = place;
+        let value = match finder.of(row.sealer)? {
+            Some(sealer) => sealer.seal(&key, &value, halves)?,
+            None => value,
+        };
+        let (expiry, place) = (expiry(row.number), Place { index, handle });
+        Ok(Save {
+            key,
+            value,
+            expiry,
+            place,
+        })
+    };
+    // The most frequent one, without a list of rows.
+    if operation == Operation::Save {
+        let place = reader.second_row();
+        let (key, value, (index, handle, _)) = (key?, value?, place?);
+        return Ok(Work::Save(Box::new(saved(key, value, (index, handle))?)));
+    }
     let count = match operation {
         Operation::Revoke => 2 * row.number as usize,
         Operation::Remove => row.number as usize,
         Operation::SignIn => 2,
-        Operation::Index | Operation::Save | Operation::Sweep | Operation::Renew => 1,
+        Operation::Index | Operation::Sweep | Operation::Renew => 1,
         _ => 0,
     };
     // All rows are read before an error, so that they are not taken for the next request.
@@ -109,19 +129,7 @@ pub(super) fn work(
         }
         _ => {
             let (index, handle, limit) = next()?;
-            let value = match finder.of(row.sealer)? {
-                Some(sealer) => sealer.seal(&key, &value, halves)?,
-                None => value,
-            };
-            let save = Save {
-                key,
-                value,
-                expiry: expiry(row.number),
-                place: Place { index, handle },
-            };
-            if operation == Operation::Save {
-                return Ok(Work::Save(Box::new(save)));
-            }
+            let save = saved(key, value, (index, handle))?;
             let (text, prefix, flags) = next()?;
             Ok(Work::SignIn(Box::new(SignIn {
                 save,
