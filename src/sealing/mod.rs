@@ -222,13 +222,9 @@ impl Sealing {
             let Some(nonce) = sealed.first_chunk::<NONCE_BYTES>().copied() else {
                 return Err(damaged());
             };
-            let end = header + sealed.len();
-            let opened = opener.cipher.open(
-                &nonce,
-                associated,
-                &mut stored[..end],
-                header + NONCE_BYTES,
-            );
+            let (begin, end) = (header + NONCE_BYTES, header + sealed.len());
+            let sealed = &mut stored[..end];
+            let opened = opener.cipher.open(&nonce, associated, sealed, begin);
             stored.truncate(opened.map_err(|_| forged(&opener.id))?);
             Ok(stored)
         })
