@@ -1,5 +1,6 @@
 // The sessions of a user: the index follows the stored sessions.
 import assert from "node:assert/strict"
+import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { describe, test } from "node:test"
 
@@ -568,6 +569,28 @@ describe("a connection that was lost", () => {
     assert.equal(recent.get("a", "sess:"), entry)
     assert.equal(recent.isFresh(entry, 60_000), false)
   })
+})
+
+test("the permissions of docs/topologies.md suffice", async (t) => {
+  const page = readFileSync(new URL("../docs/topologies.md", import.meta.url), "utf8")
+  const lines = [...page.matchAll(/^ACL SETUSER .*$/gm)].map(([line]) => line.split(" "))
+  assert.equal(lines.length, 2)
+  for (const words of lines) await server.client.sendCommand(words)
+  t.after(() => server.client.sendCommand(["ACL", "DELUSER", "sessions"]))
+  const url = server.url.replace("redis://", "redis://sessions:password@")
+  const store = new RedisStore({ url, userOf, maxSessionsPerUser: { max: 1000, onLimit: "reject" } })
+  // One sign-in in 16 looks for dead entries.
+  for (let n = 0; n < 200; n++) await signIn(store, `s${n}`, "ada", n % 2 === 0 ? 3_600_000 : 1000)
+  const loaded = await load(store, "s0")
+  await store.set("s0", loaded)
+  await store.touch("s0", loaded)
+  await signIn(store, "s0", "bob")
+  await store.destroy("s2")
+  const [{ handle }] = await store.sessionsOf("bob")
+  assert.equal(await store.destroyHandle("bob", handle), true)
+  assert.ok((await store.destroyUser("ada")) > 90)
+  await store.clear()
+  await store.close()
 })
 
 test("the scripts of stores that delegate equal those of the binding", () => {

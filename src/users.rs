@@ -54,7 +54,7 @@ macro_rules! expire {
 /// Writes the entry of the handle `ARGV[1]` with the kind and text `ARGV[4]`, for `ARGV[2]` milliseconds, empty
 /// for no expiry; replies 0 if there are `ARGV[3]` other entries already. `count` is the number of entries,
 /// unless `ARGV[3]` is empty. As few calls as possible, because each takes a microsecond: one call in 16 drops
-/// the dead among about 100 entries, and the expiry is found anew only if the entry that determined it is
+/// the dead among about 100 entries, from anywhere in a larger index, and the expiry is found anew only if the entry that determined it is
 /// replaced. `left` may be late by the time that the script takes.
 macro_rules! enter {
     () => {
@@ -85,7 +85,10 @@ macro_rules! enter {
             "end \
             end \
             if left ~= -2 and time[2] % 16 == 0 then \
-              local from = math.floor(time[2] / 16) + time[1] % 64 * 65536 \
+              local from = 0 \
+              if redis.call('HLEN', KEYS[1]) > 100 then \
+                from = math.floor(time[2] / 16) + time[1] % 64 * 65536 \
+              end \
               local some = redis.call('HSCAN', KEYS[1], from, 'COUNT', 100)[2] \
               local dead = {} \
               for i = 1, #some, 2 do \

@@ -25,7 +25,8 @@ const ENTER =
   "(left >= 0 and now + left < till) then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', till)) elseif " +
   "before then local at, life = string.match(before, '^%d+:(%d+):(%d*)') if life == '' or (left >= 0 and at / " +
   `1000 + life * 1.1 + 10 > now + left) then ${EXPIRE}end end if left ~= -2 and time[2] % 16 == 0 then ` +
-  "local from = math.floor(time[2] / 16) + time[1] % 64 * 65536 local some = redis.call('HSCAN', KEYS[1], from, " +
+  "local from = 0 if redis.call('HLEN', KEYS[1]) > 100 then from = math.floor(time[2] / 16) + time[1] % 64 * 65536 " +
+  "end local some = redis.call('HSCAN', KEYS[1], from, " +
   "'COUNT', 100)[2] local dead = {} for i = 1, #some, 2 do local at, life = string.match(some[i + 1], " +
   "'^%d+:(%d+):(%d*)') if life ~= '' and at / 1000 + life * 1.1 + 1 - now < 0 then dead[#dead + 1] = some[i] end " +
   "end if #dead > 0 then redis.call('HDEL', KEYS[1], unpack(dead)) end end local count = 1 if ARGV[3] ~= '' then " +
