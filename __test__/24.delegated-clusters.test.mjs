@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test"
 
 import { startCluster, startWholeCluster } from "../testing/topologies.mjs"
 import { RedisStore } from "./support/delegated.mjs"
-import { readsSeveralSlots, userOf } from "./support/users.mjs"
+import { holdsForSeveralSlots, userOf } from "./support/users.mjs"
 import { ownPrefix } from "./support/servers.mjs"
 
 const require = createRequire(import.meta.url)
@@ -132,5 +132,6 @@ describe("a cluster of one server, by a client of one server", () => {
     await store.close()
   })
 
-  test("sessions of several slots are read", () => readsSeveralSlots(new RedisStore({ client, userOf })))
+  test("sessions of several slots are listed, ended and cleared", () =>
+    holdsForSeveralSlots(new RedisStore({ client, userOf })))
 })

@@ -565,7 +565,7 @@ describe("a connection that was lost", () => {
     const entry = entryOf("a", "sess:", "ada", "users:ada", handleOf("a"))
     recent.entered(entry, 60_000, now())
     assert.equal(recent.isFresh(entry, 60_000), true)
-    recent.lost()
+    recent.connected()
     assert.equal(recent.get("a", "sess:"), entry)
     assert.equal(recent.isFresh(entry, 60_000), false)
   })

@@ -8,7 +8,7 @@ import { createClient, createCluster } from "redis"
 import { RedisStore } from "../index.mjs"
 import { startCluster, startSentinels, startWholeCluster } from "../testing/topologies.mjs"
 import { until } from "../testing/until.mjs"
-import { cookie, holdsForUsers, indexKeys, load, readsSeveralSlots, signIn, userOf } from "./support/users.mjs"
+import { cookie, holdsForSeveralSlots, holdsForUsers, indexKeys, load, signIn, userOf } from "./support/users.mjs"
 import { ownPrefix } from "./support/servers.mjs"
 
 const require = createRequire(import.meta.url)
@@ -130,7 +130,7 @@ describe("a cluster", () => {
 
 test("a cluster of one server, by its url", async () => {
   const server = await startWholeCluster()
-  await readsSeveralSlots(new RedisStore({ url: server.url, userOf }))
+  await holdsForSeveralSlots(new RedisStore({ url: server.url, userOf }))
   await server.stop()
 })
 

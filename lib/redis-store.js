@@ -60,7 +60,7 @@ function createRedisStore(Store, { legacy }) {
       const listener = connectionListener(this, read.emitConnectionEvents)
       let users
       const backend = openBackend(read, (event, error) => {
-        if (event === "ready") users?.recent.lost()
+        if (event === "ready") users?.recent.connected()
         listener(event, error)
       })
       const written = (request, reply) => request.finish(null, results.written(reply))

@@ -87,11 +87,17 @@ export async function holdsForUsers(store, { evict, count }) {
 }
 
 /** Checks of a store whose server takes keys of one slot only in a command. */
-export async function readsSeveralSlots(store) {
-  for (const sid of ["a", "b", "c"]) await signIn(store, sid, "ada")
+export async function holdsForSeveralSlots(store) {
+  const signInAll = async () => {
+    for (const sid of ["a", "b", "c"]) await signIn(store, sid, "ada")
+  }
+  await signInAll()
   assert.equal((await store.all()).length, 3)
   assert.equal((await store.sessionsOf("ada")).length, 3)
   assert.equal(await store.destroyUser("ada"), 3)
   assert.deepEqual(await store.all(), [])
+  await signInAll()
+  await store.clear()
+  assert.deepEqual([await store.length(), await store.sessionsOf("ada")], [0, []])
   await store.close()
 }

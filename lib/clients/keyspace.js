@@ -104,11 +104,23 @@ class Keyspace {
       const marked = isCluster(this.#client) ? some : [prefix]
       const marking = Promise.all(marked.map((key) => this.#mark(markerOf(prefix, key, own))))
       if (this.#dialect.unordered) await marking
-      removed += await this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
+      removed += await this.#remove(some)
     }
     // For sessions that were loaded between two commands.
     if (removed > 0) await this.#mark(markerOf(prefix, prefix, own))
     return removed
+  }
+
+  async #remove(keys) {
+    const remove = (some) => this.#ask("del", (done) => this.#dialect.del(this.#client, some, done), Number)
+    try {
+      return await remove(keys)
+    } catch (error) {
+      // A node that serves a whole cluster takes keys of one slot only.
+      if (keys.length === 1 || error.cause?.code !== "CROSSSLOT") throw error
+      const counts = await Promise.all(keys.map((key) => remove([key])))
+      return counts.reduce((sum, count) => sum + count, 0)
+    }
   }
 }
 

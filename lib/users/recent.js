@@ -14,8 +14,8 @@ const HALF = 2 ** 15
 class Recent {
   #newer = new Map()
   #older = new Map()
-  /** How often Redis was lost. */
-  #losses = 0
+  /** The number of connections so far. */
+  #connections = 0
 
   /** The entry of a session; undefined if it is not known under `prefix`. */
   get(name, prefix) {
@@ -33,20 +33,20 @@ class Recent {
   entered(entry, ttl, at) {
     entry.ttl = ttl
     entry.expires = at + ttl
-    entry.losses = this.#losses
+    entry.connection = this.#connections
     this.#put(entry)
   }
 
-  /** Whether less than a tenth of the session's life has passed since `entry` was written to this Redis. */
+  /** Whether less than a tenth of the session's life has passed since `entry` was written, over this connection. */
   isFresh(entry, ttl) {
-    if (entry.losses !== this.#losses) return false
+    if (entry.connection !== this.#connections) return false
     if (ttl === FOR_EVER || entry.ttl === FOR_EVER) return ttl === entry.ttl
     return Math.abs(now() + ttl - entry.expires) <= entry.ttl / 10
   }
 
   /** A Redis that is back may have older data: every entry is written again with its session. */
-  lost() {
-    this.#losses++
+  connected() {
+    this.#connections++
   }
 
   delete(name) {
@@ -70,7 +70,7 @@ class Recent {
 
 /** The entry of a session, not written yet. */
 function entryOf(name, prefix, user, index, handle) {
-  return { name, prefix, user, index, handle, ttl: 0, expires: 0.5, losses: -1 }
+  return { name, prefix, user, index, handle, ttl: 0, expires: 0.5, connection: -1 }
 }
 
 module.exports = { Recent, entryOf }
