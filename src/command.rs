@@ -178,7 +178,7 @@ pub enum Command {
         field: Vec<u8>,
     },
     /// SET XX of a session, preceded by a check whether it is in the index of its user.
-    Save(Box<Save>),
+    Save(Save),
     /// A script about the sessions of a user.
     User(Box<Call>),
 }
@@ -359,7 +359,7 @@ impl Command {
             | Self::Pttl { key }
             | Self::HExists { key, .. }
             | Self::Del { key } => Some(key),
-            Self::Save(save) => Some(&save.key),
+            Self::Save(save) => Some(save.key()),
             Self::User(call) => Some(call.key()),
             Self::Swap(swap) => Some(&swap.key),
             Self::Restore(restore) => Some(&restore.key),
@@ -414,7 +414,7 @@ impl Command {
             // Empty: it removes the key.
             Self::Swap(swap) if !swap.value.is_empty() => Some(&swap.value),
             Self::Restore(restore) => Some(&restore.value),
-            Self::Save(save) => Some(&save.value),
+            Self::Save(save) => Some(save.value()),
             Self::User(call) if call.writes_session() => call.arguments.last().map(Vec::as_slice),
             _ => None,
         }
@@ -539,12 +539,7 @@ impl Command {
             Self::Destroy(destroy) => destroy.keys.iter().map(Vec::as_slice).collect(),
             Self::MGet { keys } | Self::Unlink { keys } => keys.iter().map(Vec::as_slice).collect(),
             Self::HExists { key, field } => vec![key, field],
-            Self::Save(save) => vec![
-                &save.key,
-                &save.value,
-                &save.place.index,
-                &save.place.handle,
-            ],
+            Self::Save(save) => vec![save.key(), save.value(), save.index(), save.handle()],
             Self::User(call) => call.secrets().collect(),
             Self::Scan { .. } | Self::Ping | Self::ClusterSlots => vec![],
         }

@@ -17,7 +17,7 @@ use crate::{
     command::{Expiry, Reply},
     marker::By,
 };
-pub use flow::{Flow, Item, Next, Part, Place, Save};
+pub use flow::{Flow, Item, Next, Part, Save};
 pub use sign_in::{Limit, SignIn};
 
 /// Redis 4 rejects scripts that write after reading the time. `now` is text: formatting a number costs more than

@@ -86,9 +86,12 @@ fn work(
     finder: &mut Finder<'_>,
     halves: &mut Halves,
 ) -> Result<Work, Error> {
+    let operation = Operation::of(row.operation);
+    if let Some(operation @ (Operation::Save | Operation::SignIn)) = operation {
+        return users::saving(operation, row, reader, (finder, halves));
+    }
     let key = reader.bytes(row.key_units);
     let value = reader.bytes(row.value_units);
-    let operation = Operation::of(row.operation);
     if operation == Some(Operation::MGet) {
         let keys: Vec<_> = (0..row.number as usize)
             .map_while(|_| {
@@ -100,7 +103,7 @@ fn work(
         return Ok(Work::Command(Command::MGet { keys }));
     }
     if let Some(operation) = operation.filter(|&operation| users::is_one(operation)) {
-        return users::work(operation, row, (key, value), reader, (finder, halves));
+        return users::work(operation, row, (key, value), reader);
     }
     // Read before any failure, so that texts of this request are not taken for those of the next one.
     let (mine, theirs, more) = match operation {
@@ -171,15 +174,7 @@ fn work(
         Some(Operation::Length) => Question::Length,
         Some(Operation::Ids) => Question::Ids,
         Some(Operation::Clear) => Question::Clear,
-        Some(_) | None => {
-            return Err(Error::new(
-                ErrorCode::Options,
-                format!(
-                    "Operation {} is unknown to the native binary; install the same version of the package and its binary.",
-                    row.operation
-                ),
-            ));
-        }
+        Some(_) | None => return Err(unknown(row)),
     };
     Ok(Work::Keyspace(Keyspace {
         question,
@@ -187,6 +182,16 @@ fn work(
         prefix: key,
         count: row.number as u32,
     }))
+}
+
+fn unknown(row: &Row) -> Error {
+    Error::new(
+        ErrorCode::Options,
+        format!(
+            "Operation {} is unknown to the native binary; install the same version of the package and its binary.",
+            row.operation
+        ),
+    )
 }
 
 /// A time to live that is that of before.
@@ -218,7 +223,7 @@ struct Reader<'a> {
     text: &'a [u16],
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn row(&mut self) -> Option<Row> {
         let (row, rest) = self.rows.split_first_chunk::<REQUEST_COLUMNS>()?;
         self.rows = rest;
@@ -243,19 +248,54 @@ impl Reader<'_> {
     }
 
     fn bytes(&mut self, units: usize) -> Result<Vec<u8>, Error> {
-        let (text, rest) = self.text.split_at(units.min(self.text.len()));
-        self.text = rest;
-        // This check is vectorized and nearly always true: ids and most JSON are ASCII.
-        if text.iter().fold(0, |all, unit| all | unit) < 0x80 {
-            return Ok(text.iter().map(|&unit| unit as u8).collect());
-        }
-        String::from_utf16(text).map(String::into_bytes).map_err(|_| {
-            Error::new(
-                ErrorCode::Options,
-                "A session id, prefix or serialized session must be well-formed Unicode, got a lone surrogate; it would be read back changed.",
-            )
-        })
+        let text = self.units(units);
+        ascii(text).map_or_else(|| utf8(text), Ok)
     }
+
+    /// Texts that follow each other, in one piece, and the end of each.
+    fn joined<const N: usize>(
+        &mut self,
+        units: [usize; N],
+    ) -> Result<(Vec<u8>, [usize; N]), Error> {
+        let mut end = 0_usize;
+        let mut ends = units.map(|units| {
+            end = end.saturating_add(units).min(self.text.len());
+            end
+        });
+        let texts = self.units(end);
+        if let Some(bytes) = ascii(texts) {
+            return Ok((bytes, ends));
+        }
+        let mut bytes = Vec::new();
+        let mut begin = 0;
+        for end in &mut ends {
+            bytes.extend(utf8(&texts[begin..*end])?);
+            begin = *end;
+            *end = bytes.len();
+        }
+        Ok((bytes, ends))
+    }
+
+    fn units(&mut self, count: usize) -> &'a [u16] {
+        let (text, rest) = self.text.split_at(count.min(self.text.len()));
+        self.text = rest;
+        text
+    }
+}
+
+/// ASCII text; None if it is not. The check is vectorized and nearly always true: ids and most JSON are ASCII.
+fn ascii(text: &[u16]) -> Option<Vec<u8>> {
+    let is_ascii = text.iter().fold(0, |all, unit| all | unit) < 0x80;
+    is_ascii.then(|| text.iter().map(|&unit| unit as u8).collect())
+}
+
+fn utf8(text: &[u16]) -> Result<Vec<u8>, Error> {
+    String::from_utf16(text).map(String::into_bytes).map_err(|_| {
+        Error::new(
+            ErrorCode::Options,
+            "A session id, prefix or serialized session must be well-formed Unicode, got a lone surrogate; it would be read back changed.",
+        )
+    })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ impl Command {
                 true
             }
             Self::Save(save) => {
-                hexists(out, &save.place.index, &save.place.handle);
+                hexists(out, save.index(), save.handle());
                 true
             }
             _ => false,
@@ -61,7 +61,7 @@ impl Command {
                 bulk(out, &swap.base);
                 bulk(out, &swap.value);
                 match swap.expiry {
-                    Expiry::After(expire_ms) => number(out, &expire_ms),
+                    Expiry::After(expire_ms) => number(out, expire_ms),
                     Expiry::Keep => bulk(out, b"KEEPTTL"),
                     Expiry::Never => bulk(out, b""),
                 }
@@ -76,7 +76,7 @@ impl Command {
                 let keys = std::iter::once(&destroy.marker).chain(&destroy.keys);
                 let hash = marker::destroy_hash();
                 script(out, destroy.by, hash, marker::DESTROY, keys, 1);
-                number(out, &marker::life_ms());
+                number(out, marker::life_ms());
             }
             Self::Restore(restore) => {
                 let keys = std::iter::once(&restore.key).chain(&restore.markers);
@@ -84,17 +84,17 @@ impl Command {
                 script(out, restore.by, hash, marker::RESTORE, keys, 5);
                 bulk(out, &restore.value);
                 match restore.expiry {
-                    Expiry::After(expire_ms) => number(out, &expire_ms),
+                    Expiry::After(expire_ms) => number(out, expire_ms),
                     Expiry::Keep | Expiry::Never => bulk(out, b""),
                 }
                 bulk(out, if restore.adds { b"ADD" } else { b"" });
-                number(out, &restore.known_left);
-                number(out, &marker::life_ms());
+                number(out, restore.known_left);
+                number(out, marker::life_ms());
             }
             Self::Expire { key, expire_ms } => {
                 head(out, 3, self.name());
                 bulk(out, key);
-                number(out, expire_ms);
+                number(out, *expire_ms);
             }
             Self::MGet { keys } | Self::Unlink { keys } => {
                 head(out, 1 + keys.len(), self.name());
@@ -112,10 +112,10 @@ impl Command {
                 bulk(out, b"MATCH");
                 bulk(out, pattern);
                 bulk(out, b"COUNT");
-                number(out, count);
+                number(out, *count);
             }
             Self::HExists { key, field } => hexists(out, key, field),
-            Self::Save(save) => set(out, &save.key, &save.value, save.expiry, &[b"XX"]),
+            Self::Save(save) => set(out, save.key(), save.value(), save.expiry, &[b"XX"]),
             Self::User(call) => {
                 let (hash, text) = (call.which.hash(), call.which.text());
                 script(
@@ -155,7 +155,7 @@ fn script<'a>(
         By::Pair | By::Text => text,
     };
     bulk(out, script.as_bytes());
-    number(out, &count);
+    number(out, count);
     for key in keys {
         bulk(out, key);
     }
@@ -173,7 +173,7 @@ fn set(out: &mut Vec<u8>, key: &[u8], value: &[u8], expiry: Expiry, condition: &
     match expiry {
         Expiry::After(expire_ms) => {
             bulk(out, b"PX");
-            number(out, &expire_ms);
+            number(out, expire_ms);
         }
         Expiry::Keep => bulk(out, b"KEEPTTL"),
         Expiry::Never => {}
@@ -200,23 +200,12 @@ fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn number(out: &mut Vec<u8>, number: &impl ToString) {
-    bulk(out, number.to_string().as_bytes());
+fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    bulk(out, itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn header(out: &mut Vec<u8>, kind: u8, number: usize) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut left = number;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
     out.push(kind);
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     out.extend_from_slice(b"\r\n");
 }

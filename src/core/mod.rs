@@ -55,7 +55,7 @@ use crate::{
 use nodes::{NodeId, Nodes};
 use parked::Parked;
 pub use request::{Circuit, Completion, Notice, Request, Work};
-use request::{Job, ReplyTo};
+use request::{Job, ReplyTo, Spare};
 use router::Router;
 pub use stats::Stats;
 use tasks::Tasks;
@@ -68,6 +68,7 @@ pub struct Core {
     router: Router,
     nodes: Nodes,
     parked: Parked,
+    spare: Spare,
     tasks: Tasks,
     /// Replies to parts of tasks, to be processed in this turn.
     parts: VecDeque<(u32, u32, Result<Reply, Error>)>,
@@ -102,6 +103,7 @@ impl Core {
             router: Router::new(&config, now),
             nodes: Nodes::default(),
             parked: Parked::default(),
+            spare: Spare::default(),
             tasks: Tasks::default(),
             parts: VecDeque::new(),
             failed_map: None,
@@ -191,15 +193,19 @@ impl Core {
             Work::Command(Command::Ping) if self.router.is_cluster() => {
                 self.ping_each(id, deadline);
             }
-            Work::Command(command) => self.enter(Job::new(command, ReplyTo::Caller(id), deadline)),
+            Work::Command(command) => {
+                let job = self.spare.job(command, ReplyTo::Caller(id), deadline);
+                self.enter(job);
+            }
             Work::Merge(conflict, time) => self.merge(id, *conflict, now + time, now),
             Work::Keyspace(keyspace) => self.ask_keyspace(id, keyspace, deadline, now),
             Work::Save(save) if self.router.is_cluster() => {
-                self.flow(id, Flow::save(*save), deadline);
+                self.flow(id, Flow::save(&save), deadline);
             }
             Work::Save(save) => {
                 let command = Command::Save(save);
-                self.enter(Job::new(command, ReplyTo::Caller(id), deadline));
+                let job = self.spare.job(command, ReplyTo::Caller(id), deadline);
+                self.enter(job);
             }
             Work::SignIn(sign_in) if sign_in.by_turns || self.router.is_cluster() => {
                 self.flow(id, Flow::sign_in(*sign_in, now), deadline);

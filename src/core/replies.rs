@@ -137,6 +137,7 @@ impl Core {
             (_, outcome) => outcome,
         };
         self.replied(&job, outcome, now);
+        self.spare.keep(job);
     }
 
     /// The meaning of a refusal in this topology.

@@ -14,6 +14,9 @@ use crate::{
     users::{Item, Save, SignIn},
 };
 
+/// The limit of finished jobs whose memory is kept: about 100 kB.
+const SPARE_MAX: usize = 512;
+
 /// The work of a request.
 pub enum Work {
     /// One command.
@@ -23,7 +26,7 @@ pub enum Work {
     /// A write to be merged with concurrent writes, within this time.
     Merge(Box<Conflict>, Duration),
     /// A save of a session that is in the index of its user.
-    Save(Box<Save>),
+    Save(Save),
     /// A save of a session that may not exist.
     SignIn(Box<SignIn>),
     /// Ends sessions of a user.
@@ -139,9 +142,9 @@ pub(super) enum ReplyTo {
     Expired,
 }
 
-impl Job {
-    pub(super) fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Self {
-        Self(Box::new(Content {
+impl Content {
+    fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Self {
+        Self {
             command,
             reply_to,
             deadline,
@@ -154,7 +157,38 @@ impl Job {
             retried: false,
             refusals: 0,
             refusal: None,
-        }))
+        }
+    }
+}
+
+/// The memory of finished jobs, for new ones: the system's allocator is slow where hundreds are freed and
+/// allocated in turn.
+#[derive(Default)]
+pub(super) struct Spare(Vec<Job>);
+
+impl Spare {
+    pub(super) fn job(&mut self, command: Command, reply_to: ReplyTo, deadline: Instant) -> Job {
+        match self.0.pop() {
+            Some(mut job) => {
+                *job = Content::new(command, reply_to, deadline);
+                job
+            }
+            None => Job::new(command, reply_to, deadline),
+        }
+    }
+
+    /// Keeps the memory of `job`, but no keys and values.
+    pub(super) fn keep(&mut self, mut job: Job) {
+        if self.0.len() < SPARE_MAX {
+            job.command = Command::Ping;
+            self.0.push(job);
+        }
+    }
+}
+
+impl Job {
+    pub(super) fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Self {
+        Self(Box::new(Content::new(command, reply_to, deadline)))
     }
 
     pub(super) fn is_expired(&self) -> bool {

@@ -12,26 +12,60 @@ use crate::{
     marker::Destroy,
 };
 
-/// The location of a session's entry.
-#[derive(Clone)]
-pub struct Place {
-    /// The index of its user.
-    pub index: Vec<u8>,
-    /// The handle of the session.
-    pub handle: Vec<u8>,
-}
-
-/// A save of a session that has an entry.
+/// A save of a session that has an entry. Its texts are in one piece, because allocations cost more than what
+/// Redis does for it.
 #[derive(Clone)]
 pub struct Save {
-    /// The session.
-    pub key: Vec<u8>,
-    /// The value to write.
-    pub value: Vec<u8>,
-    /// Its time to live.
+    texts: Vec<u8>,
+    /// The ends of the first three texts.
+    ends: [usize; 3],
+    /// The time to live of the session.
     pub expiry: Expiry,
-    /// The location of its entry.
-    pub place: Place,
+}
+
+impl Save {
+    /// `texts` are the key and the value of the session, the index of its user, and its handle; `ends` are the
+    /// ends of each.
+    pub fn new(texts: Vec<u8>, ends: [usize; 4], expiry: Expiry) -> Self {
+        let [key, value, index, _] = ends;
+        Self {
+            texts,
+            ends: [key, value, index],
+            expiry,
+        }
+    }
+
+    /// The key of the session.
+    pub fn key(&self) -> &[u8] {
+        &self.texts[..self.ends[0]]
+    }
+
+    /// The value to write.
+    pub fn value(&self) -> &[u8] {
+        &self.texts[self.ends[0]..self.ends[1]]
+    }
+
+    /// The index of its user.
+    pub fn index(&self) -> &[u8] {
+        &self.texts[self.ends[1]..self.ends[2]]
+    }
+
+    /// The handle of the session.
+    pub fn handle(&self) -> &[u8] {
+        &self.texts[self.ends[2]..]
+    }
+
+    /// The same save of another value.
+    #[must_use]
+    pub fn with_value(&self, value: &[u8]) -> Self {
+        let [key, before, index] = self.ends;
+        let after = index - before + key + value.len();
+        Self {
+            texts: [self.key(), value, &self.texts[before..]].concat(),
+            ends: [key, key + value.len(), after],
+            expiry: self.expiry,
+        }
+    }
 }
 
 /// A session to end, and its entry.
@@ -96,21 +130,15 @@ pub enum Next {
 
 impl Flow {
     /// Saves a session that has an entry already.
-    pub fn save(save: Save) -> (Self, Vec<Command>) {
-        let Save {
-            key,
-            value,
-            expiry,
-            place: Place { index, handle },
-        } = save;
+    pub fn save(save: &Save) -> (Self, Vec<Command>) {
         let listed = Command::HExists {
-            key: index,
-            field: handle,
+            key: save.index().to_vec(),
+            field: save.handle().to_vec(),
         };
         let set = Command::Set {
-            key,
-            value,
-            expiry,
+            key: save.key().to_vec(),
+            value: save.value().to_vec(),
+            expiry: save.expiry,
             only_existing: true,
         };
         let flow = Self::Save {
@@ -217,15 +245,11 @@ mod tests {
     use crate::error::ErrorCode;
 
     fn save() -> Save {
-        Save {
-            key: b"s:a".to_vec(),
-            value: b"{}".to_vec(),
-            expiry: Expiry::After(1000),
-            place: Place {
-                index: b"u:{h}".to_vec(),
-                handle: b"handle".to_vec(),
-            },
-        }
+        Save::new(
+            b"s:a{}u:{h}handle".to_vec(),
+            [3, 5, 10, 16],
+            Expiry::After(1000),
+        )
     }
 
     fn only(next: Next) -> Command {
@@ -238,6 +262,16 @@ mod tests {
     fn refused(word: &str) -> Error {
         let error = Error::new(ErrorCode::Server, "refused");
         error.caused_by(crate::error::Cause::server(word.to_owned()))
+    }
+
+    #[test]
+    fn a_save_of_another_value_has_the_other_texts_of_before() {
+        for value in ["", "longer than before"] {
+            let save = save().with_value(value.as_bytes());
+            let texts = [save.key(), save.value(), save.index(), save.handle()];
+            let wanted: [&[u8]; 4] = [b"s:a", value.as_bytes(), b"u:{h}", b"handle"];
+            assert_eq!(texts, wanted);
+        }
     }
 
     #[test]
@@ -270,7 +304,7 @@ mod tests {
             (Reply::Nil, Reply::Count(1), Reply::Nil),
             (Reply::Nil, Reply::Count(0), Reply::Nil),
         ] {
-            let (mut flow, commands) = Flow::save(save());
+            let (mut flow, commands) = Flow::save(&save());
             assert_eq!(commands.len(), 2);
             assert!(matches!(flow.on_reply(1, Ok(listed), now), Next::Wait));
             let Next::Done(Ok(reply)) = flow.on_reply(0, Ok(written), now) else {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Call, Which,
-    flow::{Next, Place, Save},
+    flow::{Next, Save},
 };
 use crate::{
     command::{Command, Reply},
@@ -75,19 +75,19 @@ impl SignIn {
     }
 
     fn call(&self, which: Which, more: Option<Vec<u8>>) -> Call {
-        let Place { index, handle } = &self.save.place;
+        let save = &self.save;
         let limit = self.limit.argument();
         let kind: &[u8] = if which == Which::SignIn { b"a:" } else { b"p:" };
         let text = [kind, &self.text].concat();
-        let mut arguments = vec![handle.clone(), self.life(), limit, text];
+        let mut arguments = vec![save.handle().to_vec(), self.life(), limit, text];
         arguments.extend(more);
-        Call::new(which, index, arguments)
+        Call::new(which, save.index(), arguments)
     }
 
     /// Both in one script.
     pub fn both(&self) -> Command {
-        let mut call = self.call(Which::SignIn, Some(self.save.value.clone()));
-        call.keys.push(self.save.key.clone());
+        let mut call = self.call(Which::SignIn, Some(self.save.value().to_vec()));
+        call.keys.push(self.save.key().to_vec());
         call.expiry = self.save.expiry;
         Command::User(Box::new(call))
     }
@@ -95,28 +95,26 @@ impl SignIn {
     /// Asks how long a marker of before still lives.
     pub(super) fn marker(&self) -> Command {
         Command::Pttl {
-            key: marker::marker_of(&self.prefix, &self.save.key),
+            key: marker::marker_of(&self.prefix, self.save.key()),
         }
     }
 
     fn session(&self) -> Command {
         Command::Set {
-            key: self.save.key.clone(),
-            value: self.save.value.clone(),
+            key: self.save.key().to_vec(),
+            value: self.save.value().to_vec(),
             expiry: self.save.expiry,
             only_existing: false,
         }
     }
 
     fn unmarked(&self, known_left: i64) -> Command {
-        let Save {
-            key, value, expiry, ..
-        } = &self.save;
+        let key = self.save.key();
         Command::Restore(Box::new(Restore {
             markers: vec![marker::marker_of(&self.prefix, key)],
-            key: key.clone(),
-            value: value.clone(),
-            expiry: *expiry,
+            key: key.to_vec(),
+            value: self.save.value().to_vec(),
+            expiry: self.save.expiry,
             known_left,
             adds: false,
             by: By::Hash,
@@ -197,15 +195,11 @@ mod tests {
 
     fn sign_in(ignores_markers: bool) -> SignIn {
         SignIn {
-            save: Save {
-                key: b"s:a".to_vec(),
-                value: b"{}".to_vec(),
-                expiry: Expiry::After(1000),
-                place: Place {
-                    index: b"u:{h}".to_vec(),
-                    handle: b"handle".to_vec(),
-                },
-            },
+            save: Save::new(
+                b"s:a{}u:{h}handle".to_vec(),
+                [3, 5, 10, 16],
+                Expiry::After(1000),
+            ),
             prefix: b"s:".to_vec(),
             text: b"text".to_vec(),
             limit: Limit::Counted,

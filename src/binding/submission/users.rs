@@ -19,15 +19,13 @@ use crate::{
     core::Work,
     error::Error,
     sealing::Halves,
-    users::{Call, Item, Limit, Place, Save, SignIn, Which},
+    users::{Call, Item, Limit, Save, SignIn, Which},
 };
 
 pub(super) fn is_one(operation: Operation) -> bool {
     matches!(
         operation,
         Operation::Index
-            | Operation::SignIn
-            | Operation::Save
             | Operation::Entries
             | Operation::Revoke
             | Operation::Remove
@@ -43,32 +41,10 @@ pub(super) fn work(
     row: &Row,
     (key, value): (Text, Text),
     reader: &mut Reader<'_>,
-    (finder, halves): (&mut Finder<'_>, &mut Halves),
 ) -> Result<Work, Error> {
-    let mut saved = |key: Vec<u8>, value: Vec<u8>, place| -> Result<Save, Error> {
-        let (index, handle) = place;
-        let value = match finder.of(row.sealer)? {
-            Some(sealer) => sealer.seal(&key, &value, halves)?,
-            None => value,
-        };
-        let (expiry, place) = (expiry(row.number), Place { index, handle });
-        Ok(Save {
-            key,
-            value,
-            expiry,
-            place,
-        })
-    };
-    // The most frequent one, without a list of rows.
-    if operation == Operation::Save {
-        let place = reader.second_row();
-        let (key, value, (index, handle, _)) = (key?, value?, place?);
-        return Ok(Work::Save(Box::new(saved(key, value, (index, handle))?)));
-    }
     let count = match operation {
         Operation::Revoke => 2 * row.number as usize,
         Operation::Remove => row.number as usize,
-        Operation::SignIn => 2,
         Operation::Index | Operation::Sweep | Operation::Renew => 1,
         _ => 0,
     };
@@ -127,20 +103,42 @@ pub(super) fn work(
                 items,
             })
         }
-        _ => {
-            let (index, handle, limit) = next()?;
-            let save = saved(key, value, (index, handle))?;
-            let (text, prefix, flags) = next()?;
-            Ok(Work::SignIn(Box::new(SignIn {
-                save,
-                prefix,
-                text,
-                limit: limit_of(limit),
-                ignores_markers: flags as u32 & 1 != 0,
-                by_turns: flags as u32 & 2 != 0,
-            })))
-        }
+        _ => Err(super::unknown(row)),
     }
+}
+
+/// SAVE or SIGN_IN.
+pub(super) fn saving(
+    operation: Operation,
+    row: &Row,
+    reader: &mut Reader<'_>,
+    (finder, halves): (&mut Finder<'_>, &mut Halves),
+) -> Result<Work, Error> {
+    let (index, handle, limit) = match reader.row() {
+        Some(place) => (place.key_units, place.value_units, place.number),
+        None => (0, 0, 0.0),
+    };
+    let texts = reader.joined([row.key_units, row.value_units, index, handle]);
+    // Read before an error, so that it is not taken for the next request.
+    let more = (operation == Operation::SignIn).then(|| reader.second_row());
+    let (texts, ends) = texts?;
+    let mut save = Save::new(texts, ends, expiry(row.number));
+    if let Some(sealer) = finder.of(row.sealer)? {
+        let sealed = sealer.seal(save.key(), save.value(), halves)?;
+        save = save.with_value(&sealed);
+    }
+    let Some(more) = more else {
+        return Ok(Work::Save(save));
+    };
+    let (text, prefix, flags) = more?;
+    Ok(Work::SignIn(Box::new(SignIn {
+        save,
+        prefix,
+        text,
+        limit: limit_of(limit),
+        ignores_markers: flags as u32 & 1 != 0,
+        by_turns: flags as u32 & 2 != 0,
+    })))
 }
 
 fn limit_of(number: f64) -> Limit {
