@@ -8,8 +8,10 @@ class Operation {
   number = -1
   command = undefined
 
-  constructor(name) {
+  /** `isByUser`: it is about the sessions of a user, and sent by the method byUser(). */
+  constructor(name, isByUser) {
     this.name = name
+    this.isByUser = isByUser
   }
 }
 
@@ -29,16 +31,13 @@ const NAMES = [
   "add",
   "pttl",
   "ping",
-  "index",
-  "signIn",
-  "save",
-  "entries",
-  "revoke",
-  "remove",
-  "sweep",
-  "renew",
 ]
 
-const OPERATIONS = Object.fromEntries(NAMES.map((name) => [name, new Operation(name)]))
+const BY_USER = ["index", "signIn", "save", "entries", "revoke", "remove", "sweep", "renew"]
+
+const OPERATIONS = Object.fromEntries([
+  ...NAMES.map((name) => [name, new Operation(name, false)]),
+  ...BY_USER.map((name) => [name, new Operation(name, true)]),
+])
 
 module.exports = { OPERATIONS }

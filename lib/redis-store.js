@@ -107,73 +107,29 @@ function createRedisStore(Store, { legacy }) {
 
     get(sid, callback) {
       if (!this[INSIDE].sealing.isReady) return later(this, RedisStore.prototype.get, callback, sid)
-      return bridge(callback, legacy, (done) => {
-        const request = begin(this, sid, receiveSession, done)
-        if (request === undefined) return
-        const { backend, guard, freshExpires } = this[INSIDE]
-        request.sealing = guard.sealing
-        // An async parse has the rest of the deadline.
-        if (this.serializer !== JSON) request.startedAt = now()
-        if (freshExpires) getFresh(backend, request)
-        else backend.send(OPERATIONS.get, request.key, "", 0, request)
-      })
+      return bridge(callback, legacy, startGet, this, sid)
     }
 
     createSession(req, data) {
       const session = super.createSession(req, data)
       const { sessionID } = req
-      this[INSIDE].guard.loaded(session, sessionID, this.prefix, data, () => keyIn(this, sessionID))
+      this[INSIDE].guard.loaded(session, sessionID, this.prefix, data, keyIn)
       return session
     }
 
     set(sid, session, callback) {
-      return bridge(callback, legacy, (done) => {
-        const { guard, users, sealing, hashes, maxSessionBytes } = this[INSIDE]
-        try {
-          const key = keyOf(this, sid, hashes)
-          const ttl = lifetimeMs(this, key, session)
-          if (ttl !== FOR_EVER && ttl <= 0) {
-            destroyExpired(this, sid, key, session, done)
-          } else {
-            const text = serialize(this, session, maxSessionBytes)
-            const writer = users?.writerOf(sid, key, session, ttl)
-            if (sealing.isReady) guard.save(done, sid, key, session, text, ttl, writer)
-            else saveLater(this[INSIDE], done, sid, key, session, text, ttl, writer)
-          }
-        } catch (error) {
-          fail(done, error)
-        }
-      })
+      return bridge(callback, legacy, startSet, this, sid, session)
     }
 
     touch(sid, session, callback) {
       if (!this[INSIDE].sealing.isReady && (this[INSIDE].migrates || waits(this, sid))) {
         return later(this, RedisStore.prototype.touch, callback, sid, session)
       }
-      return bridge(callback, legacy, (done) => {
-        if (this.disableTouch || this.disableTTL) {
-          return nextTick(finish, new Request(undefined, done), untouched)
-        }
-        const { guard, users, hashes } = this[INSIDE]
-        try {
-          const key = keyOf(this, sid, hashes)
-          // A negative number means an expired session here, which is deleted.
-          const ttl = guard.bound(Math.max(ttlMs(this, session), 0), key, session)
-          const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
-          guard.touch(done, sid, key, session, ttl, receive)
-        } catch (error) {
-          fail(done, error)
-        }
-      })
+      return bridge(callback, legacy, startTouch, this, sid, session)
     }
 
     destroy(sid, callback) {
-      const expired = unmarked
-      return bridge(callback, legacy, (done) => {
-        const { sealing } = this[INSIDE]
-        if (sealing.isReady || !waits(this, sid)) remove(this, sid, done, expired)
-        else hold(this, done, sid, (then) => remove(this, sid, then, expired))
-      })
+      return bridge(callback, legacy, startDestroy, this, sid, unmarked)
     }
 
     clear(callback) {
@@ -215,9 +171,7 @@ function createRedisStore(Store, { legacy }) {
     }
 
     ping(callback) {
-      return bridge(callback, legacy, (done) => {
-        this[INSIDE].backend.send(OPERATIONS.ping, this.prefix, "", 0, new Request(receivePong, done))
-      })
+      return bridge(callback, legacy, startPing, this)
     }
 
     reseal(callback) {
@@ -240,6 +194,59 @@ function createRedisStore(Store, { legacy }) {
     async [Symbol.asyncDispose]() {
       await this.close()
     }
+  }
+
+  function startGet(done, store, sid) {
+    const request = begin(store, sid, receiveSession, done)
+    if (request === undefined) return
+    const { backend, guard, freshExpires } = store[INSIDE]
+    request.sealing = guard.sealing
+    // An async parse has the rest of the deadline.
+    if (store.serializer !== JSON) request.startedAt = now()
+    if (freshExpires) getFresh(backend, request)
+    else backend.send(OPERATIONS.get, request.key, "", 0, request)
+  }
+
+  function startSet(done, store, sid, session) {
+    const { guard, users, sealing, hashes, maxSessionBytes } = store[INSIDE]
+    try {
+      const key = keyOf(store, sid, hashes)
+      const ttl = lifetimeMs(store, sid, key, session)
+      if (ttl !== FOR_EVER && ttl <= 0) {
+        destroyExpired(store, sid, key, session, done)
+      } else {
+        const text = serialize(store, session, maxSessionBytes)
+        const writer = users?.writerOf(sid, key, session, ttl)
+        if (sealing.isReady) guard.save(done, sid, key, session, text, ttl, writer)
+        else saveLater(store[INSIDE], done, sid, key, session, text, ttl, writer)
+      }
+    } catch (error) {
+      fail(done, error)
+    }
+  }
+
+  function startTouch(done, store, sid, session) {
+    if (store.disableTouch || store.disableTTL) return nextTick(finish, new Request(undefined, done), untouched)
+    const { guard, users, hashes } = store[INSIDE]
+    try {
+      const key = keyOf(store, sid, hashes)
+      // A negative number means an expired session here, which is deleted.
+      const ttl = guard.bound(Math.max(ttlMs(store, session), 0), sid, key, session)
+      const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
+      guard.touch(done, sid, key, session, ttl, receive)
+    } catch (error) {
+      fail(done, error)
+    }
+  }
+
+  function startDestroy(done, store, sid, expired) {
+    const { sealing } = store[INSIDE]
+    if (sealing.isReady || !waits(store, sid)) remove(store, sid, done, expired)
+    else hold(store, done, sid, (then) => remove(store, sid, then, expired))
+  }
+
+  function startPing(done, store) {
+    store[INSIDE].backend.send(OPERATIONS.ping, store.prefix, "", 0, new Request(receivePong, done))
   }
 
   function receiveSession(request, error, reply) {
@@ -378,14 +385,14 @@ function createRedisStore(Store, { legacy }) {
   }
 
   /** The lifetime of a stored session in milliseconds, or FOR_EVER. */
-  function lifetimeMs(store, key, session) {
+  function lifetimeMs(store, sid, key, session) {
     const ttl = store.disableTTL ? FOR_EVER : Math.max(ttlMs(store, session), 0)
-    return store[INSIDE].guard.bound(ttl, key, session)
+    return store[INSIDE].guard.bound(ttl, sid, key, session)
   }
 
   /** The text of the session that a function returned, and its time to live. */
   function prepared(store, sid, session) {
-    const ttl = lifetimeMs(store, keyIn(store, sid), session)
+    const ttl = lifetimeMs(store, sid, keyIn(store, sid), session)
     const text = serialize(store, session, store[INSIDE].maxSessionBytes)
     return { text, ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
   }

@@ -44,6 +44,7 @@ class Request extends AsyncResource {
     this.trace = undefined
     /** Its operation, for a store that may send it to another backend; or a function that sends it. */
     this.operation = undefined
+    /** The value, or what an operation on the sessions of a user is about. */
     this.value = undefined
     this.number = 0
     /** The result, until it is settled. */

@@ -68,7 +68,7 @@ function serialize(store, session, maxBytes) {
 function parse(request, stored, guard, commandTimeoutMs, done) {
   const { store, sid, key } = request
   let session
-  let then
+  let isLate
   let text = stored
   try {
     if (request.sealing === undefined) text = guard.opened(key, stored)
@@ -77,11 +77,17 @@ function parse(request, stored, guard, commandTimeoutMs, done) {
   }
   try {
     session = store.serializer.parse(text)
-    then = session?.then
+    isLate = typeof session?.then === "function"
   } catch (error) {
     return done(request, decodeError(sid, error), null)
   }
-  if (typeof then !== "function") return deliver(request, stored, session, guard, done)
+  if (isLate) awaitParsed(request, stored, session, guard, commandTimeoutMs, done)
+  else deliver(request, stored, session, guard, done)
+}
+
+/** The same for what an async parser returns. A function of its own, because closures make every call allocate. */
+function awaitParsed(request, stored, session, guard, commandTimeoutMs, done) {
+  const { sid } = request
   const late = () => timeoutError("The serializer did not parse the session", commandTimeoutMs)
   const left = request.startedAt === undefined ? commandTimeoutMs : request.startedAt + commandTimeoutMs - now()
   const settle = withDeadline(left, late, (error, value) => {
@@ -91,7 +97,7 @@ function parse(request, stored, guard, commandTimeoutMs, done) {
     })
   })
   // A promise of our own, because the application's thenable may settle more than once.
-  new Promise((resolve, reject) => then.call(session, resolve, reject)).then(
+  new Promise((resolve, reject) => session.then(resolve, reject)).then(
     (value) => nextTick(settle, null, value),
     (error) => nextTick(settle, decodeError(sid, error), null),
   )

@@ -92,7 +92,7 @@ class SafetyNet {
 
   send(operation, key, value, number, request) {
     // Fields instead of a closure: nearly every request passes here, with its own key.
-    request.operation = key === request.key ? operation : (to) => to.send(operation, key, value, number, request)
+    request.operation = key === request.key ? operation : sending(operation, key, value, number, request)
     request.value = value
     request.number = number
     if (this.#isDirect) this.#native.send(operation, key, value, number, request)
@@ -137,7 +137,8 @@ class SafetyNet {
   }
 
   byUser(operation, about, request) {
-    request.operation = (to) => to.byUser(operation, about, request)
+    request.operation = operation
+    request.value = about
     if (this.#isDirect) this.#native.byUser(operation, about, request)
     else this.#redirect(operation, request, about.index.length + (about.value?.length ?? 0))
   }
@@ -387,10 +388,15 @@ class SafetyNet {
   }
 }
 
+function sending(operation, key, value, number, request) {
+  return (to) => to.send(operation, key, value, number, request)
+}
+
 /** Sends the request to the backend `to`. */
 function askAgain(request, to) {
   const { operation, key, value, number } = request
   if (typeof operation === "function") operation(to)
+  else if (operation.isByUser) to.byUser(operation, value, request)
   else to.send(operation, key, value, number, request)
 }
 

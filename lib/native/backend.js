@@ -94,7 +94,7 @@ class NativeBackend {
     request.begin(operation.command)
     request.owner = this
     if (this.#batch?.isOpen && !this.#closed) this.#batch.send(operation, key, value, number, request)
-    else this.#later(request, () => this.#batch.send(operation, key, value, number, request))
+    else this.#callLater("send", operation, key, value, number, request)
   }
 
   swap(...args) {
@@ -132,7 +132,7 @@ class NativeBackend {
     request.begin(operation.command)
     request.owner = this
     if (this.#batch?.isOpen && !this.#closed) this.#batch.byUser(operation, about, request)
-    else this.#later(request, () => this.#batch.byUser(operation, about, request))
+    else this.#callLater("byUser", operation, about, request)
   }
 
   #ask(operation, args) {
@@ -140,17 +140,19 @@ class NativeBackend {
     request.begin(operation.command)
     request.owner = this
     if (this.#batch?.isOpen && !this.#closed) this.#batch[operation.name](...args)
-    else this.#later(request, () => this.#batch[operation.name](...args))
+    else this.#callLater(operation.name, ...args)
   }
 
-  /** Calls `again` once the settings are known, or refuses the request. */
-  #later(request, again) {
+  /** Calls a method of the batch once the settings are known, or refuses the request. */
+  #callLater(method, ...args) {
+    const request = args.at(-1)
     if (this.#closed && (!this.#batch?.isOpen || !request.follows)) return this.refuse(request, closedError())
     try {
       this.connect()
     } catch (error) {
       return this.refuse(request, error)
     }
+    const again = () => this.#batch[method](...args)
     if (this.#batch?.isOpen) return again()
     this.keep()
     this.#waiting.push({ request, again })

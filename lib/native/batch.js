@@ -179,18 +179,19 @@ class Batch {
 
   // The two most frequent of these operations, without a list of rows.
 
-  #saveEntered({ key, value, ttl, index, handle }, request) {
-    if (!this.#admits(request, key.length + value.length + index.length + handle.length)) return
-    this.#add(this.#open(request), OPERATIONS.save, this.#keyPrefix + key, value, ttl, request.sealing)
-    this.#outbox.row(0, 0, this.#keyPrefix + index, handle, 0)
+  #saveEntered({ key, value, ttl, index, place }, request) {
+    if (!this.#admits(request, key.length + value.length + place.length)) return
+    const own = this.#keyPrefix
+    this.#add(this.#open(request), OPERATIONS.save, own + key, value, ttl, request.sealing)
+    this.#outbox.joined(own + place, own.length + index.length, 0)
   }
 
-  #signIn({ index, handle, ttl, text, limit, key, prefix, value, ignoresMarkers, byTurns }, request) {
+  #signIn({ index, place, ttl, text, limit, key, prefix, value, ignoresMarkers, byTurns }, request) {
     const own = this.#keyPrefix
-    const units = key.length + value.length + index.length + handle.length + text.length + prefix.length
+    const units = key.length + value.length + place.length + text.length + prefix.length
     if (!this.#admits(request, units)) return
     this.#add(this.#open(request), OPERATIONS.signIn, own + key, value, ttl, request.sealing)
-    this.#outbox.row(0, 0, own + index, handle, limit)
+    this.#outbox.joined(own + place, own.length + index.length, limit)
     this.#outbox.row(0, 0, text, own + prefix, (ignoresMarkers ? 1 : 0) + (byTurns ? 2 : 0))
   }
 

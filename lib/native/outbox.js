@@ -27,6 +27,18 @@ class Outbox {
 
   /** Adds a row, the first of a request or another one. */
   row(id, operation, key, value, number) {
+    this.#put(id, operation, key.length, value.length, number)
+    this.#text += key
+    if (value !== "") this.#text += value
+  }
+
+  /** Adds another row of a request: `text` is its key, of `units`, and its value. */
+  joined(text, units, number) {
+    this.#put(0, 0, units, text.length - units, number)
+    this.#text += text
+  }
+
+  #put(id, operation, keyUnits, valueUnits, number) {
     if (this.#used === this.#rows.length) {
       const larger = new Float64Array(this.#rows.length * 2)
       larger.set(this.#rows)
@@ -36,12 +48,10 @@ class Outbox {
     const at = this.#used
     rows[at] = id
     rows[at + 1] = operation
-    rows[at + 2] = key.length
-    rows[at + 3] = value.length
+    rows[at + 2] = keyUnits
+    rows[at + 3] = valueUnits
     rows[at + 4] = number
     this.#used = at + this.#columns
-    this.#text += key
-    if (value !== "") this.#text += value
   }
 
   /** Passes everything to the native half. */

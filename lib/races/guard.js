@@ -108,21 +108,22 @@ class Guard {
 
   /**
    * express-session has created `session` from `data`. It counts as loaded if this store has read `data` under the
-   * key of `sid`, which `keyOf()` returns: surely so if `data` was read by this id and prefix. Comparing keys costs more,
-   * because each is made of two texts.
+   * key of `sid`, which `keyIn(store, sid)` returns.
    */
-  loaded(session, sid, prefix, data, keyOf) {
+  loaded(session, sid, prefix, data, keyIn) {
     if (session === null || typeof session !== "object") return
     const known = this.#tagSessions ? this.#stateOf(data) : this.#marks.of(data)
     if (known === undefined) return
     const { key, at, base, created } = known
-    const isOfSid = known.sid === sid && known.prefix === prefix
-    if (isOfSid || key === keyOf()) this.#known.set(session, { key, at, base, created })
+    if (isOf(known, sid, prefix) || key === keyIn(this.#store, sid)) {
+      this.#known.set(session, { sid, prefix, key, at, base, created })
+    }
   }
 
-  #knownOf(key, session) {
+  #knownOf(sid, key, session) {
     const known = this.#stateOf(session)
-    return known?.key === key ? known : undefined
+    if (known === undefined) return undefined
+    return isOf(known, sid, this.#store.prefix) || known.key === key ? known : undefined
   }
 
   #stateOf(session) {
@@ -141,14 +142,14 @@ class Guard {
   }
 
   /** Limits `ttl` to the rest of the session's maximum lifetime. */
-  bound(ttl, key, session) {
+  bound(ttl, sid, key, session) {
     if (!this.#lifetime.isLimited) return ttl
-    return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
+    return this.#lifetime.bound(ttl, this.#knownOf(sid, key, session)?.created)
   }
 
   /** Saves `session`, serialized as `text`, and calls `callback`; by `writer` instead of the backend, if given. */
   save(callback, sid, key, session, text, ttl, writer = this.#backend) {
-    const known = this.#knownOf(key, session)
+    const known = this.#knownOf(sid, key, session)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
     if (this.#lifetime.isLimited) this.#lifetime.demandJson("maxLifetime", text)
     if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl, writer)
@@ -265,12 +266,16 @@ class Guard {
    * creation time gets one.
    */
   touch(callback, sid, key, session, ttl, receive) {
-    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
-    if (known?.base === undefined || known.created !== undefined) {
-      return this.#backend.send(OPERATIONS.expire, key, "", ttl, this.#request(receive, callback, sid, key))
+    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(sid, key, session) : undefined
+    if (known?.base !== undefined && known.created === undefined) {
+      return this.#touchAndDate(callback, { sid, key, base: known.base }, session, ttl, receive)
     }
+    this.#backend.send(OPERATIONS.expire, key, "", ttl, this.#request(receive, callback, sid, key))
+  }
+
+  #touchAndDate(callback, { sid, key, base }, session, ttl, receive) {
     const created = Date.now()
-    const value = this.#stamped(key, this.#sealing.open(key, known.base), created)
+    const value = this.#stamped(key, this.#sealing.open(key, base), created)
     const received = (own, error, reply) => {
       // Another request has written the session meanwhile, with its creation time.
       if (typeof reply === "string" || error?.code === "ERR_REDIS_STORE_CONFLICT") {
@@ -282,11 +287,12 @@ class Guard {
     }
     const request = this.#request(received, callback, sid, key)
     request.startedAt = now()
-    this.#backend.swap(key, known.base, value, ttl, request)
+    this.#backend.swap(key, base, value, ttl, request)
   }
 
   #stored(session, key, value, created, at) {
-    this.#known.set(session, { key, at, base: this.#keepsText ? value : undefined, created })
+    const base = this.#keepsText ? value : undefined
+    this.#known.set(session, { sid: undefined, prefix: undefined, key, at, base, created })
   }
 
   /**
@@ -336,6 +342,11 @@ class Guard {
     // By nextTick, so that an error of a listener does not affect the request.
     nextTick(() => store.emit("conflict", event))
   }
+}
+
+/** Whether `known` is the state of this session: by its id, because to compare keys, V8 puts the parts of each together. */
+function isOf(known, sid, prefix) {
+  return known.sid === sid && known.prefix === prefix
 }
 
 function isInstance(session) {

@@ -56,7 +56,7 @@ class Users {
 
   /** What follows the prefix in the key of a session. */
   #nameOf(sid, key) {
-    return this.hashIds ? key.slice(this.prefix.length) : String(sid)
+    return this.hashIds ? key.slice(this.prefix.length) : typeof sid === "string" ? sid : String(sid)
   }
 
   /** What is known of the entry of a session. */
@@ -70,13 +70,20 @@ class Users {
 
   /** The user of a session as text, or undefined. */
   userOf(session) {
-    let user
+    return this.#textOf(this.#idOf(session))
+  }
+
+  /** The user of a session as the application gives it. */
+  #idOf(session) {
     try {
-      user = this.#options.userOf(session)
+      return this.#options.userOf(session)
     } catch (error) {
       throw thrownError('The function of the option "userOf"', error)
     }
-    return userText(user, 'The result of the option "userOf"')
+  }
+
+  #textOf(id) {
+    return userText(id, 'The result of the option "userOf"')
   }
 
   /** The text of an entry: the key of the session and its info, which is sealed as sessions are. */
@@ -123,10 +130,14 @@ class Users {
 
   /** The writer of a session in place of the backend; undefined for a session without a user. */
   writerOf(sid, key, session, ttl) {
-    const user = this.userOf(session)
+    const id = this.#idOf(session)
     const before = this.#recall(sid, key)
+    // Nearly always, without a look at its text.
+    if (before !== undefined && before.id === id) return new Writer(this, key, before, session, ttl, before)
+    const user = this.#textOf(id)
     if (user === undefined) return before === undefined ? undefined : this.#leaver(before)
     const about = before?.user === user ? before : this.#entryOf(sid, key, user, before?.handle)
+    about.id = id
     return new Writer(this, key, about, session, ttl, before)
   }
 
@@ -155,11 +166,18 @@ class Users {
 
   /** The receiver of a touch: extends the entry if needed, then calls `receive`. */
   toucherOf(sid, key, session, ttl, receive) {
-    const user = this.userOf(session)
-    if (user === undefined) return receive
+    const id = this.#idOf(session)
     const before = this.#recall(sid, key)
+    if (before !== undefined && before.id === id && this.recent.isFresh(before, ttl)) return receive
+    const user = this.#textOf(id)
+    if (user === undefined) return receive
     if (before?.user === user && this.recent.isFresh(before, ttl)) return receive
     const about = this.#entryOf(sid, key, user)
+    about.id = id
+    return this.#entererOf(about, key, session, ttl, receive)
+  }
+
+  #entererOf(about, key, session, ttl, receive) {
     const { index, handle } = about
     const entry = { index, handle, ttl, text: `a:${this.entryText(key, session, about)}`, limit: NOT_COUNTED }
     return (own, error, count) => {

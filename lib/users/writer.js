@@ -12,25 +12,43 @@ const LATE = "The session could not be added to the index of its user"
  * and `swap` are those of a backend, for the commands that save a session.
  */
 class Writer {
+  // What the operations `save` and `signIn` read. Not a new object for each command: V8 allocates objects that are
+  // written in one place in its old space once many of them have lived long, where they keep their texts.
+  key
+  value = ""
+  ttl
+  index
+  handle
+  /** Both in one text. */
+  place
+  text = ""
+  limit
+  prefix
+  ignoresMarkers
+  byTurns = false
   #users
-  #key
   #about
   #session
-  #ttl
+  #lifeMs
   /** The former user of the session, as far as this process knows. */
   #before
   /** There are more entries than the limit permits. */
   #over = false
   #tries = 0
-  #byTurns = false
+  /** The receiver of the request. */
+  #receive
 
   /** `about` is {user, index, handle}. */
   constructor(users, key, about, session, ttl, before) {
+    this.key = key
+    this.ttl = ttl
+    this.index = about.index
+    this.handle = about.handle
+    this.place = about.place
     this.#users = users
-    this.#key = key
     this.#about = about
     this.#session = session
-    this.#ttl = ttl
+    this.#lifeMs = ttl
     this.#before = before
   }
 
@@ -41,27 +59,43 @@ class Writer {
 
   /** SET, or SET XX. The request is answered as a backend does. */
   send(operation, key, value, ttl, request) {
-    const { backend } = this.#users
+    this.value = value
+    this.ttl = ttl
+    if (this.#isFresh(ttl)) this.#saveEntered(operation, request)
+    else if (operation === OPERATIONS.set) this.#signInAtOnce(request)
+    else this.#enterAndSave(operation, key, value, ttl, request)
+  }
+
+  /** The entry is there, as far as is known. */
+  #saveEntered(operation, request) {
+    this.#receive = request.receive
     const isPlain = operation === OPERATIONS.set
+    request.receive = (own, error, reply) => this.#saved(isPlain, own, error, reply)
+    this.#users.backend.byUser(OPERATIONS.save, this, request)
+  }
+
+  #saved(isPlain, own, error, reply) {
+    const receive = this.#receive
+    if (error !== null || reply === true) return receive(own, error, reply)
+    own.receive = receive
+    if (reply === 0) this.#entered(own, (failure) => receive(own, failure, failure === null ? true : null), "a")
+    else if (isPlain) this.#signIn(own, receive)
+    else this.#entered(own, (failure) => receive(own, failure, null))
+  }
+
+  #signInAtOnce(request) {
     const { receive } = request
-    if (this.#isFresh(ttl)) {
-      request.receive = (own, error, reply) => {
-        if (error !== null || reply === true) return receive(own, error, reply)
-        own.receive = receive
-        if (reply === 0) this.#entered(own, (failure) => receive(own, failure, failure === null ? true : null), "a")
-        else if (isPlain) this.#signIn(value, ttl, own, receive)
-        else this.#entered(own, (failure) => receive(own, failure, null))
-      }
-      const { index, handle } = this.#about
-      return backend.byUser(OPERATIONS.save, { key, value, ttl, index, handle }, request)
+    request.receive = (own, error, count) => {
+      own.receive = receive
+      this.#signedIn(own.sentAt, own, receive, error, count)
     }
-    if (isPlain) {
-      request.receive = (own, error, count) => {
-        own.receive = receive
-        this.#signedIn({ value, ttl, at: own.sentAt }, own, receive, error, count)
-      }
-      return backend.byUser(OPERATIONS.signIn, this.#signInOf(value, ttl), request)
-    }
+    this.#prepare()
+    this.#users.backend.byUser(OPERATIONS.signIn, this, request)
+  }
+
+  #enterAndSave(operation, key, value, ttl, request) {
+    const { backend } = this.#users
+    const { receive } = request
     request.startedAt = now()
     this.#entered(request, (failure) => {
       if (failure !== null) return receive(request, failure, null)
@@ -106,66 +140,59 @@ class Writer {
   }
 
   /** Writes the entry and the session, in one step or in this order. */
-  #signIn(value, ttl, request, receive) {
+  #signIn(request, receive) {
     const at = now()
     request.sentAt = at
-    let about
     try {
-      about = this.#signInOf(value, ttl)
+      this.#prepare()
     } catch (error) {
       return receive(request, error, null)
     }
     this.#follow(
       request,
-      (next) => this.#users.backend.byUser(OPERATIONS.signIn, about, next),
-      (error, count) => this.#signedIn({ value, ttl, at }, request, receive, error, count),
+      (next) => this.#users.backend.byUser(OPERATIONS.signIn, this, next),
+      (error, count) => this.#signedIn(at, request, receive, error, count),
     )
   }
 
-  #signInOf(value, ttl) {
-    const { prefix, ignoresMarkers } = this.#users
-    const about = this.#entry()
-    about.key = this.#key
-    about.prefix = prefix
-    about.value = value
-    about.ttl = ttl
-    about.ignoresMarkers = ignoresMarkers
-    about.byTurns = this.#byTurns
-    return about
+  /** Sets what only a sign-in needs. */
+  #prepare() {
+    const { limit, prefix, ignoresMarkers } = this.#users
+    this.text = this.#entryText()
+    this.limit = limit.argument
+    this.prefix = prefix
+    this.ignoresMarkers = ignoresMarkers
   }
 
-  #signedIn({ value, ttl, at }, request, receive, error, count) {
+  #signedIn(at, request, receive, error, count) {
     // A proxy in front of a cluster, where a script may name only one of the two keys.
-    if (error?.cause?.code === "CROSSSLOT" && !this.#byTurns) {
-      this.#byTurns = true
-      return this.#signIn(value, ttl, request, receive)
+    if (error?.cause?.code === "CROSSSLOT" && !this.byTurns) {
+      this.byTurns = true
+      return this.#signIn(request, receive)
     }
     if (error !== null) return receive(request, error, null)
     if (count < 0) return receive(request, null, DROPPED)
-    if (count === 0) return this.#full(request, receive, () => this.#signIn(value, ttl, request, receive))
+    if (count === 0) return this.#full(request, receive, () => this.#signIn(request, receive))
     this.#remember(at)
     this.#over = count > this.#users.limit.max
     this.#written(request, receive, null, true)
   }
 
-  #entry() {
-    const { limit } = this.#users
-    const text = this.#users.entryText(this.#key, this.#session, this.#about)
-    const { index, handle } = this.#about
-    return { index, handle, ttl: this.#ttl, text, limit: limit.argument }
+  #entryText() {
+    return this.#users.entryText(this.key, this.#session, this.#about)
   }
 
   #remember(at) {
-    this.#users.recent.entered(this.#about, this.#ttl, at)
+    this.#users.recent.entered(this.#about, this.#lifeMs, at)
   }
 
   /** Writes the entry, which is pending unless `kind` is "a", then calls `done(error)`. */
   #entered(request, done, kind = "p") {
     const { backend, limit } = this.#users
-    let entry
+    const { index, handle } = this
+    const entry = { index, handle, ttl: this.#lifeMs, text: "", limit: limit.argument }
     try {
-      entry = this.#entry()
-      entry.text = `${kind}:${entry.text}`
+      entry.text = `${kind}:${this.#entryText()}`
     } catch (error) {
       return nextTick(done, error)
     }
