@@ -10,6 +10,22 @@ const { clearImmediate, clearInterval, clearTimeout, setImmediate, setInterval, 
 const nextTick = process.nextTick.bind(process)
 const now = performance.now.bind(performance)
 
+/** The time at which this turn of the event loop first asked for it. */
+let turn
+
+/** The time of this turn of the event loop, for what need not be exact: reading the clock takes as long as a look-up. */
+function turnTime() {
+  if (turn === undefined) {
+    turn = now()
+    nextTick(endTurn)
+  }
+  return turn
+}
+
+function endTurn() {
+  turn = undefined
+}
+
 /**
  * Returns `settle(error, value)`. Only its first call counts: it calls `done(error, value)`. After `ms`
  * milliseconds it is called with the error that `late()` creates.
@@ -52,5 +68,6 @@ module.exports = {
   setImmediate,
   setInterval,
   setTimeout,
+  turnTime,
   withDeadline,
 }

@@ -287,17 +287,15 @@ class Batch {
    */
   settle() {
     const pending = this.#pending
-    if (pending.next === pending.answered.length) return
+    if (!pending.hasAnswered) return
     const meanwhile = setImmediate(goOn, this)
     this.#flushing = true
     this.#openedAt = now()
     try {
-      while (pending.next < pending.answered.length) {
-        const request = pending.answered[pending.next++]
+      while (pending.hasAnswered) {
+        const request = pending.takeAnswered()
         request.owner.settle(request, request.error, request.reply)
       }
-      pending.answered = []
-      pending.next = 0
     } finally {
       clearImmediate(meanwhile)
       this.flush()

@@ -5,9 +5,10 @@ class Pending {
   count = 0
   /** Their total size in characters. */
   units = 0
-  /** The answered requests; those from `next` on are not settled yet. */
-  answered = []
-  next = 0
+  /** The answered requests that are not settled yet are those from `#next` to `#end`. One array for all turns. */
+  #answered = []
+  #next = 0
+  #end = 0
   #requests = []
   #free = []
 
@@ -28,7 +29,22 @@ class Pending {
     this.units -= request.bytes
     request.error = error
     request.reply = reply
-    this.answered.push(request)
+    this.#answered[this.#end++] = request
+  }
+
+  get hasAnswered() {
+    return this.#next < this.#end
+  }
+
+  /** Removes and returns the answered request that comes first. */
+  takeAnswered() {
+    const request = this.#answered[this.#next]
+    this.#answered[this.#next++] = undefined
+    if (this.#next === this.#end) {
+      this.#next = 0
+      this.#end = 0
+    }
+    return request
   }
 
   /** Removes and returns the requests that will never be answered. */

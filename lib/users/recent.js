@@ -1,6 +1,6 @@
 "use strict"
 
-const { now } = require("../timers.js")
+const { turnTime } = require("../timers.js")
 const { FOR_EVER } = require("../options/ttl.js")
 
 const HALF = 2 ** 15
@@ -41,7 +41,7 @@ class Recent {
   isFresh(entry, ttl) {
     if (entry.connection !== this.#connections) return false
     if (ttl === FOR_EVER || entry.ttl === FOR_EVER) return ttl === entry.ttl
-    return Math.abs(now() + ttl - entry.expires) <= entry.ttl / 10
+    return Math.abs(turnTime() + ttl - entry.expires) <= entry.ttl / 10
   }
 
   /** A Redis that is back may have older data: every entry is written again with its session. */
