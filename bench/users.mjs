@@ -1,6 +1,8 @@
 // `npm run bench:users`: the cost of the sessions of users, as a ratio to the same store without `userOf`. A
-// second such store shows the noise.
+// second such store shows the noise. The stores adopt clients, as in most applications.
 import { parseArgs } from "node:util"
+
+import { createClient } from "redis"
 
 import { RedisStore } from "../index.mjs"
 import { describeMachine, serverInfo } from "./machine.mjs"
@@ -68,12 +70,15 @@ const WORKLOADS = [
   [1, 64].map((concurrency) => ({ title: `${title} x${concurrency}`, op, make, concurrency })),
 )
 
-// With prefixes of one length, as each byte of a key costs time.
-const opened = Object.entries(STORES).map(([name, options], at) => ({
-  name,
-  store: new RedisStore({ url, prefix: `users${at}:`, ...options }),
-  figures: {},
-}))
+const opened = []
+for (const [name, options] of Object.entries(STORES)) {
+  const client = await createClient({ url }).connect()
+  // With prefixes of one length, as each byte of a key costs time.
+  const store = new RedisStore({ client, prefix: `users${opened.length}:`, ...options })
+  await store.ping()
+  if (!store.native) throw new Error("The store has no native connection.")
+  opened.push({ name, store, client, figures: {} })
+}
 for (let round = 0; round < Number(values.rounds); round++) {
   for (const { title, op, make, concurrency } of WORKLOADS) {
     for (let at = 0; at < opened.length; at++) {
@@ -106,5 +111,8 @@ for (const [title, ratio] of [
   }
   console.log()
 }
-for (const { store } of opened) await store.close()
+for (const { store, client } of opened) {
+  await store.close()
+  client.destroy()
+}
 await server.stop()

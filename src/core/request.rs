@@ -247,3 +247,30 @@ pub(super) fn take(
     jobs.extend(stay);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_job_leaves_its_memory_and_nothing_else() {
+        let mut spare = Spare::default();
+        let key = b"s:a".to_vec();
+        let deadline = Instant::now();
+        let mut job = Job::new(Command::Get { key }, ReplyTo::Caller(1), deadline);
+        job.refusals = 3;
+        job.retried = true;
+        job.asks_ttl = true;
+        job.first_reply = Some(7);
+        let memory = std::ptr::from_ref(&*job);
+        spare.keep(job);
+        assert!(matches!(spare.0[0].command, Command::Ping));
+        let key = b"s:b".to_vec();
+        let job = spare.job(Command::Del { key }, ReplyTo::Discovery, deadline);
+        assert_eq!(std::ptr::from_ref(&*job), memory);
+        assert!(matches!(&job.command, Command::Del { key } if key == b"s:b"));
+        assert!(matches!(job.reply_to, ReplyTo::Discovery));
+        assert_eq!((job.refusals, job.first_reply), (0, None));
+        assert!(!job.retried && !job.asks_ttl);
+    }
+}

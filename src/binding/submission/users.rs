@@ -150,3 +150,79 @@ fn limit_of(number: f64) -> Limit {
         Limit::Counted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Sealers, decode};
+    use super::*;
+
+    /// A save or a sign-in with these texts, and a GET of "g" after it.
+    fn decoded(operation: Operation, texts: [&[u16]; 4]) -> [Work; 2] {
+        let [key, value, index, handle] = texts.map(|text| text.len() as f64);
+        let mut rows = vec![
+            [1.0, operation.number(), key, value, 500.0],
+            [0.0, 0.0, index, handle, 3.0],
+        ];
+        let mut text = texts.concat();
+        if operation == Operation::SignIn {
+            rows.push([0.0, 0.0, 1.0, 2.0, 1.0]);
+            text.extend("ts:".encode_utf16());
+        }
+        rows.push([2.0, 0.0, 1.0, 0.0, 0.0]);
+        text.extend("g".encode_utf16());
+        let requests = decode(rows.as_flattened(), &text, &Sealers::default());
+        let works: Vec<_> = requests.into_iter().map(|request| request.work).collect();
+        works.try_into().ok().expect("two requests")
+    }
+
+    fn texts_of(save: &Save) -> [&str; 4] {
+        let texts = [save.key(), save.value(), save.index(), save.handle()];
+        texts.map(|text| str::from_utf8(text).expect("UTF-8"))
+    }
+
+    #[test]
+    fn the_texts_of_a_save_are_told_apart_in_any_script() {
+        for texts in [
+            ["key", "value", "index", "handle"],
+            ["k\u{e9}", "", "\u{1f511}i", "h"],
+            ["", "v\u{4e16}", "", "\u{e9}"],
+        ] {
+            let units = texts.map(|text| text.encode_utf16().collect::<Vec<_>>());
+            let units = units.each_ref().map(Vec::as_slice);
+            let [Work::Save(save), Work::Command(Command::Get { key })] =
+                decoded(Operation::Save, units)
+            else {
+                panic!("not a save and a GET");
+            };
+            assert_eq!((texts_of(&save), key.as_slice()), (texts, &b"g"[..]));
+            let [Work::SignIn(sign_in), Work::Command(Command::Get { key })] =
+                decoded(Operation::SignIn, units)
+            else {
+                panic!("not a sign-in and a GET");
+            };
+            assert_eq!(
+                (texts_of(&sign_in.save), key.as_slice()),
+                (texts, &b"g"[..])
+            );
+            assert_eq!(
+                (&sign_in.text[..], &sign_in.prefix[..]),
+                (&b"t"[..], &b"s:"[..])
+            );
+            assert!(matches!(sign_in.limit, Limit::AtMost(3)));
+            assert!(sign_in.ignores_markers && !sign_in.by_turns);
+        }
+    }
+
+    #[test]
+    fn a_lone_surrogate_in_any_text_refuses_only_its_save() {
+        for operation in [Operation::Save, Operation::SignIn] {
+            for at in 0..4 {
+                let mut texts: [&[u16]; 4] = [&[0x61]; 4];
+                texts[at] = &[0x61, 0xd800];
+                let [work, next] = decoded(operation, texts);
+                assert!(matches!(work, Work::Refused(_)));
+                assert!(matches!(next, Work::Command(Command::Get { key }) if key == b"g"));
+            }
+        }
+    }
+}
