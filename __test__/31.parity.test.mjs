@@ -229,6 +229,8 @@ describe("a value that a template string accepts is a session id", () => {
 
 describe("a session counts as loaded only if this store has read it under this key", () => {
   const make = (store, sid, data) => store.createSession({ sessionID: sid, sessionStore: store }, data)
+  const withPrefix = (store, prefix) =>
+    new Proxy(store, { get: (target, name) => (name === "prefix" ? prefix : target[name]) })
   const DATA = {
     "made by the application": () => ({ cookie: {}, n: 1 }),
     "read by another store": async () => {
@@ -260,8 +262,7 @@ describe("a session counts as loaded only if this store has read it under this k
       return data
     },
     "read under the prefix of a Proxy": async (store) => {
-      const prefix = `${store.prefix}old:`
-      const other = new Proxy(store, { get: (target, name) => (name === "prefix" ? prefix : target[name]) })
+      const other = withPrefix(store, `${store.prefix}old:`)
       await other.set("a", { cookie, n: 1 })
       const data = await other.get("a")
       await store.set("a", { cookie, n: 0 })
@@ -278,6 +279,38 @@ describe("a session counts as loaded only if this store has read it under this k
       })
     }
   }
+  for (const onConflict of ["overwrite", "merge", "error"]) {
+    test(`read by the store, saved under the prefix of a Proxy, onConflict ${onConflict}: it is stored`, async () => {
+      const store = open({ onConflict })
+      const other = withPrefix(store, `${store.prefix}other:`)
+      await store.set("a", { cookie, n: 1 })
+      const session = make(store, "a", await store.get("a"))
+      await other.set("a", { cookie, n: 0 })
+      await other.destroy("a")
+      await other.set("a", session)
+      assert.equal((await other.get("a")).n, 1)
+    })
+  }
+  test("read under this key by all(), and made by a Proxy: a logout stays a logout", async () => {
+    const store = open()
+    const other = withPrefix(store, `${store.prefix}other:`)
+    await other.set("a", { cookie, n: 1 })
+    const [data] = await other.all()
+    const session = make(other, "a", data)
+    await other.destroy("a")
+    await other.set("a", session)
+    assert.equal(await other.get("a"), null)
+  })
+  test("a parser's then is read once, as promises do", async () => {
+    let reads = 0
+    const parsed = { cookie: {}, n: 1 }
+    const then = () => (reads++ === 0 ? (resolve) => resolve(parsed) : undefined)
+    const lazy = new Proxy({}, { get: (_target, name) => (name === "then" ? then() : undefined) })
+    const store = open({ serializer: { parse: () => lazy, stringify: JSON.stringify } })
+    await store.set("a", { cookie: {}, n: 1 })
+    assert.equal(await store.get("a"), parsed)
+    assert.equal(reads, 1)
+  })
   test("read under this key: a logout stays a logout, also if a serializer returns one object twice", async () => {
     const one = { cookie: {}, n: 1 }
     for (const serializer of [JSON, { parse: () => one, stringify: JSON.stringify }]) {

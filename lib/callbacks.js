@@ -5,21 +5,21 @@ const { currentRound } = require("./round.js")
 const { nextTick } = require("./timers.js")
 
 /**
- * Calls `start(done, store, sid, about)`, whose arguments are those of the method: a closure over them would be
- * allocated for each call. `done` calls the callback or, without one, settles the returned promise. With `quiet` an
+ * Calls `start(done, store, sid, more)` with the arguments of the method: a closure over them would be allocated
+ * for each call. `done` calls the callback or, without one, settles the returned promise. With `quiet` an
  * unhandled rejection does not end the process, because connect-redis 3 to 6 returned no promise. With a
  * callback the promise resolves to undefined after the callback was called, whatever the outcome.
  */
-function bridge(callback, quiet, start, store, sid, about) {
+function bridge(callback, quiet, start, store, sid, more) {
   // As in connect-redis, a callback may be false: `condition && callback`.
   if (!callback) {
-    const promise = promised((done) => start(done, store, sid, about))
+    const promise = promised((done) => start(done, store, sid, more))
     if (quiet) promise.catch(() => {})
     return promise
   }
   if (typeof callback !== "function") throw callbackError(callback)
   const round = currentRound()
-  start(callback, store, sid, about)
+  start(callback, store, sid, more)
   return round.promise ?? round.promised()
 }
 

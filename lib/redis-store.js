@@ -113,7 +113,7 @@ function createRedisStore(Store, { legacy }) {
     createSession(req, data) {
       const session = super.createSession(req, data)
       const { sessionID } = req
-      this[INSIDE].guard.loaded(session, sessionID, this.prefix, data, keyIn)
+      this[INSIDE].guard.loaded(session, sessionID, this, data, keyIn)
       return session
     }
 
@@ -209,16 +209,18 @@ function createRedisStore(Store, { legacy }) {
 
   function startSet(done, store, sid, session) {
     const { guard, users, sealing, hashes, maxSessionBytes } = store[INSIDE]
+    // Now: the application's functions may change it before the session is saved.
+    const { prefix } = store
     try {
       const key = keyOf(store, sid, hashes)
-      const ttl = lifetimeMs(store, sid, key, session)
+      const ttl = lifetimeMs(store, key, session)
       if (ttl !== FOR_EVER && ttl <= 0) {
         destroyExpired(store, sid, key, session, done)
       } else {
         const text = serialize(store, session, maxSessionBytes)
         const writer = users?.writerOf(sid, key, session, ttl)
-        if (sealing.isReady) guard.save(done, sid, key, session, text, ttl, writer)
-        else saveLater(store[INSIDE], done, sid, key, session, text, ttl, writer)
+        if (sealing.isReady) guard.save(done, sid, prefix, key, session, text, ttl, writer)
+        else saveLater(store[INSIDE], done, sid, prefix, key, session, text, ttl, writer)
       }
     } catch (error) {
       fail(done, error)
@@ -231,7 +233,7 @@ function createRedisStore(Store, { legacy }) {
     try {
       const key = keyOf(store, sid, hashes)
       // A negative number means an expired session here, which is deleted.
-      const ttl = guard.bound(Math.max(ttlMs(store, session), 0), sid, key, session)
+      const ttl = guard.bound(Math.max(ttlMs(store, session), 0), key, session)
       const receive = users?.toucherOf(sid, key, session, ttl, receiveTouched) ?? receiveTouched
       guard.touch(done, sid, key, session, ttl, receive)
     } catch (error) {
@@ -326,8 +328,8 @@ function createRedisStore(Store, { legacy }) {
   }
 
   /** Saves a serialized session once the keys of the option encryption are known. */
-  function saveLater({ guard, sealing }, done, sid, key, session, text, ttl, writer) {
-    const save = (then) => guard.save(then, sid, key, session, text, ttl, writer)
+  function saveLater({ guard, sealing }, done, sid, prefix, key, session, text, ttl, writer) {
+    const save = (then) => guard.save(then, sid, prefix, key, session, text, ttl, writer)
     sealing.when(done, save, { key, units: key.length + text.length })
   }
 
@@ -385,14 +387,14 @@ function createRedisStore(Store, { legacy }) {
   }
 
   /** The lifetime of a stored session in milliseconds, or FOR_EVER. */
-  function lifetimeMs(store, sid, key, session) {
+  function lifetimeMs(store, key, session) {
     const ttl = store.disableTTL ? FOR_EVER : Math.max(ttlMs(store, session), 0)
-    return store[INSIDE].guard.bound(ttl, sid, key, session)
+    return store[INSIDE].guard.bound(ttl, key, session)
   }
 
   /** The text of the session that a function returned, and its time to live. */
   function prepared(store, sid, session) {
-    const ttl = lifetimeMs(store, sid, keyIn(store, sid), session)
+    const ttl = lifetimeMs(store, keyIn(store, sid), session)
     const text = serialize(store, session, store[INSIDE].maxSessionBytes)
     return { text, ttl: ttl === FOR_EVER ? ttl : Math.max(ttl, 1) }
   }

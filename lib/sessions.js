@@ -68,7 +68,7 @@ function serialize(store, session, maxBytes) {
 function parse(request, stored, guard, commandTimeoutMs, done) {
   const { store, sid, key } = request
   let session
-  let isLate
+  let then
   let text = stored
   try {
     if (request.sealing === undefined) text = guard.opened(key, stored)
@@ -77,16 +77,16 @@ function parse(request, stored, guard, commandTimeoutMs, done) {
   }
   try {
     session = store.serializer.parse(text)
-    isLate = typeof session?.then === "function"
+    then = session?.then
   } catch (error) {
     return done(request, decodeError(sid, error), null)
   }
-  if (isLate) awaitParsed(request, stored, session, guard, commandTimeoutMs, done)
-  else deliver(request, stored, session, guard, done)
+  if (typeof then !== "function") deliver(request, stored, session, guard, done)
+  else awaitParsed(request, stored, session, then, guard, commandTimeoutMs, done)
 }
 
 /** The same for what an async parser returns. A function of its own, because closures make every call allocate. */
-function awaitParsed(request, stored, session, guard, commandTimeoutMs, done) {
+function awaitParsed(request, stored, session, then, guard, commandTimeoutMs, done) {
   const { sid } = request
   const late = () => timeoutError("The serializer did not parse the session", commandTimeoutMs)
   const left = request.startedAt === undefined ? commandTimeoutMs : request.startedAt + commandTimeoutMs - now()
@@ -97,7 +97,7 @@ function awaitParsed(request, stored, session, guard, commandTimeoutMs, done) {
     })
   })
   // A promise of our own, because the application's thenable may settle more than once.
-  new Promise((resolve, reject) => session.then(resolve, reject)).then(
+  new Promise((resolve, reject) => then.call(session, resolve, reject)).then(
     (value) => nextTick(settle, null, value),
     (error) => nextTick(settle, decodeError(sid, error), null),
   )

@@ -10,10 +10,12 @@ const { clearImmediate, clearInterval, clearTimeout, setImmediate, setInterval, 
 const nextTick = process.nextTick.bind(process)
 const now = performance.now.bind(performance)
 
-/** The time at which this turn of the event loop first asked for it. */
 let turn
 
-/** The time of this turn of the event loop, for what need not be exact: reading the clock takes as long as a look-up. */
+/**
+ * The time at which this function was first called since the queue of nextTick() last ran: before a long synchronous
+ * task, for example. For what need not be exact, since reading the clock takes as long as a look-up.
+ */
 function turnTime() {
   if (turn === undefined) {
     turn = now()

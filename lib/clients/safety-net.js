@@ -91,7 +91,7 @@ class SafetyNet {
   }
 
   send(operation, key, value, number, request) {
-    // Fields instead of a closure: nearly every request passes here, with its own key.
+    // Fields instead of a closure, as in byUser(): nearly every request passes here, with its own key.
     request.operation = key === request.key ? operation : sending(operation, key, value, number, request)
     request.value = value
     request.number = number

@@ -110,20 +110,22 @@ class Guard {
    * express-session has created `session` from `data`. It counts as loaded if this store has read `data` under the
    * key of `sid`, which `keyIn(store, sid)` returns.
    */
-  loaded(session, sid, prefix, data, keyIn) {
+  loaded(session, sid, store, data, keyIn) {
     if (session === null || typeof session !== "object") return
     const known = this.#tagSessions ? this.#stateOf(data) : this.#marks.of(data)
     if (known === undefined) return
     const { key, at, base, created } = known
-    if (isOf(known, sid, prefix) || key === keyIn(this.#store, sid)) {
+    const { prefix } = store
+    if (isOf(known, sid, prefix) || key === keyIn(store, sid)) {
       this.#known.set(session, { sid, prefix, key, at, base, created })
     }
   }
 
-  #knownOf(sid, key, session) {
+  /** What is known of `session`, if it is that of `key`, which is that of `sid` under `prefix`. */
+  #knownOf(key, session, sid, prefix) {
     const known = this.#stateOf(session)
     if (known === undefined) return undefined
-    return isOf(known, sid, this.#store.prefix) || known.key === key ? known : undefined
+    return isOf(known, sid, prefix) || known.key === key ? known : undefined
   }
 
   #stateOf(session) {
@@ -142,14 +144,14 @@ class Guard {
   }
 
   /** Limits `ttl` to the rest of the session's maximum lifetime. */
-  bound(ttl, sid, key, session) {
+  bound(ttl, key, session) {
     if (!this.#lifetime.isLimited) return ttl
-    return this.#lifetime.bound(ttl, this.#knownOf(sid, key, session)?.created)
+    return this.#lifetime.bound(ttl, this.#knownOf(key, session)?.created)
   }
 
   /** Saves `session`, serialized as `text`, and calls `callback`; by `writer` instead of the backend, if given. */
-  save(callback, sid, key, session, text, ttl, writer = this.#backend) {
-    const known = this.#knownOf(sid, key, session)
+  save(callback, sid, prefix, key, session, text, ttl, writer = this.#backend) {
+    const known = this.#knownOf(key, session, sid, prefix)
     if (this.#onConflict === "merge") this.#lifetime.demandJson("onConflict", text)
     if (this.#lifetime.isLimited) this.#lifetime.demandJson("maxLifetime", text)
     if (known === undefined) return this.#saveUnknown(callback, sid, key, session, text, ttl, writer)
@@ -266,7 +268,7 @@ class Guard {
    * creation time gets one.
    */
   touch(callback, sid, key, session, ttl, receive) {
-    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(sid, key, session) : undefined
+    const known = this.#lifetime.isLimited && ttl > 0 ? this.#knownOf(key, session) : undefined
     if (known?.base !== undefined && known.created === undefined) {
       return this.#touchAndDate(callback, { sid, key, base: known.base }, session, ttl, receive)
     }
@@ -344,9 +346,12 @@ class Guard {
   }
 }
 
-/** Whether `known` is the state of this session: by its id, because to compare keys, V8 puts the parts of each together. */
+/**
+ * Whether `known` is surely the state of this session. Without its key: each key is a new text of two parts, which are
+ * slow to compare.
+ */
 function isOf(known, sid, prefix) {
-  return known.sid === sid && known.prefix === prefix
+  return sid !== undefined && known.sid === sid && known.prefix === prefix
 }
 
 function isInstance(session) {

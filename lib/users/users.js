@@ -132,7 +132,7 @@ class Users {
   writerOf(sid, key, session, ttl) {
     const id = this.#idOf(session)
     const before = this.#recall(sid, key)
-    // Nearly always, without a look at its text.
+    // Nearly always. An entry is known once it was written, so its id is that of a user.
     if (before !== undefined && before.id === id) return new Writer(this, key, before, session, ttl, before)
     const user = this.#textOf(id)
     if (user === undefined) return before === undefined ? undefined : this.#leaver(before)

@@ -12,8 +12,9 @@ const LATE = "The session could not be added to the index of its user"
  * and `swap` are those of a backend, for the commands that save a session.
  */
 class Writer {
-  // What the operations `save` and `signIn` read. Not a new object for each command: V8 allocates objects that are
-  // written in one place in its old space once many of them have lived long, where they keep their texts.
+  // What the operations `save` and `signIn` read. An object literal for each command would do, but once some objects of
+  // a literal have lived long, V8 puts all of them into its old space, where they keep their texts until a full
+  // garbage collection.
   key
   value = ""
   ttl
@@ -29,6 +30,7 @@ class Writer {
   #users
   #about
   #session
+  /** The lifetime of the entry. That of the session may be shorter: see `maxLifetime`. */
   #lifeMs
   /** The former user of the session, as far as this process knows. */
   #before
@@ -38,7 +40,7 @@ class Writer {
   /** The receiver of the request. */
   #receive
 
-  /** `about` is {user, index, handle}. */
+  /** `about` is an entry of entryOf(). */
   constructor(users, key, about, session, ttl, before) {
     this.key = key
     this.ttl = ttl
@@ -63,7 +65,7 @@ class Writer {
     this.ttl = ttl
     if (this.#isFresh(ttl)) this.#saveEntered(operation, request)
     else if (operation === OPERATIONS.set) this.#signInAtOnce(request)
-    else this.#enterAndSave(operation, key, value, ttl, request)
+    else this.#enterAndSave(operation, request)
   }
 
   /** The entry is there, as far as is known. */
@@ -93,8 +95,9 @@ class Writer {
     this.#users.backend.byUser(OPERATIONS.signIn, this, request)
   }
 
-  #enterAndSave(operation, key, value, ttl, request) {
+  #enterAndSave(operation, request) {
     const { backend } = this.#users
+    const { key, value, ttl } = this
     const { receive } = request
     request.startedAt = now()
     this.#entered(request, (failure) => {

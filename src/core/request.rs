@@ -177,10 +177,11 @@ impl Spare {
         }
     }
 
-    /// Keeps the memory of `job`, but no keys and values.
+    /// Keeps the memory of `job`, but no texts.
     pub(super) fn keep(&mut self, mut job: Job) {
         if self.0.len() < SPARE_MAX {
             job.command = Command::Ping;
+            job.refusal = None;
             self.0.push(job);
         }
     }
@@ -262,9 +263,11 @@ mod tests {
         job.retried = true;
         job.asks_ttl = true;
         job.first_reply = Some(7);
+        job.refusal = Some(Box::new(Error::closed_store()));
         let memory = std::ptr::from_ref(&*job);
         spare.keep(job);
-        assert!(matches!(spare.0[0].command, Command::Ping));
+        let kept = &spare.0[0];
+        assert!(matches!(kept.command, Command::Ping) && kept.refusal.is_none());
         let key = b"s:b".to_vec();
         let job = spare.job(Command::Del { key }, ReplyTo::Discovery, deadline);
         assert_eq!(std::ptr::from_ref(&*job), memory);
