@@ -15,7 +15,7 @@ pub const IN_FLIGHT: usize = 1024;
 /// A batch of at most this many requests is written by the thread that submits it: waking another thread would
 /// take longer.
 pub const SEND_THROUGH_MAX: usize = IN_FLIGHT;
-/// The same limit in bytes: a larger batch is copied on the I/O thread.
+/// The same limit in bytes: a larger batch is copied on the I/O thread, and more output is written there.
 pub const SEND_THROUGH_MAX_BYTES: usize = 128 << 10;
 /// Encoding pauses while this many bytes wait for the socket.
 pub const WRITE_AHEAD_BYTES: usize = 256 << 10;

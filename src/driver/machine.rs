@@ -16,7 +16,7 @@ use ::tokio::{
 
 use super::{Batch, Shared};
 use crate::{
-    config::{Servers, TURN_BYTES},
+    config::{SEND_THROUGH_MAX_BYTES, Servers, TURN_BYTES},
     connection::{self, cluster, stream::Stream},
     core::{Action, Connection, Core},
 };
@@ -201,8 +201,8 @@ impl Machine {
         }
     }
 
-    /// Writes as much as the system accepts. Returns whether the connection was lost. The I/O thread's task
-    /// writes the rest; it is woken unless it is the caller.
+    /// Writes as much as the system accepts, on the event loop's thread only a little. Returns whether the
+    /// connection was lost. The I/O thread's task writes the rest; it is woken unless it is the caller.
     pub(super) fn write(
         &mut self,
         connection: Connection,
@@ -220,6 +220,12 @@ impl Machine {
             return false;
         };
         let is_task = cx.is_some();
+        // As with large batches: the event loop would wait for the copy.
+        if !is_task && self.core.output(connection).len() > SEND_THROUGH_MAX_BYTES {
+            link.is_flushed = false;
+            self.wake();
+            return false;
+        }
         let mut noop = Context::from_waker(Waker::noop());
         let cx = cx.unwrap_or(&mut noop);
         let name = |core: &Core, error| core.lost_error(connection, error);
