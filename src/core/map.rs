@@ -3,11 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Action, Core, Notice,
-    discovery::Asked,
-    node::Node,
-    nodes::NodeId,
-    request::{Job, ReplyTo},
+    Action, Core, Notice, discovery::Asked, node::Node, nodes::NodeId, request::ReplyTo,
     router::Router,
 };
 use crate::{
@@ -64,7 +60,8 @@ impl Core {
         let asked = *newer.unwrap_or(&open[attempts % open.len()]);
         cluster.discovery.begin(Asked::Node, now);
         let deadline = now + self.config.command_timeout;
-        let mut job = Job::new(Command::ClusterSlots, ReplyTo::Discovery, deadline);
+        let command = Command::ClusterSlots;
+        let mut job = self.spare.job(command, ReplyTo::Discovery, deadline);
         job.pinned = Some(asked.node);
         job.slot = asked.node.slot();
         job.seq = self.next_seq;

@@ -55,7 +55,7 @@ use crate::{
 use nodes::{NodeId, Nodes};
 use parked::Parked;
 pub use request::{Circuit, Completion, Notice, Request, Work};
-use request::{Job, ReplyTo, Spare};
+use request::{ReplyTo, Spare};
 use router::Router;
 pub use stats::Stats;
 use tasks::Tasks;
@@ -193,25 +193,20 @@ impl Core {
             Work::Command(Command::Ping) if self.router.is_cluster() => {
                 self.ping_each(id, deadline);
             }
-            Work::Command(command) => {
-                let job = self.spare.job(command, ReplyTo::Caller(id), deadline);
-                self.enter(job);
-            }
+            Work::Command(command) => self.enter(command, ReplyTo::Caller(id), None, deadline),
             Work::Merge(conflict, time) => self.merge(id, *conflict, now + time, now),
             Work::Keyspace(keyspace) => self.ask_keyspace(id, keyspace, deadline, now),
             Work::Save(save) if self.router.is_cluster() => {
                 self.flow(id, Flow::save(&save), deadline);
             }
             Work::Save(save) => {
-                let command = Command::Save(save);
-                let job = self.spare.job(command, ReplyTo::Caller(id), deadline);
-                self.enter(job);
+                self.enter(Command::Save(save), ReplyTo::Caller(id), None, deadline);
             }
             Work::SignIn(sign_in) if sign_in.by_turns || self.router.is_cluster() => {
                 self.flow(id, Flow::sign_in(*sign_in, now), deadline);
             }
             Work::SignIn(sign_in) => {
-                self.enter(Job::new(sign_in.both(), ReplyTo::Caller(id), deadline));
+                self.enter(sign_in.both(), ReplyTo::Caller(id), None, deadline);
             }
             Work::Revoke {
                 index,
@@ -222,8 +217,16 @@ impl Core {
         }
     }
 
-    /// Queues a new command, unless it is a touch that can be skipped.
-    fn enter(&mut self, mut job: Job) {
+    /// Queues a new command, unless it is a touch that can be skipped. With `node`, it must go there.
+    fn enter(
+        &mut self,
+        command: Command,
+        reply_to: ReplyTo,
+        node: Option<NodeId>,
+        deadline: Instant,
+    ) {
+        let mut job = self.spare.job(command, reply_to, deadline);
+        job.pinned = node;
         if let Command::Destroy(destroy) = &mut job.command
             && is_active(Mutation::MarkersAreLeftOut)
         {

@@ -168,13 +168,12 @@ pub(super) struct Spare(Vec<Job>);
 
 impl Spare {
     pub(super) fn job(&mut self, command: Command, reply_to: ReplyTo, deadline: Instant) -> Job {
-        match self.0.pop() {
-            Some(mut job) => {
-                *job = Content::new(command, reply_to, deadline);
-                job
-            }
-            None => Job::new(command, reply_to, deadline),
-        }
+        let content = Content::new(command, reply_to, deadline);
+        let Some(mut job) = self.0.pop() else {
+            return Job(Box::new(content));
+        };
+        *job = content;
+        job
     }
 
     /// Keeps the memory of `job`, but no texts.
@@ -188,10 +187,6 @@ impl Spare {
 }
 
 impl Job {
-    pub(super) fn new(command: Command, reply_to: ReplyTo, deadline: Instant) -> Self {
-        Self(Box::new(Content::new(command, reply_to, deadline)))
-    }
-
     pub(super) fn is_expired(&self) -> bool {
         matches!(self.reply_to, ReplyTo::Expired)
     }
@@ -258,7 +253,7 @@ mod tests {
         let mut spare = Spare::default();
         let key = b"s:a".to_vec();
         let deadline = Instant::now();
-        let mut job = Job::new(Command::Get { key }, ReplyTo::Caller(1), deadline);
+        let mut job = spare.job(Command::Get { key }, ReplyTo::Caller(1), deadline);
         job.refusals = 3;
         job.retried = true;
         job.asks_ttl = true;

@@ -3,10 +3,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use super::{
-    Core, NodeId, Work,
-    request::{Job, ReplyTo},
-};
+use super::{Core, NodeId, Work, request::ReplyTo};
 use crate::{
     command::{Command, Reply},
     config::Config,
@@ -108,7 +105,7 @@ impl Core {
         let command = Command::MGet { keys: keys.clone() };
         let task = self.tasks.add(id, TaskWork::Values { keys, deadline });
         let reply_to = ReplyTo::Task { task, part: 0 };
-        self.enter(Job::new(command, reply_to, deadline));
+        self.enter(command, reply_to, None, deadline);
     }
 
     /// An MGET over several slots, as one GET for each key.
@@ -125,7 +122,7 @@ impl Core {
         let task = self.tasks.add(id, work);
         for (key, part) in keys.into_iter().zip(0..) {
             let reply_to = ReplyTo::Task { task, part };
-            self.enter(Job::new(Command::Get { key }, reply_to, deadline));
+            self.enter(Command::Get { key }, reply_to, None, deadline);
         }
     }
 
@@ -143,9 +140,8 @@ impl Core {
         };
         let task = self.tasks.add(id, work);
         for (node, part) in nodes.into_iter().zip(0..) {
-            let mut job = Job::new(Command::Ping, ReplyTo::Task { task, part }, deadline);
-            job.pinned = Some(node);
-            self.enter(job);
+            let reply_to = ReplyTo::Task { task, part };
+            self.enter(Command::Ping, reply_to, Some(node), deadline);
         }
     }
 
@@ -161,7 +157,7 @@ impl Core {
 
     fn run_flow(&mut self, task: u32, commands: Vec<Command>, deadline: Instant) {
         for (command, part) in commands.into_iter().zip(0..) {
-            self.enter(Job::new(command, ReplyTo::Task { task, part }, deadline));
+            self.enter(command, ReplyTo::Task { task, part }, None, deadline);
         }
     }
 
@@ -187,9 +183,7 @@ impl Core {
     ) {
         let deadline = deadline.min(now + self.config.command_timeout);
         self.schedule(deadline);
-        let mut job = Job::new(command, ReplyTo::Task { task, part: 0 }, deadline);
-        job.pinned = node;
-        self.enter(job);
+        self.enter(command, ReplyTo::Task { task, part: 0 }, node, deadline);
     }
 
     fn run_steps(&mut self, task: u32, steps: Vec<Step>, now: Instant) {
