@@ -215,6 +215,42 @@ test("a garbage collection loses no request whose store is referenced only by it
   await own.stop()
 })
 
+test("an answered request holds nothing of its caller's AsyncLocalStorage context while a later one is pending", async () => {
+  const frozen = await startServer()
+  process.kill(frozen.pid, "SIGSTOP")
+  const { printed, errors } = await opening(`
+    import { AsyncLocalStorage } from "node:async_hooks"
+    import { setTimeout as delay } from "node:timers/promises"
+    import v8 from "node:v8"
+    import vm from "node:vm"
+    v8.setFlagsFromString("--expose-gc")
+    const gc = vm.runInNewContext("gc")
+    const storage = new AsyncLocalStorage()
+    const store = open()
+    const silent = open({ url: ${JSON.stringify(frozen.url)}, connectTimeoutMs: 30_000, commandTimeoutMs: 30_000 })
+    let freed = false
+    const registry = new FinalizationRegistry(() => { freed = true })
+    function answered() {
+      const context = {}
+      registry.register(context)
+      return new Promise((resolve) => storage.run(context, () => store.get("sid", () => resolve())))
+    }
+    await answered()
+    let pending = true
+    silent.get("sid", () => { pending = false })
+    const deadline = Date.now() + 10_000
+    while (!freed && Date.now() < deadline) {
+      await delay(10)
+      gc()
+    }
+    console.log(pending, freed)
+    process.exit()
+  `)
+  assert.equal(`${printed}${errors}`, "true true\n")
+  process.kill(frozen.pid, "SIGCONT")
+  await frozen.stop()
+})
+
 test("async hooks report the end of every request", async () => {
   const { printed, errors } = await opening(`
     import { createHook } from "node:async_hooks"

@@ -21,7 +21,7 @@ function takeAnswers(native, pending, noticed) {
   const { part: PART, text: TEXT, ok: OK, count: COUNT, nil: NIL, texts: TEXTS, notice: NOTICE } = kinds
   rows ??= new Float64Array(answerHeader + ANSWERS_PER_TURN * answerColumns)
   // An ended connection writes no header; the memory may still have that of another connection.
-  rows.fill(0, 0, answerHeader)
+  for (let i = 0; i < answerHeader; i++) rows[i] = 0
   const texts = native.drain(rows, pending.count)
   const [count, left] = rows
   let text = 0

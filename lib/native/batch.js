@@ -1,5 +1,7 @@
 "use strict"
 
+const { AsyncResource } = require("node:async_hooks")
+
 const { RedisStoreError, fullError } = require("../errors.js")
 const { debug, isDebugged } = require("../observe/diagnostics.js")
 const { OPERATIONS } = require("../operations.js")
@@ -13,6 +15,9 @@ const { loadProtocol } = require("./protocol.js")
 
 /** Bun and Deno have another event loop, but export some of libuv's symbols. */
 const IS_NODE = process.versions.bun === undefined && process.versions.deno === undefined
+
+// Node-API keeps, and calls back in, the AsyncLocalStorage context of its creation, which may be the first caller's.
+const createNative = AsyncResource.bind((...args) => new (loadProtocol().binding.RedisStore)(...args))
 
 /** A batch with more text than this is sent at once: V8's strings have at most 512 M units. */
 const TEXT_MAX_UNITS = 2 ** 26
@@ -55,8 +60,7 @@ class Batch {
     const wake = () => self.deref()?.wake()
     const question = credentials && ((number) => self.deref()?.#answer(number, credentials))
     try {
-      const { RedisStore } = this.#protocol.binding
-      this.#native = new RedisStore({ ...settings, ...limits, watched: IS_NODE }, wake, question)
+      this.#native = createNative({ ...settings, ...limits, watched: IS_NODE }, wake, question)
     } catch {
       // Node-API's error quotes a value of the wrong type, which may be a password.
       throw new RedisStoreError(
