@@ -278,10 +278,9 @@ class Batch {
   wake() {
     // The native half that called may have failed meanwhile.
     if (this.#failed) return
-    const notices = []
-    const left = takeAnswers(this.#native, this.#pending, (notice, error) => notices.push(notice, error))
+    const left = takeAnswers(this.#native, this.#pending)
     if (left > 0) setImmediate(wake, this)
-    for (let i = 0; i < notices.length; i += 2) this.#notice(notices[i], notices[i + 1])
+    if (this.#pending.notices.length > 0) this.#noticed()
     this.settle()
   }
 
@@ -304,6 +303,10 @@ class Batch {
       clearImmediate(meanwhile)
       this.flush()
     }
+  }
+
+  #noticed() {
+    for (const { notice, error } of this.#pending.notices.splice(0)) this.#notice(notice, error)
   }
 
   #notice(notice, error) {
