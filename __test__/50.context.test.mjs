@@ -215,7 +215,7 @@ test("a garbage collection loses no request whose store is referenced only by it
   await own.stop()
 })
 
-test("an answered request holds nothing of its caller's AsyncLocalStorage context while a later one is pending", async () => {
+test("a store keeps no reference to the AsyncLocalStorage context of its first caller", async () => {
   const frozen = await startServer()
   process.kill(frozen.pid, "SIGSTOP")
   const { printed, errors } = await opening(`

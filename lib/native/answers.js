@@ -12,10 +12,10 @@ const ANSWERS_PER_TURN = 512
 let rows
 
 /**
- * Moves answers and notices from the native half to `pending`. No code of the application runs meanwhile. Returns
- * the number of answers that are left for another turn of the event loop.
+ * Moves answers from the native half to `pending`, and each notice to `noticed` as `{ notice, error }`. No code of
+ * the application runs meanwhile. Returns the number of answers that are left for another turn of the event loop.
  */
-function takeAnswers(native, pending) {
+function takeAnswers(native, pending, noticed) {
   const { answerHeader, answerColumns, answers: kinds, errorCodes, notices } = loadProtocol()
   const { part: PART, text: TEXT, ok: OK, count: COUNT, nil: NIL, texts: TEXTS, notice: NOTICE } = kinds
   rows ??= new Float64Array(answerHeader + ANSWERS_PER_TURN * answerColumns)
@@ -49,10 +49,10 @@ function takeAnswers(native, pending) {
     } else if (kind === NOTICE) {
       const notice = notices[number]
       if (notice === "failed") {
-        pending.notices.push({ notice, error: errorOf(texts[text], texts, text + 1) })
+        noticed.push({ notice, error: errorOf(texts[text], texts, text + 1) })
         text += 4
-      } else if (notice === "crashed") pending.notices.push({ notice, error: crashError(texts[text++]) })
-      else pending.notices.push({ notice, error: undefined })
+      } else if (notice === "crashed") noticed.push({ notice, error: crashError(texts[text++]) })
+      else noticed.push({ notice, error: undefined })
     } else {
       pending.answer(id, errorOf(errorCodes[number], texts, text), null)
       text += 3

@@ -16,7 +16,7 @@ const { loadProtocol } = require("./protocol.js")
 /** Bun and Deno have another event loop, but export some of libuv's symbols. */
 const IS_NODE = process.versions.bun === undefined && process.versions.deno === undefined
 
-// Node-API keeps, and calls back in, the AsyncLocalStorage context of its creation, which may be the first caller's.
+// Outside the first caller's AsyncLocalStorage context: Node-API keeps the context of the creation, and calls back in it.
 const createNative = AsyncResource.bind((...args) => new (loadProtocol().binding.RedisStore)(...args))
 
 /** A batch with more text than this is sent at once: V8's strings have at most 512 M units. */
@@ -44,6 +44,8 @@ class Batch {
   /** The backends of its stores. Weak, so that a store that is dropped without close() can be garbage collected. */
   #members = new Set()
   #pending = new Pending()
+  /** Notices that are not handled yet. One array for all turns. */
+  #notices = []
   #outbox = new Outbox(this.#protocol.requestColumns)
   #flushing = false
   /** The time of the first request in the batch. */
@@ -278,9 +280,9 @@ class Batch {
   wake() {
     // The native half that called may have failed meanwhile.
     if (this.#failed) return
-    const left = takeAnswers(this.#native, this.#pending)
+    const left = takeAnswers(this.#native, this.#pending, this.#notices)
     if (left > 0) setImmediate(wake, this)
-    if (this.#pending.notices.length > 0) this.#noticed()
+    if (this.#notices.length > 0) this.#handleNotices()
     this.settle()
   }
 
@@ -305,8 +307,8 @@ class Batch {
     }
   }
 
-  #noticed() {
-    for (const { notice, error } of this.#pending.notices.splice(0)) this.#notice(notice, error)
+  #handleNotices() {
+    for (const { notice, error } of this.#notices.splice(0)) this.#notice(notice, error)
   }
 
   #notice(notice, error) {

@@ -12,10 +12,10 @@ const IDLE_MS = 1000
  * the answer.
  */
 const busy = new Set()
-/** Kept for a while when there are none: with one request at a time, a new one for each took 8 % of its CPU time. */
+/** Kept for a while after the last request, because creating one for each request costs CPU time. */
 let timer
 
-// A timer that is created in a caller's AsyncLocalStorage context keeps that context.
+// Outside the first caller's AsyncLocalStorage context, which the timer would keep.
 const start = AsyncResource.bind(() => setInterval(stopIfIdle, IDLE_MS))
 
 function keepAlive(owner) {

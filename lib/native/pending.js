@@ -5,8 +5,6 @@ class Pending {
   count = 0
   /** Their total size in characters. */
   units = 0
-  /** What happened to the connection: `{ notice, error }`, in order. */
-  notices = []
   /** The answered requests that are not settled yet are those from `#next` to `#end`. One array for all turns. */
   #answered = []
   #next = 0
