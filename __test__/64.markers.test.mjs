@@ -10,6 +10,7 @@ import { RedisStore } from "../index.mjs"
 import { startCluster } from "../testing/topologies.mjs"
 import { until } from "../testing/until.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
+import { hold } from "./support/steps.mjs"
 
 const require = createRequire(import.meta.url)
 const { MARKER_LIFE_MS, isMarker, markerOf } = require("../lib/races/marker.js")
@@ -82,6 +83,39 @@ describe("a marker", () => {
       await store.close()
     }
   })
+
+  const WAYS = {
+    "a native store": () => ({}),
+    "the scripts of a client": () => ({
+      client: createClient({ socket: { port: server.port, localAddress: "127.0.0.1" } }),
+    }),
+    "the commands of a wrapper": () => ({ client: new Proxy(createClient({ url: server.url }), {}) }),
+  }
+  for (const [name, options] of Object.entries(WAYS)) {
+    test(`is not taken for an earlier one, however late the save comes: ${name}`, async () => {
+      const { client } = options()
+      await client?.connect()
+      const store = open({ client, ...(client !== undefined && { url: undefined }) })
+      assert.equal(store.native, client === undefined)
+      const key = `${store.prefix}a`
+      const leftOfMarker = () => server.client.pTTL(markerOf(store.prefix, key))
+      await store.set("a", { cookie: cookie() })
+      await store.destroy("a")
+      await until("an older marker", async () => (await leftOfMarker()) < MARKER_LIFE_MS - 100)
+      let asked = 0
+      hold(store, async (command) => {
+        if (command !== "restore" || ++asked !== 2) return
+        const known = await leftOfMarker()
+        await store.set("a", { cookie: cookie() })
+        await store.destroy("a")
+        await until("a marker that has as little left", async () => (await leftOfMarker()) < known)
+      })
+      assert.equal(await survives(store, () => server.client.del(key)), false)
+      assert.equal(asked, 2)
+      await store.close()
+      await client?.close()
+    })
+  }
 
   test("may have expired if the load is older than a marker's lifetime: the save is dropped", async () => {
     const { Gone } = require("../lib/races/gone.js")
@@ -235,6 +269,19 @@ describe("servers that refuse", () => {
     assert.equal(await survives(store, () => server.client.del(`${store.prefix}b`), "b"), true)
     await store.close()
   })
+})
+
+test("without the command TIME, a marker counts by what it has left", async () => {
+  const name = `user${ownPrefix().replace(":", "")}`
+  await server.client.sendCommand(["ACL", "SETUSER", name, "on", ">pw", "~*", "+@all", "-time"])
+  const store = open({ username: name, password: "pw" })
+  await store.set("a", { cookie: cookie() })
+  await store.destroy("a")
+  const marker = markerOf(store.prefix, `${store.prefix}a`)
+  await until("an older marker", async () => (await server.client.pTTL(marker)) < MARKER_LIFE_MS - 100)
+  assert.equal(await survives(store, () => server.client.del(`${store.prefix}a`)), true)
+  assert.equal(await survives(store, () => store.destroy("a")), false)
+  await store.close()
 })
 
 describe("a cluster", () => {

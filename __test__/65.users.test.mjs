@@ -8,6 +8,7 @@ import { RedisStore } from "../index.mjs"
 import { called, until } from "../testing/until.mjs"
 import { cookie, entries, indexKeys, load, signIn, userOf } from "./support/users.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
+import { hold } from "./support/steps.mjs"
 
 const require = createRequire(import.meta.url)
 const { loadProtocol } = require("../lib/native/protocol.js")
@@ -209,6 +210,27 @@ describe("the index follows the session", () => {
     await store.clear()
     assert.deepEqual(await keysOf(store), [])
     await store.close()
+  })
+
+  test("clear keeps the entries of sign-ins during it, however late the server runs its commands", async () => {
+    const store = open()
+    const other = open({ prefix: store.prefix, userPrefix: `u-${store.prefix}` })
+    await signIn(other, "a", "ada")
+    await until("older entries", async () => (await entries(server.client, `u-${store.prefix}`, 20)) === 1)
+    let isHeld = false
+    hold(store, async (command) => {
+      if (command !== "sweep" || isHeld) return
+      isHeld = true
+      const clearedMs = now() - startedAt
+      await signIn(other, "b", "ada")
+      const isOld = async () => (await entries(server.client, `u-${store.prefix}`, clearedMs + 100)) === 1
+      await until("an entry that is older than the clearing was", isOld)
+    })
+    const startedAt = now()
+    await store.clear()
+    assert.ok(isHeld)
+    assert.deepEqual(await handles(other, "ada"), handlesOf("b"))
+    await Promise.all([store.close(), other.close()])
   })
 
   test("a change of user in one session, there and back, and a sign-out that keeps it", async () => {

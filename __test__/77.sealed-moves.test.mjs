@@ -1,14 +1,18 @@
 // Moves of sessions to hashed keys: each state of the two keys, and processes of both steps at the same time. One process
 // ends in the middle of a move.
 import assert from "node:assert/strict"
+import { createRequire } from "node:module"
 import { describe, test } from "node:test"
 
 import { RedisStore } from "../index.mjs"
+import { until } from "../testing/until.mjs"
 import { CLIENTS } from "./support/clients.mjs"
 import { KEYS, handleOf } from "./support/sealed.mjs"
 import { ownPrefix, ownServer } from "./support/servers.mjs"
 import { hold } from "./support/steps.mjs"
 
+const require = createRequire(import.meta.url)
+const { MARKER_LIFE_MS, markerOf } = require("../lib/races/marker.js")
 const server = ownServer()
 const HOUR = 3_600_000
 const cookie = (ms = HOUR) => ({ originalMaxAge: ms, expires: new Date(Date.now() + ms).toISOString() })
@@ -228,6 +232,25 @@ describe("another process comes in between", () => {
     const [one, two] = [open(prefix, "migrate"), open(prefix, "migrate")]
     return { prefix, old, hashed, one, two, preparing: open(prefix, "prepare"), at }
   }
+
+  test("a session that was destroyed twice is not moved, however late the move comes", async () => {
+    const { prefix, old, hashed } = await put("plain")
+    const [one, two] = [open(prefix, "migrate"), open(prefix, "migrate")]
+    const leftOfMarker = () => server.client.pTTL(markerOf(prefix, hashed))
+    await two.destroy("a")
+    await until("an older marker", async () => (await leftOfMarker()) < MARKER_LIFE_MS - 100)
+    await put("plain", prefix)
+    let asked = 0
+    hold(one, async (command) => {
+      if (command !== "add" || ++asked !== 2) return
+      const known = await leftOfMarker()
+      await two.destroy("a")
+      await until("a marker that has as little left", async () => (await leftOfMarker()) < known)
+    })
+    assert.equal(await one.get("a"), null)
+    assert.equal(asked, 2)
+    assert.equal((await exists(old)) + (await exists(hashed)), 0)
+  })
 
   test("a save is not lost, whatever of a move it meets", async () => {
     for (const [name, key] of [

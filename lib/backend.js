@@ -4,7 +4,6 @@ const { recognise } = require("./clients/adopt.js")
 const { SafetyNet } = require("./clients/safety-net.js")
 const { Delegate } = require("./clients/delegate.js")
 const { hasPttl } = require("./clients/dialects.js")
-const { keyPrefixOf } = require("./clients/keyspace.js")
 const { optionError } = require("./errors.js")
 const { NativeBackend } = require("./native/backend.js")
 const { readSettings } = require("./options/settings.js")
@@ -25,9 +24,7 @@ function openBackend(options, listener) {
       `Option "hashIds" can be "prepare" with encryption or compression only without "${name}"; leave one of them out until the ids are hashed.`,
     )
   }
-  return new Preparation(backend, sealing, commandTimeoutMs, () =>
-    options.client === undefined ? "" : keyPrefixOf(options.client),
-  )
+  return new Preparation(backend, sealing, commandTimeoutMs)
 }
 
 function openPlain(options, listener) {

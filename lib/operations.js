@@ -29,6 +29,7 @@ const NAMES = [
   "merge",
   "restore",
   "add",
+  "marker",
   "pttl",
   "ping",
 ]

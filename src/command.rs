@@ -8,7 +8,7 @@ use redis::Value;
 
 use crate::{
     error::{Error, ErrorCode},
-    marker::{By, Destroy, Restore},
+    marker::{By, Destroy, Mode, Restore},
     users::{Call, Save},
 };
 
@@ -47,8 +47,8 @@ enum Effect {
 enum Shape {
     /// Text, or nil.
     Value,
-    /// OK, or nil if a condition was not met, or the stored text; for a [`Restore`], the remaining lifetime of
-    /// a marker.
+    /// OK, or nil if a condition was not met, or the stored text; for a [`Restore`], the server's time if
+    /// there is a marker.
     Written,
     Count,
     /// Text or nil for each key.
@@ -385,6 +385,7 @@ impl Command {
         match self {
             // An index may be written twice.
             Self::User(call) if !call.writes_session() => Effect::None,
+            Self::Restore(restore) if restore.mode == Mode::Ask => Effect::None,
             _ => self.kind().row().2,
         }
     }
@@ -402,7 +403,7 @@ impl Command {
         match self {
             Self::Swap(swap) => swap.base != written,
             // It expects none.
-            Self::Restore(restore) => restore.adds,
+            Self::Restore(restore) => restore.mode == Mode::Add,
             _ => false,
         }
     }
@@ -413,7 +414,7 @@ impl Command {
             Self::Set { value, .. } => Some(value),
             // Empty: it removes the key.
             Self::Swap(swap) if !swap.value.is_empty() => Some(&swap.value),
-            Self::Restore(restore) => Some(&restore.value),
+            Self::Restore(restore) if restore.mode != Mode::Ask => Some(&restore.value),
             Self::Save(save) => Some(save.value()),
             Self::User(call) if call.writes_session() => call.arguments.last().map(Vec::as_slice),
             _ => None,
@@ -485,8 +486,8 @@ impl Command {
                 Self::Restore(restore) => restore.found(now),
                 _ => Err(self.unexpected()),
             },
-            (Shape::Written, Value::Int(left)) if matches!(self, Self::Restore(_)) => {
-                Ok(Reply::Count(left))
+            (Shape::Written, Value::Int(time)) if matches!(self, Self::Restore(_)) => {
+                Ok(Reply::Count(time))
             }
             (Shape::Count, Value::Int(count)) => Ok(Reply::Count(count)),
             (Shape::Values, Value::Array(values)) => self.values(values),

@@ -19,18 +19,27 @@ pub const DESTROY: &str = "redis.call('SET', KEYS[1], '', 'PX', ARGV[1]) \
     if #KEYS == 2 then return redis.call('DEL', KEYS[2]) end \
     return redis.call('UNLINK', unpack(KEYS, 2))";
 
-/// Writes `ARGV[1]` to `KEYS[1]` and replies OK, unless a marker among the other keys has more than `ARGV[4]`
-/// milliseconds left: then it replies the milliseconds of the youngest. A marker without a time to live counts
-/// as new, with the lifetime `ARGV[5]`. `ARGV[2]` is the milliseconds to live, empty for no expiry. If
-/// `ARGV[3]` is ADD and there is a value, it replies the value instead.
-pub const RESTORE: &str = "local known = tonumber(ARGV[4]) \
-    local newest = known \
+/// Writes `ARGV[1]` to `KEYS[1]` and replies OK, unless a marker among the other keys expires after the time
+/// `ARGV[4]`: then it replies the server's time. Both are in milliseconds. The time of expiry identifies a marker,
+/// however late the script runs; what it has left does not. A marker without a time to live counts as new, with the
+/// lifetime `ARGV[5]`. `ARGV[2]` is the milliseconds to live, empty for no expiry. If `ARGV[3]` is ADD and there is
+/// a value, it replies the value instead; if it is ASK, it writes nothing and replies -1.
+///
+/// Where TIME is denied, the server's time is 0, and what a marker has left is compared.
+pub const RESTORE: &str = "local newest = -1 \
     for i = 2, #KEYS do \
       local left = redis.call('PTTL', KEYS[i]) \
       if left == -1 then left = tonumber(ARGV[5]) end \
-      if left > newest then newest = left end \
+      newest = math.max(newest, left) \
     end \
-    if newest > known then return newest end \
+    if newest >= 0 then \
+      if redis.replicate_commands then redis.replicate_commands() end \
+      local time = redis.pcall('TIME') \
+      local now = 0 \
+      if time[1] then now = time[1] * 1000 + math.floor(time[2] / 1000) end \
+      if now + newest > tonumber(ARGV[4]) then return now end \
+    end \
+    if ARGV[3] == 'ASK' then return -1 end \
     if ARGV[3] == 'ADD' then \
       local now = redis.call('GET', KEYS[1]) \
       if now then return now end \
@@ -152,6 +161,28 @@ impl Destroy {
     }
 }
 
+/// What a [`Restore`] does unless there is a marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Writes.
+    Write,
+    /// Writes if there is no value.
+    Add,
+    /// Nothing.
+    Ask,
+}
+
+impl Mode {
+    /// The argument of the script.
+    pub fn argument(self) -> &'static [u8] {
+        match self {
+            Self::Write => b"",
+            Self::Add => b"ADD",
+            Self::Ask => b"ASK",
+        }
+    }
+}
+
 /// A save of a session that no longer exists: it is written unless it was destroyed.
 #[derive(Clone)]
 pub struct Restore {
@@ -163,10 +194,10 @@ pub struct Restore {
     pub expiry: Expiry,
     /// The marker of the key and, if one script may name both, that of all keys.
     pub markers: Vec<Vec<u8>>,
-    /// Markers with at most this many milliseconds left are ignored; if negative, none is.
-    pub known_left: i64,
-    /// Write only if there is no value.
-    pub adds: bool,
+    /// Markers that expire by this time of the server are ignored, in milliseconds; if negative, none is.
+    pub known: i64,
+    /// What it does.
+    pub mode: Mode,
     /// How the script is sent.
     pub by: By,
     /// It was sent before, and its reply was lost.

@@ -141,16 +141,15 @@ pub const REMOVE: &str = concat!(
     "end return count"
 );
 
-/// Drops entries that are older than `ARGV[2]` milliseconds if pending, or than `ARGV[1]` otherwise. Replies
-/// their number.
+/// Drops entries that were written before the time `ARGV[2]` if pending, or before `ARGV[1]` otherwise: in
+/// microseconds, as in the reply of [`ENTRIES`]. Replies their number.
 pub const SWEEP: &str = concat!(
-    time!(),
     "local count = 0 \
     local all = redis.call('HGETALL', KEYS[1]) \
     for i = 1, #all, 2 do \
       local at, kind = string.match(all[i + 1], '^%d+:(%d+):%d*:(%a)') \
       local limit = kind == 'a' and ARGV[1] or ARGV[2] \
-      if now - at / 1000 > tonumber(limit) then \
+      if tonumber(at) < tonumber(limit) then \
         redis.call('HDEL', KEYS[1], all[i]) \
         count = count + 1 \
       end \

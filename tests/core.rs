@@ -12,7 +12,7 @@ use connect_redis_native::{
     core::{Action, Completion, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
-    marker::{By, Restore},
+    marker::{By, Mode, Restore},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -393,8 +393,8 @@ fn a_refused_write_is_repeated_after_a_save_that_a_marker_stopped() {
         value: "new".into(),
         expiry: Expiry::Never,
         markers: vec!["m".into()],
-        known_left: -1,
-        adds: false,
+        known: -1,
+        mode: Mode::Write,
         by: By::Hash,
         repeated: false,
     };

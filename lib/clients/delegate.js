@@ -115,13 +115,13 @@ class Delegate {
   }
 
   /**
-   * SET of `value` unless a marker has more than `known` milliseconds left. Replies true, or the milliseconds
-   * left; null if the marker cannot be read.
+   * SET of `value` unless a marker expires after `known`, by the clock of the server, in milliseconds. Replies
+   * true, or the server's time; null if the marker cannot be read.
    */
   restore(operation, key, prefix, value, ttl, known, request) {
     request.begin(this.#dialect.script === undefined ? "get" : "eval")
-    const adds = operation === OPERATIONS.add
-    this.#settle(request, () => this.#inOrder(key, () => this.#markers.restore(key, prefix, value, ttl, known, adds)))
+    const { name } = operation
+    this.#settle(request, () => this.#inOrder(key, () => this.#markers.restore(name, key, prefix, value, ttl, known)))
   }
 
   /** An operation on the sessions of a user: see lib/users/delegated.js. */
@@ -140,7 +140,7 @@ class Delegate {
 
   #asker() {
     const client = this.#client
-    const { pttl, replace, script, set } = this.#dialect
+    const { replace, script, set } = this.#dialect
     const keyed = (name, key, command, read) => {
       return ask((request) => {
         request.command = name
@@ -155,11 +155,7 @@ class Delegate {
         return keyed("set", key, (done) => replace(client, key, value, ttl, done), isReplaced)
       },
       set: (key, value, ttl) => keyed("set", key, (done) => set(client, key, value, ttl, done), isDone),
-      markerLeft: (key, prefix) => {
-        const marker = markerOf(prefix, key, keyPrefixOf(client))
-        return keyed("pttl", key, (done) => pttl(client, marker, done), Number)
-      },
-      restore: (key, ...about) => this.#inOrder(key, () => this.#markers.restore(key, ...about)),
+      restore: (name, key, ...about) => this.#inOrder(key, () => this.#markers.restore(name, key, ...about)),
       destroy: (key, prefix) => {
         return ask((request) => this.destroy(key, prefix, Object.assign(request, { follows: true })))
       },

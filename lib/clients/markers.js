@@ -1,9 +1,13 @@
 "use strict"
 
+const { now } = require("../timers.js")
 const { MARKER_LIFE_MS, RESTORE_SCRIPT, markerOf } = require("../races/marker.js")
 const { hasPttl, isCluster } = require("./dialects.js")
 const { keyPrefixOf } = require("./keyspace.js")
 const { added, restored, textOf } = require("./replies.js")
+
+/** The argument of the script for an operation. */
+const MODES = { restore: "", add: "ADD", marker: "ASK" }
 
 /** Markers by the client's own commands. */
 class Markers {
@@ -26,19 +30,21 @@ class Markers {
   }
 
   /**
-   * SET of `value` unless a marker has more than `known` milliseconds left. Resolves to true, or to the
-   * milliseconds left; to null if the marker cannot be read. If it `adds` and there is a value, to that.
+   * SET of `value` unless a marker expires after `known`, by the clock of the server, or of this process if the
+   * client runs no scripts. Resolves to true, or to the time by that clock; to null if the marker cannot be read. The
+   * operation `add` resolves to a value that there is, and does not replace it; `marker` writes nothing, and
+   * resolves to -1.
    */
-  async restore(key, prefix, value, ttl, known, adds = false) {
+  async restore(name, key, prefix, value, ttl, known) {
     const own = keyPrefixOf(this.#client)
     const markers = [markerOf(prefix, key, own)]
     // The marker of all keys is in another slot.
     if (!isCluster(this.#client)) markers.push(markerOf(prefix, prefix, own))
     if (this.#dialect.script !== undefined) {
-      const args = [value, ttl < 0 ? "" : String(ttl), adds ? "ADD" : "", String(known), String(MARKER_LIFE_MS)]
+      const args = [value, ttl < 0 ? "" : String(ttl), MODES[name], String(known), String(MARKER_LIFE_MS)]
       const run = (keys) => {
         const script = (done) => this.#dialect.script(this.#client, RESTORE_SCRIPT, keys, args, done)
-        return this.#ask("eval", script, adds ? added : restored)
+        return this.#ask("eval", script, name === "add" ? added : restored)
       }
       try {
         return await run([key, ...markers])
@@ -48,17 +54,25 @@ class Markers {
         return run([key, markers[0]])
       }
     }
-    const left = await this.#newest(markers)
-    if (left > known) return isFinite(left) ? left : null
+    const marked = await this.#timeIfMarked(markers, known)
+    if (marked !== -1 || name === "marker") return marked
     const { get } = this.#dialect
-    const there = adds ? await this.#ask("get", (done) => get(this.#client, key, done), textOf) : null
+    const there = name === "add" ? await this.#ask("get", (done) => get(this.#client, key, done), textOf) : null
     if (there !== null) return there
     await this.#set(key, value, ttl)
     // Detects a session that was destroyed in between: its marker is written before it is removed.
-    const since = await this.#newest(markers)
-    if (since <= known) return true
+    const since = await this.#timeIfMarked(markers, known)
+    if (since === -1) return true
     await this.#ask("del", (done) => this.#dialect.del(this.#client, key, done), Number)
-    return isFinite(since) ? since : null
+    return since
+  }
+
+  /** The time if one of these markers expires after `known`, else -1; null if they cannot be read. */
+  async #timeIfMarked(markers, known) {
+    const newest = await this.#newest(markers)
+    const time = now()
+    if (newest === Infinity) return null
+    return newest >= 0 && time + newest > known ? time : -1
   }
 
   /**

@@ -109,7 +109,7 @@ class NativeBackend {
     this.#ask(OPERATIONS.destroy, args)
   }
 
-  /** `operation` is "restore" or "add". */
+  /** `operation` is "restore", "add" or "marker". */
   restore(operation, ...args) {
     this.#ask(operation, args)
   }

@@ -154,8 +154,8 @@ class Batch {
   }
 
   /**
-   * SET of `value` unless a marker has more than `known` milliseconds left. Replies true, or the milliseconds
-   * left; null if the marker cannot be read.
+   * SET of `value` unless a marker expires after `known`, by the clock of the server, in milliseconds. Replies
+   * true, or the server's time; null if the marker cannot be read.
    */
   restore(key, prefix, value, ttl, known, request) {
     this.#restore(OPERATIONS.restore, key, prefix, value, ttl, known, request)
@@ -164,6 +164,11 @@ class Batch {
   /** The same if there is no value; otherwise replies the value. */
   add(key, prefix, value, ttl, known, request) {
     this.#restore(OPERATIONS.add, key, prefix, value, ttl, known, request)
+  }
+
+  /** The same, but writes nothing, and replies -1. */
+  marker(key, prefix, value, ttl, known, request) {
+    this.#restore(OPERATIONS.marker, key, prefix, value, ttl, known, request)
   }
 
   #restore(operation, key, prefix, value, ttl, known, request) {

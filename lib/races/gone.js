@@ -2,7 +2,7 @@
 
 const { RedisStoreError } = require("../errors.js")
 const { now } = require("../timers.js")
-const { MARKER_LIFE_MS } = require("./marker.js")
+const { MARKER_LIFE_MS, NONE_KNOWN, endOfMarkersBefore } = require("./marker.js")
 
 /** The reply to a save of a session that was destroyed meanwhile. */
 const DROPPED = Symbol("dropped")
@@ -34,13 +34,13 @@ class Gone {
   }
 
   /**
-   * `save.send(known)` sends the save; it ignores a marker with at most `known` milliseconds left. `save.at` is
-   * the time of the load. Ends by a call of `save.written()` or `save.found(theirs)`, or by finishing the
+   * `save.send(known)` sends the save; it ignores markers that expire by the time `known` of the server. `save.at`
+   * is the time of the load. Ends by a call of `save.written()` or `save.found(theirs)`, or by finishing the
    * request.
    */
   settle(request, save) {
     if (save.at === undefined || now() - save.at > this.#oldestMs) return this.drop(request)
-    this.#attempt(request, save, -1)
+    this.#attempt(request, save, NONE_KNOWN)
   }
 
   #attempt(request, save, known) {
@@ -51,11 +51,9 @@ class Gone {
         if (error !== null) return isRefusal(error) ? this.drop(request) : save.failed(error)
         if (typeof reply === "string") return save.found(reply)
         if (reply === true) return save.written()
-        if (typeof reply !== "number") return this.drop(request)
-        // An upper bound, because the reply took some time.
-        const destroyedAt = now() - (MARKER_LIFE_MS - reply) + 1
-        if (destroyedAt >= save.at) return this.drop(request)
-        this.#attempt(request, save, reply)
+        // A marker: of before the load, or of another one since.
+        if (typeof reply !== "number" || known !== NONE_KNOWN) return this.drop(request)
+        this.#attempt(request, save, endOfMarkersBefore(save.at, reply))
       },
     )
   }

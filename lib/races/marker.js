@@ -1,5 +1,7 @@
 "use strict"
 
+const { now } = require("../timers.js")
+
 /**
  * Markers as in src/marker.rs, for stores that delegate, since the binding may be missing. A test compares
  * both.
@@ -7,12 +9,29 @@
 const MARKER_LIFE_MS = 60_000
 
 const RESTORE_SCRIPT =
-  "local known = tonumber(ARGV[4]) local newest = known for i = 2, #KEYS do " +
+  "local newest = -1 for i = 2, #KEYS do " +
   "local left = redis.call('PTTL', KEYS[i]) if left == -1 then left = tonumber(ARGV[5]) end " +
-  "if left > newest then newest = left end end if newest > known then return newest end " +
+  "newest = math.max(newest, left) end if newest >= 0 then " +
+  "if redis.replicate_commands then redis.replicate_commands() end " +
+  "local time = redis.pcall('TIME') local now = 0 " +
+  "if time[1] then now = time[1] * 1000 + math.floor(time[2] / 1000) end " +
+  "if now + newest > tonumber(ARGV[4]) then return now end end " +
+  "if ARGV[3] == 'ASK' then return -1 end " +
   "if ARGV[3] == 'ADD' then local now = redis.call('GET', KEYS[1]) if now then return now end end " +
   "if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1]) end " +
   "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
+
+/** No marker is ignored. */
+const NONE_KNOWN = -1
+
+/**
+ * When the markers from before `at` have expired, by the clock of the server: it was at `time` in a reply that has
+ * just come, and so at `time` less what has passed since `at`, or later, when it was `at` here. No later marker
+ * expires by then.
+ */
+function endOfMarkersBefore(at, time) {
+  return Math.floor(time - (now() - at)) + MARKER_LIFE_MS - 1
+}
 
 /** The end of a marker without a prefix, so that ids in braces, such as GUIDs, are not taken for markers. */
 const UNPREFIXED = "}:destroyed"
@@ -34,4 +53,4 @@ function isMarker(prefix, key) {
   return false
 }
 
-module.exports = { MARKER_LIFE_MS, RESTORE_SCRIPT, isMarker, markerOf }
+module.exports = { MARKER_LIFE_MS, NONE_KNOWN, RESTORE_SCRIPT, endOfMarkersBefore, isMarker, markerOf }

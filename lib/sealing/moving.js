@@ -1,7 +1,7 @@
 "use strict"
 
 const { isRefusal } = require("../races/gone.js")
-const { MARKER_LIFE_MS } = require("../races/marker.js")
+const { NONE_KNOWN, endOfMarkersBefore } = require("../races/marker.js")
 const { FOR_EVER } = require("../options/ttl.js")
 const { OPERATIONS } = require("../operations.js")
 const { now } = require("../timers.js")
@@ -100,25 +100,23 @@ async function claim(steps, old, stored) {
 /** Adds `value` unless the session was destroyed after it was read; returns what is there, or null. */
 async function add(steps, key, { value, ttl, at }) {
   const prefix = key.slice(0, key.length - HASH_UNITS)
-  let known = -1
-  for (;;) {
-    const left = known
-    const reply = await added(steps, { key, prefix, value, ttl, known: left })
-    if (reply === true) return value
-    if (typeof reply === "string") return reply
-    if (typeof reply === "number" && now() - (MARKER_LIFE_MS - reply) + 1 >= at) return null
-    if (typeof reply === "number") known = reply
-    else {
-      // Without scripts that cannot be known.
-      const current = await steps.get(key)
-      if (!isMiss(current)) return current
-      await steps.send(OPERATIONS.set, key, value, ttl)
-      return value
-    }
+  let reply = await added(steps, { key, prefix, value, ttl, known: NONE_KNOWN })
+  if (typeof reply === "number") {
+    reply = await added(steps, { key, prefix, value, ttl, known: endOfMarkersBefore(at, reply) })
+    if (typeof reply === "number") return null
   }
+  if (reply !== null) return reply === true ? value : reply
+  // Without scripts that cannot be known.
+  const current = await steps.get(key)
+  if (!isMiss(current)) return current
+  await steps.send(OPERATIONS.set, key, value, ttl)
+  return value
 }
 
-/** SET of `value` if there is nothing: true; else what is there, or how long a marker has left; null if that cannot be done. */
+/**
+ * SET of `value` if there is nothing: true; else what is there, or the server's time if a marker expires after
+ * `known`; null if that cannot be done.
+ */
 async function added(steps, { key, prefix, value, ttl, known }) {
   try {
     return await steps.ask((to, next) => to.restore(OPERATIONS.add, key, prefix, value, ttl, known, next))

@@ -1,13 +1,12 @@
 "use strict"
 
 const { OPERATIONS } = require("../operations.js")
-const { MARKER_LIFE_MS, markerOf } = require("../races/marker.js")
 const { Forwarding } = require("./forwarding.js")
 const { HASH_UNITS, hashId, isAmbiguous } = require("./hash.js")
 const { MOVING, Mover, added, isMiss } = require("./moving.js")
 
-/** More than any marker has left. */
-const NO_MARKER = 2 * MARKER_LIFE_MS
+/** Every marker is ignored. */
+const ALL_KNOWN = Number.MAX_SAFE_INTEGER
 /** What was under the id was being moved, and is under its hash now. */
 const MOVED = Symbol("moved")
 
@@ -18,14 +17,11 @@ const MOVED = Symbol("moved")
 class Preparation extends Forwarding {
   #sealing
   #mover
-  #keyPrefix
 
-  /** `keyPrefix()` is what the client puts before keys. */
-  constructor(backend, sealing, commandTimeoutMs, keyPrefix) {
+  constructor(backend, sealing, commandTimeoutMs) {
     super(backend, commandTimeoutMs)
     this.#sealing = sealing
     this.#mover = new Mover(sealing)
-    this.#keyPrefix = keyPrefix
   }
 
   send(operation, key, value, number, request) {
@@ -85,7 +81,7 @@ class Preparation extends Forwarding {
   /** Writes a session that is in neither place, under its id. False if there is one by then. */
   async #create(steps, session, sealed) {
     const { old, hashed, ttl } = session
-    const reply = await added(steps, { key: old, prefix: prefixOf(hashed), value: sealed, ttl, known: NO_MARKER })
+    const reply = await added(steps, { key: old, prefix: prefixOf(hashed), value: sealed, ttl, known: ALL_KNOWN })
     if (typeof reply === "string") return false
     if (reply !== true) await steps.send(OPERATIONS.set, old, sealed, ttl)
     await this.#settle(steps, session)
@@ -222,8 +218,8 @@ class Preparation extends Forwarding {
         next,
       )
     }
-    this.goOn(request, async (left, steps) => {
-      if (left > known) return left
+    this.goOn(request, async (time, steps) => {
+      if (time !== -1) return time
       if (await steps.has(hashed)) return steps.ask(atHash)
       const reply = await steps.ask(restore)
       const isMoving = typeof reply === "string" && reply.startsWith(MOVING)
@@ -233,7 +229,7 @@ class Preparation extends Forwarding {
       await this.#mover.move(steps, key, hashed)
       return isMoving ? steps.ask(atHash) : moved
     })
-    this.to.send(OPERATIONS.pttl, markerOf(prefix, hashed, this.#keyPrefix()), "", 0, request)
+    this.to.restore(OPERATIONS.marker, hashed, prefix, "", -1, known, request)
   }
 }
 

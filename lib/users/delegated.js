@@ -1,13 +1,13 @@
 "use strict"
 
-const { now } = require("../timers.js")
 const { isRefusal } = require("../races/gone.js")
+const { MARKER_LIFE_MS, NONE_KNOWN } = require("../races/marker.js")
 const { SCRIPTS } = require("./scripts.js")
 
 /**
  * The operations of src/users/flow.rs by the commands of a client. Each function of `ask` runs one command and
  * returns a promise of its reply: `script(text, keys, args)`, `replace(key, value, ttl)`, `set(key, value,
- * ttl)`, `markerLeft(key, prefix)`, `restore(key, prefix, value, ttl, known)` and `destroy(key, prefix)`.
+ * ttl)`, `restore(operation, key, prefix, value, ttl, known)` and `destroy(key, prefix)`.
  */
 const OPERATIONS = {
   index: (ask, about) => enter(ask, about, about.text),
@@ -40,9 +40,8 @@ const OPERATIONS = {
   async renew(ask, { index, handle, entry, renewed }) {
     return Number(await ask.script(SCRIPTS.renew, [index], [handle, entry, renewed]))
   },
-  async sweep(ask, { index, wholeMs, otherMs }) {
-    const ages = [wholeMs, otherMs].map((ms) => String(Math.floor(ms)))
-    return Number(await ask.script(SCRIPTS.sweep, [index], ages))
+  async sweep(ask, { index, whole, pending }) {
+    return Number(await ask.script(SCRIPTS.sweep, [index], [whole, pending].map(String)))
   },
 }
 
@@ -64,14 +63,13 @@ async function signInAtOnce(ask, about) {
 
 async function signInByTurns(ask, about) {
   const { key, prefix, value, ttl, ignoresMarkers } = about
-  const left = await unlessRefused(ask.markerLeft(key, prefix))
-  const at = now()
+  const time = await unlessRefused(ask.restore("marker", key, prefix, "", -1, NONE_KNOWN))
   const count = await enter(ask, about, `p:${about.text}`)
   if (count === 0) return 0
-  // Both times are rounded to milliseconds.
-  const known = left === null || left < 0 ? -1 : Math.max(left - Math.floor(now() - at) + 1, -1)
-  const reply = ignoresMarkers ? null : await unlessRefused(ask.restore(key, prefix, value, ttl, known))
-  if (typeof reply === "number") return -1 - reply
+  // Every marker of before expires by then.
+  const known = time === null || time < 0 ? NONE_KNOWN : time + MARKER_LIFE_MS
+  const reply = ignoresMarkers ? null : await unlessRefused(ask.restore("restore", key, prefix, value, ttl, known))
+  if (typeof reply === "number") return -1
   // The marker is in another slot, or access to it is denied.
   if (reply === null) await ask.set(key, value, ttl)
   return count

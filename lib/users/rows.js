@@ -25,9 +25,9 @@ const ROWS = {
     [own + index, handle, 0],
     [entry, renewed, 0],
   ],
-  sweep: (own, { index, wholeMs, otherMs }) => [
-    [own + index, "", wholeMs],
-    ["", "", otherMs],
+  sweep: (own, { index, whole, pending }) => [
+    [own + index, "", whole],
+    ["", "", pending],
   ],
 }
 

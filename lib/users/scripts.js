@@ -48,9 +48,9 @@ const SCRIPTS = {
     "'^%d+:%d+:(%d*)') == '' count = count + 1 end end if endless or (count > 0 and redis.call('HLEN', KEYS[1]) <= " +
     `100) then ${EXPIRE}end return count`,
   sweep:
-    `${TIME}local count = 0 local all = redis.call('HGETALL', KEYS[1]) for i = 1, #all, 2 do ` +
+    "local count = 0 local all = redis.call('HGETALL', KEYS[1]) for i = 1, #all, 2 do " +
     "local at, kind = string.match(all[i + 1], '^%d+:(%d+):%d*:(%a)') " +
-    "local limit = kind == 'a' and ARGV[1] or ARGV[2] if now - at / 1000 > tonumber(limit) then " +
+    "local limit = kind == 'a' and ARGV[1] or ARGV[2] if tonumber(at) < tonumber(limit) then " +
     `redis.call('HDEL', KEYS[1], all[i]) count = count + 1 end end ${EXPIRE}return count`,
   renew:
     "if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end " +

@@ -17,6 +17,8 @@ const NOT_COUNTED = -1
 const COUNTED = -2
 /** Allowance for the network where the age of an entry is compared with the time since another command. */
 const TRAVEL_MS = 10
+/** Finds no entry: only the time is asked for. */
+const NO_HANDLE = "-"
 /** The number of indexes that are swept in parallel. */
 const SWEEPS = 500
 
@@ -295,9 +297,11 @@ class Users {
   /** Drops all entries after all sessions were cleared. */
   async clear(startedAt) {
     this.recent.clear()
-    await this.#eachIndex((index) => {
-      const wholeMs = now() - startedAt + TRAVEL_MS
-      return this.ask(OPERATIONS.sweep, { index, wholeMs, otherMs: wholeMs + 2 * this.commandTimeoutMs })
+    await this.#eachIndex(async (index) => {
+      const time = (await this.ask(OPERATIONS.entries, { index, handle: NO_HANDLE })).at(-1)
+      // When the clearing began, or earlier, by the clock that dates the entries: however late the sweep is run.
+      const whole = Math.floor(Number(time) - (now() - startedAt) * 1000)
+      await this.ask(OPERATIONS.sweep, { index, whole, pending: whole - 2 * this.commandTimeoutMs * 1000 })
     })
   }
 

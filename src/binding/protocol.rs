@@ -62,6 +62,8 @@ numbered! {
         Restore = "restore",
         /// The same if there is no value.
         Add = "add",
+        /// The server's time if there is such a marker, else -1.
+        Marker = "marker",
         /// PTTL.
         Pttl = "pttl",
         /// PING.
@@ -106,7 +108,7 @@ impl Operation {
             | Self::Renew => Kind::EvalSha,
             Self::MGet => Kind::MGet,
             Self::Length | Self::Ids | Self::Clear => Kind::Scan,
-            Self::Swap | Self::Merge | Self::Restore | Self::Add => Kind::EvalSha,
+            Self::Swap | Self::Merge | Self::Restore | Self::Add | Self::Marker => Kind::EvalSha,
             Self::Pttl => Kind::Pttl,
             Self::Ping => Kind::Ping,
         }
@@ -191,7 +193,7 @@ pub struct Protocol {
     pub answer_columns: u32,
     /// The lifetime of a marker in milliseconds.
     pub marker_life_ms: u32,
-    /// The script of restore and add, for clients that run it.
+    /// The script of restore, add and marker, for clients that run it.
     pub restore_script: &'static str,
     /// The scripts about indexes, in the order of their names, for clients that run them.
     pub user_scripts: Vec<&'static str>,

@@ -33,7 +33,7 @@ use crate::{
     core::{Request, Work},
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
-    marker::{By, Destroy, Restore, marker_of},
+    marker::{By, Destroy, Mode, Restore, marker_of},
     sealing::Halves,
 };
 
@@ -107,9 +107,13 @@ fn work(
     }
     // Read before any failure, so that texts of this request are not taken for those of the next one.
     let (mine, theirs, more) = match operation {
-        Some(Operation::Swap | Operation::Merge | Operation::Restore | Operation::Add) => {
-            reader.second_row()?
-        }
+        Some(
+            Operation::Swap
+            | Operation::Merge
+            | Operation::Restore
+            | Operation::Add
+            | Operation::Marker,
+        ) => reader.second_row()?,
         _ => (vec![], vec![], 0.0),
     };
     let key = key?;
@@ -157,15 +161,19 @@ fn work(
         Some(Operation::Destroy) => {
             return Ok(Work::Command(Destroy::session(&value?, key)));
         }
-        Some(operation @ (Operation::Restore | Operation::Add)) => {
+        Some(operation @ (Operation::Restore | Operation::Add | Operation::Marker)) => {
             let prefix = value?;
             let restore = Restore {
                 markers: vec![marker_of(&prefix, &key), marker_of(&prefix, &prefix)],
                 key,
                 value: mine,
                 expiry: expiry(row.number),
-                known_left: more as i64,
-                adds: operation == Operation::Add,
+                known: more as i64,
+                mode: match operation {
+                    Operation::Add => Mode::Add,
+                    Operation::Marker => Mode::Ask,
+                    _ => Mode::Write,
+                },
                 by: By::Hash,
                 repeated: false,
             };

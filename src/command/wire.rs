@@ -87,8 +87,8 @@ impl Command {
                     Expiry::After(expire_ms) => number(out, expire_ms),
                     Expiry::Keep | Expiry::Never => bulk(out, b""),
                 }
-                bulk(out, if restore.adds { b"ADD" } else { b"" });
-                number(out, restore.known_left);
+                bulk(out, restore.mode.argument());
+                number(out, restore.known);
                 number(out, marker::life_ms());
             }
             Self::Expire { key, expire_ms } => {

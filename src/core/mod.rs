@@ -203,7 +203,7 @@ impl Core {
                 self.enter(Command::Save(save), ReplyTo::Caller(id), None, deadline);
             }
             Work::SignIn(sign_in) if sign_in.by_turns || self.router.is_cluster() => {
-                self.flow(id, Flow::sign_in(*sign_in, now), deadline);
+                self.flow(id, Flow::sign_in(*sign_in), deadline);
             }
             Work::SignIn(sign_in) => {
                 self.enter(sign_in.both(), ReplyTo::Caller(id), None, deadline);

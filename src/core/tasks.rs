@@ -227,7 +227,7 @@ impl Core {
                     }
                     Err(answer) => Some(answer),
                 },
-                TaskWork::Flow { flow, deadline } => match flow.on_reply(part, outcome, now) {
+                TaskWork::Flow { flow, deadline } => match flow.on_reply(part, outcome) {
                     users::Next::Wait => None,
                     users::Next::Run(commands) => {
                         let deadline = *deadline;

@@ -1,7 +1,5 @@
 //! The order of the commands that write or end a session and its index entry.
 
-use std::time::Instant;
-
 use super::{
     Call, Which,
     sign_in::{SignIn, Step},
@@ -87,15 +85,14 @@ pub enum Flow {
         /// The reply to the HEXISTS.
         listed: Option<Reply>,
     },
-    /// Replies the number of entries, or 0 if the limit is reached. A negative number is -1 minus the
-    /// milliseconds left of a younger marker.
+    /// Replies the number of entries, 0 if the limit is reached, or -1 if there is a younger marker.
     SignIn {
         /// The session and its entry.
         sign_in: Box<SignIn>,
         /// The pending step.
         step: Step,
-        /// The most that a marker from before the sign-in has left, and the time of that information.
-        known: (i64, Instant),
+        /// The time of the server by which every marker from before the sign-in expires; -1 if there is none.
+        known: i64,
         /// The number of entries.
         count: i64,
     },
@@ -148,12 +145,12 @@ impl Flow {
     }
 
     /// Writes the entry of a session, then the session.
-    pub fn sign_in(sign_in: SignIn, now: Instant) -> (Self, Vec<Command>) {
+    pub fn sign_in(sign_in: SignIn) -> (Self, Vec<Command>) {
         let command = sign_in.marker();
         let flow = Self::SignIn {
             sign_in: Box::new(sign_in),
             step: Step::Marker,
-            known: (-1, now),
+            known: -1,
             count: 0,
         };
         (flow, vec![command])
@@ -175,7 +172,7 @@ impl Flow {
     }
 
     /// Takes the reply to a part.
-    pub fn on_reply(&mut self, part: Part, outcome: Result<Reply, Error>, now: Instant) -> Next {
+    pub fn on_reply(&mut self, part: Part, outcome: Result<Reply, Error>) -> Next {
         match self {
             Self::Save { written, listed } => {
                 let reply = match outcome {
@@ -202,7 +199,7 @@ impl Flow {
                 step,
                 known,
                 count,
-            } => sign_in.on_reply(step, known, count, outcome, now),
+            } => sign_in.on_reply(step, known, count, outcome),
             Self::Revoke {
                 index,
                 items,
@@ -275,7 +272,6 @@ mod tests {
 
     #[test]
     fn entries_are_dropped_after_their_sessions_and_only_those_that_are_gone() {
-        let now = Instant::now();
         let items = ["a", "b"].map(|name| Item {
             key: format!("s:{name}").into_bytes(),
             handle: name.into(),
@@ -283,20 +279,19 @@ mod tests {
         });
         let (mut flow, commands) = Flow::revoke(b"u:{h}".to_vec(), b"s:", items.into());
         assert_eq!(commands.len(), 2);
-        let first = flow.on_reply(1, Ok(Reply::Count(1)), now);
+        let first = flow.on_reply(1, Ok(Reply::Count(1)));
         assert!(matches!(first, Next::Wait));
-        let Command::User(call) = only(flow.on_reply(0, Err(refused("READONLY")), now)) else {
+        let Command::User(call) = only(flow.on_reply(0, Err(refused("READONLY")))) else {
             panic!("no entry is dropped");
         };
         assert_eq!(call.which, Which::Remove);
         assert_eq!(call.arguments, [&b"b"[..], b"entry of b"]);
-        let done = flow.on_reply(0, Ok(Reply::Count(1)), now);
+        let done = flow.on_reply(0, Ok(Reply::Count(1)));
         assert!(matches!(done, Next::Done(Err(_))));
     }
 
     #[test]
     fn a_save_says_whether_the_session_and_its_entry_were_there() {
-        let now = Instant::now();
         for (written, listed, wanted) in [
             (Reply::Ok, Reply::Count(1), Reply::Ok),
             (Reply::Ok, Reply::Count(0), Reply::Count(0)),
@@ -305,8 +300,8 @@ mod tests {
         ] {
             let (mut flow, commands) = Flow::save(&save());
             assert_eq!(commands.len(), 2);
-            assert!(matches!(flow.on_reply(1, Ok(listed), now), Next::Wait));
-            let Next::Done(Ok(reply)) = flow.on_reply(0, Ok(written), now) else {
+            assert!(matches!(flow.on_reply(1, Ok(listed)), Next::Wait));
+            let Next::Done(Ok(reply)) = flow.on_reply(0, Ok(written)) else {
                 panic!("not done");
             };
             assert_eq!(reply, wanted);

@@ -5,8 +5,6 @@
 //! entry leaves a marker. A second read of the index instead would miss a revoke that has read the entry but
 //! not dropped it yet.
 
-use std::time::{Duration, Instant};
-
 use super::{
     Call, Which,
     flow::{Next, Save},
@@ -14,7 +12,7 @@ use super::{
 use crate::{
     command::{Command, Reply},
     error::Error,
-    marker::{self, By, Restore},
+    marker::{self, By, Mode, Restore},
 };
 
 /// A save of a session that may have no entry.
@@ -58,7 +56,7 @@ impl Limit {
 /// The step that a sign-in waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The lifetime of an earlier marker.
+    /// Whether there is an earlier marker.
     Marker,
     /// The entry.
     Entry,
@@ -92,11 +90,9 @@ impl SignIn {
         Command::User(Box::new(call))
     }
 
-    /// Asks how long a marker of before still lives.
+    /// Asks for a marker of before.
     pub(super) fn marker(&self) -> Command {
-        Command::Pttl {
-            key: marker::marker_of(&self.prefix, self.save.key()),
-        }
+        self.restore(Mode::Ask, -1)
     }
 
     fn session(&self) -> Command {
@@ -108,15 +104,20 @@ impl SignIn {
         }
     }
 
-    fn unmarked(&self, known_left: i64) -> Command {
+    fn restore(&self, mode: Mode, known: i64) -> Command {
         let key = self.save.key();
+        let value = self.save.value();
         Command::Restore(Box::new(Restore {
             markers: vec![marker::marker_of(&self.prefix, key)],
             key: key.to_vec(),
-            value: self.save.value().to_vec(),
+            value: if mode == Mode::Ask {
+                vec![]
+            } else {
+                value.to_vec()
+            },
             expiry: self.save.expiry,
-            known_left,
-            adds: false,
+            known,
+            mode,
             by: By::Hash,
             repeated: false,
         }))
@@ -126,23 +127,20 @@ impl SignIn {
     pub(super) fn on_reply(
         &self,
         step: &mut Step,
-        known: &mut (i64, Instant),
+        known: &mut i64,
         count: &mut i64,
         outcome: Result<Reply, Error>,
-        now: Instant,
     ) -> Next {
         let (next, command) = match (*step, outcome) {
             (Step::Marker, outcome) => {
-                let life = i64::try_from(marker::life_ms()).unwrap_or(i64::MAX);
-                let left = match outcome {
-                    Ok(Reply::Count(-1)) => life,
-                    Ok(Reply::Count(left)) => left.max(-1),
+                *known = match outcome {
+                    // Every marker of before expires by then.
+                    Ok(Reply::Count(time @ 0..)) => time.saturating_add_unsigned(marker::life_ms()),
                     // It may not be read: then it is not heeded either.
                     Err(error) if error.refuses_command() => -1,
                     Err(error) => return Next::Done(Err(error)),
                     Ok(_) => -1,
                 };
-                *known = (left, now);
                 let entry = self.call(Which::Index, None);
                 (Step::Entry, Command::User(Box::new(entry)))
             }
@@ -152,12 +150,10 @@ impl SignIn {
                 if self.ignores_markers {
                     (Step::Session, self.session())
                 } else {
-                    (Step::Unmarked, self.unmarked(left_by(*known, now)))
+                    (Step::Unmarked, self.restore(Mode::Write, *known))
                 }
             }
-            (Step::Unmarked, Ok(Reply::Count(left))) => {
-                return Next::Done(Ok(Reply::Count(-1 - left)));
-            }
+            (Step::Unmarked, Ok(Reply::Count(_))) => return Next::Done(Ok(Reply::Count(-1))),
             // Its marker is in another slot, or denied.
             (Step::Unmarked, Ok(Reply::Nil)) => (Step::Session, self.session()),
             (Step::Unmarked, Err(error)) if error.refuses_command() => {
@@ -171,17 +167,6 @@ impl SignIn {
         *step = next;
         Next::Run(vec![command])
     }
-}
-
-/// The longest time to live that a marker can still have, if it had `left` at `at`.
-fn left_by((left, at): (i64, Instant), now: Instant) -> i64 {
-    if left < 0 {
-        return -1;
-    }
-    let passed: Duration = now.saturating_duration_since(at);
-    // Both ends of the time are whole milliseconds.
-    let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
-    left.saturating_sub(passed).saturating_add(1).max(-1)
 }
 
 #[cfg(test)]
@@ -222,50 +207,52 @@ mod tests {
 
     #[test]
     fn the_entry_comes_first_and_then_the_session_unless_a_marker_is_younger() {
-        let now = Instant::now();
-        let (mut flow, first) = Flow::sign_in(sign_in(false), now);
-        assert!(matches!(first.as_slice(), [Command::Pttl { key }] if key == b"s:{s:a}"));
-        let entry = only(flow.on_reply(0, Ok(Reply::Count(59_000)), now));
+        let (mut flow, first) = Flow::sign_in(sign_in(false));
+        let [Command::Restore(asked)] = first.as_slice() else {
+            panic!("the marker is not asked for");
+        };
+        assert_eq!((asked.mode, asked.known), (Mode::Ask, -1));
+        assert_eq!(asked.markers, [b"s:{s:a}"]);
+        let entry = only(flow.on_reply(0, Ok(Reply::Count(1_700_000_000_000))));
         let Command::User(call) = entry else {
             panic!("no entry");
         };
         assert_eq!(call.which, Which::Index);
         assert_eq!(call.arguments[1..], [&b"1000"[..], b"counted", b"p:text"]);
-        let later = now + Duration::from_millis(10);
-        let Command::Restore(restore) = only(flow.on_reply(0, Ok(Reply::Count(2)), later)) else {
+        let Command::Restore(restore) = only(flow.on_reply(0, Ok(Reply::Count(2)))) else {
             panic!("the session is written whatever the marker says");
         };
-        // The marker of before has so much left at the most.
-        assert_eq!(restore.known_left, 58_991);
-        let left = flow.on_reply(0, Ok(Reply::Count(59_999)), later);
-        assert!(matches!(left, Next::Done(Ok(Reply::Count(-60_000)))));
+        assert_eq!(
+            (restore.mode, restore.known),
+            (Mode::Write, 1_700_000_060_000)
+        );
+        let marked = flow.on_reply(0, Ok(Reply::Count(1_700_000_000_009)));
+        assert!(matches!(marked, Next::Done(Ok(Reply::Count(-1)))));
     }
 
     #[test]
     fn a_session_whose_marker_cannot_be_asked_is_written() {
-        let now = Instant::now();
         for refusal in [Ok(Reply::Nil), Err(refused("NOPERM"))] {
-            let (mut flow, _) = Flow::sign_in(sign_in(false), now);
-            only(flow.on_reply(0, Err(refused("NOPERM")), now));
-            only(flow.on_reply(0, Ok(Reply::Count(3)), now));
-            let set = only(flow.on_reply(0, refusal, now));
+            let (mut flow, _) = Flow::sign_in(sign_in(false));
+            only(flow.on_reply(0, Err(refused("NOPERM"))));
+            only(flow.on_reply(0, Ok(Reply::Count(3))));
+            let set = only(flow.on_reply(0, refusal));
             assert!(matches!(set, Command::Set { .. }));
-            let done = flow.on_reply(0, Ok(Reply::Ok), now);
+            let done = flow.on_reply(0, Ok(Reply::Ok));
             assert!(matches!(done, Next::Done(Ok(Reply::Count(3)))));
         }
-        let (mut flow, _) = Flow::sign_in(sign_in(true), now);
-        only(flow.on_reply(0, Ok(Reply::Count(-2)), now));
-        let set = only(flow.on_reply(0, Ok(Reply::Count(1)), now));
+        let (mut flow, _) = Flow::sign_in(sign_in(true));
+        only(flow.on_reply(0, Ok(Reply::Count(-2))));
+        let set = only(flow.on_reply(0, Ok(Reply::Count(1))));
         assert!(matches!(set, Command::Set { .. }));
     }
 
     #[test]
     fn no_session_is_written_without_its_entry() {
-        let now = Instant::now();
         for outcome in [Ok(Reply::Count(0)), Err(refused("OOM"))] {
-            let (mut flow, _) = Flow::sign_in(sign_in(false), now);
-            only(flow.on_reply(0, Ok(Reply::Count(-2)), now));
-            assert!(matches!(flow.on_reply(0, outcome, now), Next::Done(_)));
+            let (mut flow, _) = Flow::sign_in(sign_in(false));
+            only(flow.on_reply(0, Ok(Reply::Count(-2))));
+            assert!(matches!(flow.on_reply(0, outcome), Next::Done(_)));
         }
     }
 }

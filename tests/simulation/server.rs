@@ -127,13 +127,12 @@ impl Data {
             return text(&format!(":{}", removed.count()));
         }
         let known = number(&arguments[3]);
-        let left = keys[1..].iter().filter_map(|marker| {
+        let ends = keys[1..].iter().filter_map(|marker| {
             let expires = self.get(marker, now)?.expires?;
-            Some(expires.saturating_sub(now).as_millis() as i64)
+            Some(expires.as_millis() as i64)
         });
-        let newest = left.max().unwrap_or(-2);
-        if newest > known {
-            return text(&format!(":{newest}"));
+        if ends.max().unwrap_or(-1) > known {
+            return text(&format!(":{}", now.as_millis()));
         }
         let stored = Stored {
             value: arguments[0].clone(),

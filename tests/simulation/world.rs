@@ -13,7 +13,7 @@ use connect_redis_native::{
     core::{Action, Connection, Core, Request, Work},
     error::{Error, ErrorCode},
     keyspace::{Keyspace, Question},
-    marker::{By, Destroy, Restore, marker_of},
+    marker::{By, Destroy, Mode, Restore, marker_of},
 };
 
 use super::{
@@ -726,8 +726,8 @@ impl World {
                     key,
                     value: value_of(number, id),
                     expiry,
-                    known_left: -1,
-                    adds: false,
+                    known: -1,
+                    mode: Mode::Write,
                     by: By::Hash,
                     repeated: false,
                 };

@@ -10,7 +10,7 @@
 //! | REVOKE | index, prefix, how many; for each session, handle; entry |
 //! | REMOVE | index, empty, how many; for each handle, entry |
 //! | RENEW | index, handle; entry, what it is to be |
-//! | SWEEP | index, empty, milliseconds; for entries before their session: empty, empty, milliseconds |
+//! | SWEEP | index, empty, time in microseconds; for entries before their session: empty, empty, time |
 
 use super::{Reader, Row, expiry};
 use crate::{
@@ -82,9 +82,9 @@ pub(super) fn work(
             script(Which::Renew, vec![value, before, after])
         }
         Operation::Sweep => {
-            let ages = [row.number, next()?.2];
-            let ages = ages.map(|ms| (ms as u64).to_string().into_bytes());
-            script(Which::Sweep, ages.into())
+            let times = [row.number, next()?.2];
+            let times = times.map(|time| (time as u64).to_string().into_bytes());
+            script(Which::Sweep, times.into())
         }
         Operation::Revoke => {
             let mut items = Vec::with_capacity(count / 2);
