@@ -271,7 +271,7 @@ describe("servers that refuse", () => {
   })
 })
 
-test("without the command TIME, a marker counts by what it has left", async () => {
+test("without the command TIME, a marker counts by what it has left, and a younger one at once", async () => {
   const name = `user${ownPrefix().replace(":", "")}`
   await server.client.sendCommand(["ACL", "SETUSER", name, "on", ">pw", "~*", "+@all", "-time"])
   const store = open({ username: name, password: "pw" })
@@ -279,8 +279,12 @@ test("without the command TIME, a marker counts by what it has left", async () =
   await store.destroy("a")
   const marker = markerOf(store.prefix, `${store.prefix}a`)
   await until("an older marker", async () => (await server.client.pTTL(marker)) < MARKER_LIFE_MS - 100)
+  const asked = []
+  hold(store, async (command) => command === "restore" && asked.push(command))
   assert.equal(await survives(store, () => server.client.del(`${store.prefix}a`)), true)
+  assert.equal(asked.length, 2)
   assert.equal(await survives(store, () => store.destroy("a")), false)
+  assert.equal(asked.length, 3)
   await store.close()
 })
 

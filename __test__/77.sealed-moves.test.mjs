@@ -252,6 +252,57 @@ describe("another process comes in between", () => {
     assert.equal((await exists(old)) + (await exists(hashed)), 0)
   })
 
+  for (const [ends, saves] of [
+    ["migrate", "prepare"],
+    ["prepare", "migrate"],
+    ["migrate", "migrate"],
+    ["prepare", "prepare"],
+    [false, false],
+    [true, true],
+  ]) {
+    test(`a logout by ${ends} is final, before and after each command of it and of a save by ${saves}`, async () => {
+      const [before, after] = typeof ends === "boolean" ? [ends, ends] : MODES
+      for (const options of [{}, { onConflict: "merge" }, { onConflict: "error" }]) {
+        for (const [isOfUser, isEvicted] of [
+          [false, false],
+          [false, true],
+          [true, false],
+          [true, true],
+        ]) {
+          for (const isLogoutHeld of [false, true]) {
+            let isReached = true
+            for (let at = 0; isReached; at++) {
+              const prefix = ownPrefix()
+              const signedIn = (hashIds) =>
+                new RedisStore({ url: server.url, prefix, hashIds, userOf: () => "ada", ...options })
+              const [signer, mover, saver, ender] = [before, after, saves, ends].map(signedIn)
+              await signer.set("a", { cookie: cookie(), n: 1 })
+              const session = await load(saver)
+              session.n = 2
+              if (isEvicted) await server.client.del([`${prefix}a`, prefix + handleOf("a")])
+              const logout = () => (isOfUser ? ender.destroyUser("ada") : ender.destroy("a"))
+              const save = () => saver.set("a", session)
+              const [held, run, meanwhile] = isLogoutHeld ? [ender, logout, save] : [saver, save, logout]
+              isReached = false
+              let count = 0
+              hold(held, async () => {
+                if (count++ !== at) return
+                isReached = true
+                await meanwhile()
+              })
+              await run()
+              if (!isReached) await meanwhile()
+              const about = JSON.stringify({ options, isOfUser, isEvicted, isLogoutHeld, at })
+              assert.equal(await signer.get("a"), null, about)
+              assert.equal(await mover.get("a"), null, about)
+              await Promise.all([signer, mover, saver, ender].map((store) => store.close()))
+            }
+          }
+        }
+      }
+    })
+  }
+
   test("a save is not lost, whatever of a move it meets", async () => {
     for (const [name, key] of [
       ["get", "hashed"],

@@ -47,8 +47,8 @@ enum Effect {
 enum Shape {
     /// Text, or nil.
     Value,
-    /// OK, or nil if a condition was not met, or the stored text; for a [`Restore`], the server's time if
-    /// there is a marker.
+    /// OK, or nil if a condition was not met, or the stored text; for a [`Restore`], two numbers of a
+    /// marker.
     Written,
     Count,
     /// Text or nil for each key.
@@ -286,6 +286,13 @@ pub enum Reply {
     Texts(Vec<Option<Vec<u8>>>),
     /// One step of a SCAN.
     Page(Box<Page>),
+    /// A marker: see [`marker::RESTORE`](crate::marker::RESTORE).
+    Marker {
+        /// What it has left in milliseconds.
+        left: i64,
+        /// When it expires, by the clock of the server, in milliseconds.
+        end: i64,
+    },
 }
 
 /// One step of a SCAN.
@@ -307,6 +314,7 @@ impl fmt::Debug for Reply {
             Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
             Self::Texts(texts) => write!(f, "Texts({} values)", texts.len()),
             Self::Page(page) => write!(f, "Page({} keys)", page.keys.len()),
+            Self::Marker { left, end } => write!(f, "Marker({left}, {end})"),
         }
     }
 }
@@ -486,8 +494,11 @@ impl Command {
                 Self::Restore(restore) => restore.found(now),
                 _ => Err(self.unexpected()),
             },
-            (Shape::Written, Value::Int(time)) if matches!(self, Self::Restore(_)) => {
-                Ok(Reply::Count(time))
+            (Shape::Written, Value::Array(numbers)) if matches!(self, Self::Restore(_)) => {
+                match numbers[..] {
+                    [Value::Int(left), Value::Int(end)] => Ok(Reply::Marker { left, end }),
+                    _ => Err(self.unexpected()),
+                }
             }
             (Shape::Count, Value::Int(count)) => Ok(Reply::Count(count)),
             (Shape::Values, Value::Array(values)) => self.values(values),

@@ -20,12 +20,12 @@ pub const DESTROY: &str = "redis.call('SET', KEYS[1], '', 'PX', ARGV[1]) \
     return redis.call('UNLINK', unpack(KEYS, 2))";
 
 /// Writes `ARGV[1]` to `KEYS[1]` and replies OK, unless a marker among the other keys expires after the time
-/// `ARGV[4]`: then it replies the server's time. Both are in milliseconds. The time of expiry identifies a marker,
-/// however late the script runs; what it has left does not. A marker without a time to live counts as new, with the
-/// lifetime `ARGV[5]`. `ARGV[2]` is the milliseconds to live, empty for no expiry. If `ARGV[3]` is ADD and there is
-/// a value, it replies the value instead; if it is ASK, it writes nothing and replies -1.
+/// `ARGV[4]`: then it replies what the newest one has left, and when it expires, in milliseconds by the server's
+/// clock. Of these two, only the second identifies a marker, however late the script runs. A marker without a time to
+/// live counts as new, with the lifetime `ARGV[5]`. `ARGV[2]` is the milliseconds to live, empty for no expiry. If
+/// `ARGV[3]` is ADD and there is a value, it replies the value instead; if it is ASK, it writes nothing.
 ///
-/// Where TIME is denied, the server's time is 0, and what a marker has left is compared.
+/// Where TIME is denied, the server's time counts as 0, so that what markers have left is compared.
 pub const RESTORE: &str = "local newest = -1 \
     for i = 2, #KEYS do \
       local left = redis.call('PTTL', KEYS[i]) \
@@ -37,9 +37,9 @@ pub const RESTORE: &str = "local newest = -1 \
       local time = redis.pcall('TIME') \
       local now = 0 \
       if time[1] then now = time[1] * 1000 + math.floor(time[2] / 1000) end \
-      if now + newest > tonumber(ARGV[4]) then return now end \
+      if now + newest > tonumber(ARGV[4]) then return {newest, now + newest} end \
     end \
-    if ARGV[3] == 'ASK' then return -1 end \
+    if ARGV[3] == 'ASK' then return redis.status_reply('OK') end \
     if ARGV[3] == 'ADD' then \
       local now = redis.call('GET', KEYS[1]) \
       if now then return now end \
@@ -161,7 +161,7 @@ impl Destroy {
     }
 }
 
-/// What a [`Restore`] does unless there is a marker.
+/// What a [`Restore`] does if there is no marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Writes.
@@ -194,7 +194,7 @@ pub struct Restore {
     pub expiry: Expiry,
     /// The marker of the key and, if one script may name both, that of all keys.
     pub markers: Vec<Vec<u8>>,
-    /// Markers that expire by this time of the server are ignored, in milliseconds; if negative, none is.
+    /// Markers that expire by this time of the server, in milliseconds, are ignored; none is if it is -1.
     pub known: i64,
     /// What it does.
     pub mode: Mode,

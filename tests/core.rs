@@ -401,8 +401,12 @@ fn a_refused_write_is_repeated_after_a_save_that_a_marker_stopped() {
     let set = store.ask(set("a", "1"));
     let restore = store.ask(Command::Restore(Box::new(restore)));
     store.written(connection);
-    store.reply(connection, "-LOADING Redis is loading\r\n:5\r\n");
-    assert_eq!(store.answers(), [(restore, Ok(Reply::Count(5)))]);
+    store.reply(
+        connection,
+        "-LOADING Redis is loading\r\n*2\r\n:5\r\n:6\r\n",
+    );
+    let marker = Reply::Marker { left: 5, end: 6 };
+    assert_eq!(store.answers(), [(restore, Ok(marker))]);
     store.sleep();
     assert!(store.written(connection).contains("SET"));
     store.reply(connection, "+OK\r\n");

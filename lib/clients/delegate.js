@@ -115,8 +115,8 @@ class Delegate {
   }
 
   /**
-   * SET of `value` unless a marker expires after `known`, by the clock of the server, in milliseconds. Replies
-   * true, or the server's time; null if the marker cannot be read.
+   * SET of `value` unless a marker expires after `known`, in milliseconds by the clock of the server. Replies true, or
+   * `[left, end]` of the marker; null if it cannot be read.
    */
   restore(operation, key, prefix, value, ttl, known, request) {
     request.begin(this.#dialect.script === undefined ? "get" : "eval")

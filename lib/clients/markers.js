@@ -31,9 +31,8 @@ class Markers {
 
   /**
    * SET of `value` unless a marker expires after `known`, by the clock of the server, or of this process if the
-   * client runs no scripts. Resolves to true, or to the time by that clock; to null if the marker cannot be read. The
-   * operation `add` resolves to a value that there is, and does not replace it; `marker` writes nothing, and
-   * resolves to -1.
+   * client runs no scripts. Resolves to true, or to `[left, end]` of the marker; to null if it cannot be read. The
+   * operation `add` resolves to a value that there is, and does not replace it; `marker` writes nothing.
    */
   async restore(name, key, prefix, value, ttl, known) {
     const own = keyPrefixOf(this.#client)
@@ -54,49 +53,48 @@ class Markers {
         return run([key, markers[0]])
       }
     }
-    const marked = await this.#timeIfMarked(markers, known)
-    if (marked !== -1 || name === "marker") return marked
+    const found = await this.#newest(markers, known)
+    if (found !== true || name === "marker") return found
     const { get } = this.#dialect
     const there = name === "add" ? await this.#ask("get", (done) => get(this.#client, key, done), textOf) : null
     if (there !== null) return there
     await this.#set(key, value, ttl)
     // Detects a session that was destroyed in between: its marker is written before it is removed.
-    const since = await this.#timeIfMarked(markers, known)
-    if (since === -1) return true
-    await this.#ask("del", (done) => this.#dialect.del(this.#client, key, done), Number)
+    const since = await this.#newest(markers, known)
+    if (since !== true) await this.#ask("del", (done) => this.#dialect.del(this.#client, key, done), Number)
     return since
   }
 
-  /** The time if one of these markers expires after `known`, else -1; null if they cannot be read. */
-  async #timeIfMarked(markers, known) {
-    const newest = await this.#newest(markers)
-    const time = now()
-    if (newest === Infinity) return null
-    return newest >= 0 && time + newest > known ? time : -1
-  }
-
   /**
-   * The milliseconds that the newest of these markers has left: -1 without one, Infinity if the client cannot
-   * read it.
+   * `[left, end]` of the newest of these markers, if it expires after `known`; true if none does, null if they
+   * cannot be read. The end is an upper bound, and compared by its lower bound, so that a marker is not taken for a
+   * later one.
    */
-  async #newest(markers) {
-    let newest = -1
-    for (const marker of markers) newest = Math.max(newest, await this.#left(marker))
+  async #newest(markers, known) {
+    let newest = true
+    for (const marker of markers) {
+      const [left, askedAt] = await this.#left(marker)
+      const end = now() + left
+      if (left === Infinity) return null
+      if (left >= 0 && askedAt + left > known && (newest === true || end > newest[1])) newest = [left, end]
+    }
     return newest
   }
 
+  /** How long a marker lives, by a question of which time: -1 if there is none, Infinity if it cannot be read. */
   async #left(marker) {
     const { get, pttl } = this.#dialect
     const text = await this.#ask("get", (done) => get(this.#client, marker, done), textOf)
-    if (text === null) return -1
-    if (!hasPttl(this.#client)) return Infinity
+    const askedAt = now()
+    if (text === null) return [-1, askedAt]
+    if (!hasPttl(this.#client)) return [Infinity, askedAt]
     try {
       const left = await this.#ask("pttl", (done) => pttl(this.#client, marker, done), Number)
       // Any other value means that PTTL bypassed the wrapper and read another key.
-      return left > 0 && left <= MARKER_LIFE_MS ? left : Infinity
+      return [left > 0 && left <= MARKER_LIFE_MS ? left : Infinity, askedAt]
     } catch {
       // A mock may declare a method that it lacks.
-      return Infinity
+      return [Infinity, askedAt]
     }
   }
 

@@ -19,9 +19,8 @@ function scanned(reply) {
 
 /** The reply of the script of markers. */
 function restored(reply) {
-  if (reply === null) return null
-  const left = Number(reply)
-  return Number.isNaN(left) ? true : left
+  if (Array.isArray(reply)) return reply.map(Number)
+  return reply === null ? null : true
 }
 
 /** The same for a write that does not replace a value. */

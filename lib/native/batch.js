@@ -154,8 +154,8 @@ class Batch {
   }
 
   /**
-   * SET of `value` unless a marker expires after `known`, by the clock of the server, in milliseconds. Replies
-   * true, or the server's time; null if the marker cannot be read.
+   * SET of `value` unless a marker expires after `known`, in milliseconds by the clock of the server. Replies true, or
+   * `[left, end]` of the marker; null if it cannot be read.
    */
   restore(key, prefix, value, ttl, known, request) {
     this.#restore(OPERATIONS.restore, key, prefix, value, ttl, known, request)
@@ -166,7 +166,7 @@ class Batch {
     this.#restore(OPERATIONS.add, key, prefix, value, ttl, known, request)
   }
 
-  /** The same, but writes nothing, and replies -1. */
+  /** The same, but writes nothing. */
   marker(key, prefix, value, ttl, known, request) {
     this.#restore(OPERATIONS.marker, key, prefix, value, ttl, known, request)
   }

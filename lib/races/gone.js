@@ -2,7 +2,7 @@
 
 const { RedisStoreError } = require("../errors.js")
 const { now } = require("../timers.js")
-const { MARKER_LIFE_MS, NONE_KNOWN, endOfMarkersBefore } = require("./marker.js")
+const { MARKER_LIFE_MS, NONE_KNOWN, endIfBefore } = require("./marker.js")
 
 /** The reply to a save of a session that was destroyed meanwhile. */
 const DROPPED = Symbol("dropped")
@@ -51,9 +51,9 @@ class Gone {
         if (error !== null) return isRefusal(error) ? this.drop(request) : save.failed(error)
         if (typeof reply === "string") return save.found(reply)
         if (reply === true) return save.written()
-        // A marker: of before the load, or of another one since.
-        if (typeof reply !== "number" || known !== NONE_KNOWN) return this.drop(request)
-        this.#attempt(request, save, endOfMarkersBefore(save.at, reply))
+        const end = Array.isArray(reply) ? endIfBefore(save.at, reply) : undefined
+        if (end === undefined) return this.drop(request)
+        this.#attempt(request, save, Math.max(end, known))
       },
     )
   }

@@ -15,8 +15,8 @@ const RESTORE_SCRIPT =
   "if redis.replicate_commands then redis.replicate_commands() end " +
   "local time = redis.pcall('TIME') local now = 0 " +
   "if time[1] then now = time[1] * 1000 + math.floor(time[2] / 1000) end " +
-  "if now + newest > tonumber(ARGV[4]) then return now end end " +
-  "if ARGV[3] == 'ASK' then return -1 end " +
+  "if now + newest > tonumber(ARGV[4]) then return {newest, now + newest} end end " +
+  "if ARGV[3] == 'ASK' then return redis.status_reply('OK') end " +
   "if ARGV[3] == 'ADD' then local now = redis.call('GET', KEYS[1]) if now then return now end end " +
   "if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1]) end " +
   "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
@@ -24,13 +24,11 @@ const RESTORE_SCRIPT =
 /** No marker is ignored. */
 const NONE_KNOWN = -1
 
-/**
- * When the markers from before `at` have expired, by the clock of the server: it was at `time` in a reply that has
- * just come, and so at `time` less what has passed since `at`, or later, when it was `at` here. No later marker
- * expires by then.
- */
-function endOfMarkersBefore(at, time) {
-  return Math.floor(time - (now() - at)) + MARKER_LIFE_MS - 1
+/** When a marker expires, by the clock of the server, if it was written before `at`; `[left, end]` has just come. */
+function endIfBefore(at, [left, end]) {
+  // An upper bound, because the reply took some time.
+  const writtenAt = now() - (MARKER_LIFE_MS - Number(left)) + 1
+  return writtenAt < at ? Number(end) : undefined
 }
 
 /** The end of a marker without a prefix, so that ids in braces, such as GUIDs, are not taken for markers. */
@@ -53,4 +51,4 @@ function isMarker(prefix, key) {
   return false
 }
 
-module.exports = { MARKER_LIFE_MS, NONE_KNOWN, RESTORE_SCRIPT, endOfMarkersBefore, isMarker, markerOf }
+module.exports = { MARKER_LIFE_MS, NONE_KNOWN, RESTORE_SCRIPT, endIfBefore, isMarker, markerOf }

@@ -87,29 +87,39 @@ class Migration extends Forwarding {
     this.to.byUser(operation, about, request)
   }
 
-  /** As `destroy`: first under the ids, without markers. */
+  /** As `destroy`. */
   #revoke(about, request) {
+    const { prefix, items } = about
     const isHashed = ({ key, handle }) => key.endsWith(handle)
-    const olds = about.items.filter((item) => !isHashed(item))
+    const olds = items.filter((item) => !isHashed(item))
     if (olds.length === 0) return this.to.byUser(OPERATIONS.revoke, about, request)
-    const [{ key: first }, ...others] = olds
+    const handles = new Set(olds.map(({ handle }) => handle))
+    const hashed = items.filter(isHashed)
+    const [{ key: first }, ...others] = hashed.filter(({ handle }) => handles.has(handle))
     this.goOn(request, async (count, steps) => {
-      const counts = await Promise.all(others.map(({ key }) => steps.expire(key, 0)))
-      const hashed = { ...about, items: about.items.filter(isHashed) }
-      return [count, ...counts, await steps.byUser(OPERATIONS.revoke, hashed)].reduce((sum, each) => sum + each, 0)
+      const marked = await Promise.all(others.map(({ key }) => steps.ask((to, next) => to.destroy(key, prefix, next))))
+      const plain = await Promise.all(olds.map(({ key }) => steps.expire(key, 0)))
+      const last = await steps.byUser(OPERATIONS.revoke, { ...about, items: hashed })
+      return [count, ...marked, ...plain, last].reduce((sum, each) => sum + each, 0)
     })
-    this.to.send(OPERATIONS.expire, first, "", 0, request)
+    this.to.destroy(first, prefix, request)
   }
 
-  /** First under the id: a session that is read there before is dropped by the younger marker of its hash. */
+  /**
+   * Under the hash, under the id, and under the hash again. A save under the id finds the first marker after its
+   * write, or the write is removed; a move from the id finds the second marker, or what it adds is removed.
+   */
   destroy(key, prefix, request) {
     const old = plainKeyOf(key, request)
-    if (old === undefined) return this.to.destroy(key, prefix, request)
-    this.goOn(request, async (removed, steps) => {
-      return removed + (await steps.ask((to, next) => to.destroy(key, prefix, next)))
-    })
-    // Without a marker: that would show the id.
-    this.to.send(OPERATIONS.expire, old, "", 0, request)
+    const destroy = (to, next) => to.destroy(key, prefix, next)
+    if (old !== undefined) {
+      this.goOn(request, async (removed, steps) => {
+        // Without a marker: that would show the id.
+        const plain = await steps.expire(old, 0)
+        return removed + plain + (await steps.ask(destroy))
+      })
+    }
+    destroy(this.to, request)
   }
 }
 

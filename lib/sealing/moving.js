@@ -1,7 +1,7 @@
 "use strict"
 
 const { isRefusal } = require("../races/gone.js")
-const { NONE_KNOWN, endOfMarkersBefore } = require("../races/marker.js")
+const { NONE_KNOWN, endIfBefore } = require("../races/marker.js")
 const { FOR_EVER } = require("../options/ttl.js")
 const { OPERATIONS } = require("../operations.js")
 const { now } = require("../timers.js")
@@ -29,7 +29,8 @@ const MOVING = "~1m."
  * | `true` | hash | hash |
  *
  * All who read go from the id to the hash, as sessions do, so that none is missed on its way. Who removes a session
- * goes that way too, and leaves a marker of the hash, by which a move that has read it before does not add it.
+ * goes that way too, and leaves a marker of the hash, by which a move that has read it before does not add it. "migrate"
+ * leaves that marker before, too, since a save under the id looks for no other.
  */
 class Mover {
   #sealing
@@ -50,7 +51,7 @@ class Mover {
       const claimed = lives === -2 ? undefined : await claim(steps, old, stored)
       if (claimed === undefined) continue
       const value = this.#sealing.seal(key, this.#sealing.open(old, claimed))
-      const ttl = lives < 0 ? FOR_EVER : Math.max(lives, 1)
+      const ttl = lives < 0 ? FOR_EVER : Math.max(Math.floor(lives - (now() - at)), 1)
       const found = await add(steps, key, { value, ttl, at })
       if (found !== null) return this.#finish(steps, { old, key, stored: claimed, found })
       const left = await steps.remove(old, claimed)
@@ -100,12 +101,16 @@ async function claim(steps, old, stored) {
 /** Adds `value` unless the session was destroyed after it was read; returns what is there, or null. */
 async function add(steps, key, { value, ttl, at }) {
   const prefix = key.slice(0, key.length - HASH_UNITS)
-  let reply = await added(steps, { key, prefix, value, ttl, known: NONE_KNOWN })
-  if (typeof reply === "number") {
-    reply = await added(steps, { key, prefix, value, ttl, known: endOfMarkersBefore(at, reply) })
-    if (typeof reply === "number") return null
+  let known = NONE_KNOWN
+  for (;;) {
+    const reply = await added(steps, { key, prefix, value, ttl, known })
+    if (reply === true) return value
+    if (typeof reply === "string") return reply
+    if (reply === null) break
+    const end = endIfBefore(at, reply)
+    if (end === undefined) return null
+    known = Math.max(end, known)
   }
-  if (reply !== null) return reply === true ? value : reply
   // Without scripts that cannot be known.
   const current = await steps.get(key)
   if (!isMiss(current)) return current
@@ -114,8 +119,8 @@ async function add(steps, key, { value, ttl, at }) {
 }
 
 /**
- * SET of `value` if there is nothing: true; else what is there, or the server's time if a marker expires after
- * `known`; null if that cannot be done.
+ * SET of `value` if there is nothing: true; else what is there, or a marker that expires after `known`, as
+ * `[left, end]`; null if that cannot be done.
  */
 async function added(steps, { key, prefix, value, ttl, known }) {
   try {

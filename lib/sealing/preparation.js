@@ -218,10 +218,18 @@ class Preparation extends Forwarding {
         next,
       )
     }
-    this.goOn(request, async (time, steps) => {
-      if (time !== -1) return time
+    const marker = (to, next) => to.restore(OPERATIONS.marker, hashed, prefix, "", -1, known, next)
+    this.goOn(request, async (found, steps) => {
+      if (found !== true) return found
       if (await steps.has(hashed)) return steps.ask(atHash)
       const reply = await steps.ask(restore)
+      if (reply === true) {
+        const since = await steps.ask(marker)
+        if (since !== true) {
+          await steps.remove(key, value)
+          return since
+        }
+      }
       const isMoving = typeof reply === "string" && reply.startsWith(MOVING)
       if (!isMoving && (reply !== true || !(await steps.has(hashed)))) return reply
       // Others have it under its hash by now.
@@ -229,7 +237,7 @@ class Preparation extends Forwarding {
       await this.#mover.move(steps, key, hashed)
       return isMoving ? steps.ask(atHash) : moved
     })
-    this.to.restore(OPERATIONS.marker, hashed, prefix, "", -1, known, request)
+    marker(this.to, request)
   }
 }
 

@@ -1,7 +1,7 @@
 "use strict"
 
 const { isRefusal } = require("../races/gone.js")
-const { MARKER_LIFE_MS, NONE_KNOWN } = require("../races/marker.js")
+const { NONE_KNOWN } = require("../races/marker.js")
 const { SCRIPTS } = require("./scripts.js")
 
 /**
@@ -63,13 +63,12 @@ async function signInAtOnce(ask, about) {
 
 async function signInByTurns(ask, about) {
   const { key, prefix, value, ttl, ignoresMarkers } = about
-  const time = await unlessRefused(ask.restore("marker", key, prefix, "", -1, NONE_KNOWN))
+  const before = await unlessRefused(ask.restore("marker", key, prefix, "", -1, NONE_KNOWN))
   const count = await enter(ask, about, `p:${about.text}`)
   if (count === 0) return 0
-  // Every marker of before expires by then.
-  const known = time === null || time < 0 ? NONE_KNOWN : time + MARKER_LIFE_MS
+  const known = Array.isArray(before) ? before[1] : NONE_KNOWN
   const reply = ignoresMarkers ? null : await unlessRefused(ask.restore("restore", key, prefix, value, ttl, known))
-  if (typeof reply === "number") return -1
+  if (Array.isArray(reply)) return -1
   // The marker is in another slot, or access to it is denied.
   if (reply === null) await ask.set(key, value, ttl)
   return count

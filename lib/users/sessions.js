@@ -22,14 +22,15 @@ function entriesOf(reply) {
 
 /**
  * Reads the sessions in the index of a user. `mine` are sessions that belong to the user now. `pending` are
- * entries of a sign-in that may be between its two steps. All other entries are dropped.
+ * entries of a sign-in that may be between its two steps. All other entries are dropped; `gone` are those of them whose
+ * session expired or was evicted.
  */
 async function look(store, inside, user, handle) {
   const { users } = inside
   const index = users.indexOf(user)
   const reply = await users.ask(OPERATIONS.entries, { index, handle })
   const entries = entriesOf(reply)
-  const found = { index, aheadMs: Date.now() - Number(reply.at(-1)) / 1000, mine: [], pending: [] }
+  const found = { index, aheadMs: Date.now() - Number(reply.at(-1)) / 1000, mine: [], pending: [], gone: [] }
   const stale = []
   for (let at = 0; at < entries.length; at += PAGE) {
     const some = entries.slice(at, at + PAGE)
@@ -40,7 +41,7 @@ async function look(store, inside, user, handle) {
       const mayComeYet = !entry.isWhole && entry.ageMs < 2 * users.commandTimeoutMs
       if (owner === user) found.mine.push(entry)
       else if (!mayComeYet) stale.push(entry)
-      else if (!stored.text) found.pending.push(entry)
+      if (owner !== user && !stored.text) found[mayComeYet ? "pending" : "gone"].push(entry)
     }
   }
   // After an error, the entries are dropped when the index is next read.
@@ -136,8 +137,9 @@ async function sessionsOf(store, inside, user, { current } = {}) {
 /** Ends the sessions of a user, except `except`. Returns their number. */
 async function destroyUser(store, inside, user, { except } = {}) {
   const kept = except === undefined || except === null ? undefined : handleOf(except)
-  const { index, mine, pending } = await look(store, inside, userOf(inside, user))
-  const items = [...mine, ...pending].filter(({ handle }) => handle !== kept)
+  const { index, mine, pending, gone } = await look(store, inside, userOf(inside, user))
+  // Those that are gone too: a request that has loaded one before must not save it again.
+  const items = [...mine, ...pending, ...gone].filter(({ handle }) => handle !== kept)
   let count = 0
   for (let at = 0; at < items.length; at += PAGE) {
     count += await inside.users.revoke(index, items.slice(at, at + PAGE))
@@ -150,8 +152,8 @@ async function destroyOfUser(store, inside, user, handle) {
   if (typeof handle !== "string" || handle === "") {
     throw argumentError(`A handle must be a string that sessionsOf() has returned, got ${kindOf(handle)}.`)
   }
-  const { index, mine, pending } = await look(store, inside, userOf(inside, user), handle)
-  return (await inside.users.revoke(index, [...mine, ...pending])) > 0
+  const { index, mine, pending, gone } = await look(store, inside, userOf(inside, user), handle)
+  return (await inside.users.revoke(index, [...mine, ...pending, ...gone])) > 0
 }
 
 /** The text of a user argument. */

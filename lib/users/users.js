@@ -294,7 +294,7 @@ class Users {
     return this.ask(OPERATIONS.revoke, { index, prefix: this.prefix, items: each })
   }
 
-  /** Drops all entries after all sessions were cleared. */
+  /** Drops the entries that were written before `startedAt`, after all sessions were cleared. */
   async clear(startedAt) {
     this.recent.clear()
     await this.#eachIndex(async (index) => {

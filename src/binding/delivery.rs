@@ -253,6 +253,12 @@ fn encode(outcome: Result<Reply, Error>, texts: &mut Texts) -> (Answer, f64) {
             values.into_iter().for_each(|value| texts.push(value));
             (Answer::Texts, count as f64)
         }
+        Ok(Reply::Marker { left, end }) => {
+            for number in [left, end] {
+                texts.push(Some(number.to_string().into_bytes()));
+            }
+            (Answer::Texts, 2.0)
+        }
         Err(error) => {
             let code = error.code as u8;
             encode_error(error, texts);

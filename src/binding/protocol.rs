@@ -62,7 +62,7 @@ numbered! {
         Restore = "restore",
         /// The same if there is no value.
         Add = "add",
-        /// The server's time if there is such a marker, else -1.
+        /// Such a marker, if there is one.
         Marker = "marker",
         /// PTTL.
         Pttl = "pttl",

@@ -325,8 +325,7 @@ impl Core {
             return;
         }
         match (outcome, self.expires(job)) {
-            // There is a marker, or nothing was to be written.
-            (Ok(Reply::Count(_)), _) if matches!(job.command, Command::Restore(_)) => {}
+            (Ok(Reply::Marker { .. }), _) => {}
             (Ok(Reply::Ok | Reply::Count(1)), Some((asked, expires))) => {
                 self.touches.refreshed(key, expires, asked);
             }
@@ -351,8 +350,7 @@ impl Core {
 fn has_written(job: &Job, outcome: &Result<Reply, Error>) -> bool {
     match (&job.command, outcome) {
         (_, Ok(Reply::Nil | Reply::Text(_))) => false,
-        // There is a marker, or nothing was to be written.
-        (Command::Restore(_), Ok(Reply::Count(_))) => false,
+        (_, Ok(Reply::Marker { .. })) => false,
         // The user has as many sessions as there may be.
         (Command::User(_), Ok(Reply::Count(0))) => false,
         _ => true,

@@ -91,7 +91,7 @@ pub enum Flow {
         sign_in: Box<SignIn>,
         /// The pending step.
         step: Step,
-        /// The time of the server by which every marker from before the sign-in expires; -1 if there is none.
+        /// When the marker from before the sign-in expires; -1 if there is none.
         known: i64,
         /// The number of entries.
         count: i64,

@@ -134,8 +134,7 @@ impl SignIn {
         let (next, command) = match (*step, outcome) {
             (Step::Marker, outcome) => {
                 *known = match outcome {
-                    // Every marker of before expires by then.
-                    Ok(Reply::Count(time @ 0..)) => time.saturating_add_unsigned(marker::life_ms()),
+                    Ok(Reply::Marker { end, .. }) => end,
                     // It may not be read: then it is not heeded either.
                     Err(error) if error.refuses_command() => -1,
                     Err(error) => return Next::Done(Err(error)),
@@ -153,7 +152,7 @@ impl SignIn {
                     (Step::Unmarked, self.restore(Mode::Write, *known))
                 }
             }
-            (Step::Unmarked, Ok(Reply::Count(_))) => return Next::Done(Ok(Reply::Count(-1))),
+            (Step::Unmarked, Ok(Reply::Marker { .. })) => return Next::Done(Ok(Reply::Count(-1))),
             // Its marker is in another slot, or denied.
             (Step::Unmarked, Ok(Reply::Nil)) => (Step::Session, self.session()),
             (Step::Unmarked, Err(error)) if error.refuses_command() => {
@@ -213,7 +212,8 @@ mod tests {
         };
         assert_eq!((asked.mode, asked.known), (Mode::Ask, -1));
         assert_eq!(asked.markers, [b"s:{s:a}"]);
-        let entry = only(flow.on_reply(0, Ok(Reply::Count(1_700_000_000_000))));
+        let (left, end) = (59_000, 1_700_000_059_000);
+        let entry = only(flow.on_reply(0, Ok(Reply::Marker { left, end })));
         let Command::User(call) = entry else {
             panic!("no entry");
         };
@@ -222,11 +222,9 @@ mod tests {
         let Command::Restore(restore) = only(flow.on_reply(0, Ok(Reply::Count(2)))) else {
             panic!("the session is written whatever the marker says");
         };
-        assert_eq!(
-            (restore.mode, restore.known),
-            (Mode::Write, 1_700_000_060_000)
-        );
-        let marked = flow.on_reply(0, Ok(Reply::Count(1_700_000_000_009)));
+        assert_eq!((restore.mode, restore.known), (Mode::Write, end));
+        let end = end + 1;
+        let marked = flow.on_reply(0, Ok(Reply::Marker { left, end }));
         assert!(matches!(marked, Next::Done(Ok(Reply::Count(-1)))));
     }
 

@@ -18,8 +18,8 @@ pub enum Asked {
     /// SET and swaps: the written value contains the request's id.
     Write,
     Delete,
-    /// SET unless the session was destroyed.
-    Restore,
+    /// SET unless a marker expires after this time, in milliseconds.
+    Restore(i64),
     Touch(Duration),
     Other,
 }
@@ -43,6 +43,8 @@ pub struct Model {
     pub written: BTreeMap<u32, u32>,
     /// The times of data losses.
     pub losses: Vec<Duration>,
+    /// When the newest marker of a key expires that was the reply to a restore.
+    pub known: BTreeMap<usize, i64>,
     /// The times of refused markers.
     pub unmarked: Vec<(usize, Duration)>,
 }
@@ -75,10 +77,14 @@ impl Model {
             }
             (Asked::Get, Ok(Reply::Nil))
             | (Asked::Write, Ok(Reply::Ok | Reply::Nil | Reply::Text(_)))
-            | (Asked::Restore, Ok(Reply::Ok | Reply::Nil | Reply::Count(_)))
+            | (Asked::Restore(_), Ok(Reply::Ok | Reply::Nil))
             | (Asked::Delete | Asked::Touch(_), Ok(Reply::Count(0 | 1)))
             | (Asked::Other, Ok(_))
             | (_, Err(_)) => {}
+            (Asked::Restore(known), Ok(Reply::Marker { end, .. })) => {
+                assert!(end > known, "restore {id} was refused for an older marker");
+                self.known.insert(record.key, *end);
+            }
             (asked, outcome) => panic!("{asked:?} {id} got {outcome:?}"),
         }
         record.settled = Some((now, outcome));
@@ -99,7 +105,10 @@ impl Model {
         let written = self.written.get(&id).copied().unwrap_or(0);
         let is_last = !self.records.range(id + 1..).any(|(_, later)| {
             later.key == record.key
-                && matches!(later.asked, Asked::Write | Asked::Restore | Asked::Delete)
+                && matches!(
+                    later.asked,
+                    Asked::Write | Asked::Restore(_) | Asked::Delete
+                )
         });
         let least = if is_last { 2 } else { 1 };
         assert!(
@@ -109,10 +118,11 @@ impl Model {
     }
 
     /// A destroyed session stays destroyed: a later restore writes nothing while the marker lives, unless the
-    /// marker was refused.
+    /// marker was refused, or is known to the restore.
     fn check_destroyed(&self, id: u32) {
         let restore = &self.records[&id];
-        let (Asked::Restore, Some((now, Ok(Reply::Ok)))) = (&restore.asked, &restore.settled)
+        let (&Asked::Restore(known), Some((now, Ok(Reply::Ok)))) =
+            (&restore.asked, &restore.settled)
         else {
             return;
         };
@@ -123,6 +133,7 @@ impl Model {
             let since = record.submitted;
             let is_excused = record.key != restore.key
                 || since + MARKER_TTL <= *now
+                || known >= (since + MARKER_TTL).as_millis() as i64
                 || self.losses.iter().any(|loss| *loss >= since)
                 || self
                     .unmarked
@@ -145,7 +156,7 @@ impl Model {
     fn is_acknowledged(&self, record: &Record) -> bool {
         matches!(
             (&record.asked, &record.settled),
-            (Asked::Write | Asked::Restore, Some((_, Ok(Reply::Ok))))
+            (Asked::Write | Asked::Restore(_), Some((_, Ok(Reply::Ok))))
                 | (Asked::Delete, Some((_, Ok(_))))
         )
     }

@@ -131,8 +131,10 @@ impl Data {
             let expires = self.get(marker, now)?.expires?;
             Some(expires.as_millis() as i64)
         });
-        if ends.max().unwrap_or(-1) > known {
-            return text(&format!(":{}", now.as_millis()));
+        let newest = ends.max().unwrap_or(-1);
+        if newest > known {
+            let left = newest - now.as_millis() as i64;
+            return text(&format!("*2\r\n:{left}\r\n:{newest}"));
         }
         let stored = Stored {
             value: arguments[0].clone(),

@@ -721,18 +721,20 @@ impl World {
             }
             94..96 => (Asked::Delete, Work::Command(Destroy::session(PREFIX, key))),
             96..98 => {
+                let known = self.model.known.get(&number);
+                let known = known.filter(|_| self.random.bool()).copied().unwrap_or(-1);
                 let restore = Restore {
                     markers: vec![marker_of(PREFIX, &key), marker_of(PREFIX, PREFIX)],
                     key,
                     value: value_of(number, id),
                     expiry,
-                    known: -1,
+                    known,
                     mode: Mode::Write,
                     by: By::Hash,
                     repeated: false,
                 };
                 let command = Command::Restore(Box::new(restore));
-                (Asked::Restore, Work::Command(command))
+                (Asked::Restore(known), Work::Command(command))
             }
             98 => (Asked::Other, Work::Command(Command::Ping)),
             _ => {
