@@ -206,7 +206,7 @@ describe("the index follows the session", () => {
   test("clear", async () => {
     const store = open()
     for (let n = 0; n < 20; n++) await signIn(store, `s${n}`, `user${n % 7}`)
-    await until("older entries", async () => (await entries(server.client, `u-${store.prefix}`, 20)) === 7)
+    await until("older entries", async () => (await entries(server.client, `u-${store.prefix}`, 500)) === 7)
     await store.clear()
     assert.deepEqual(await keysOf(store), [])
     await store.close()
@@ -507,7 +507,7 @@ describe("names", () => {
       const keys = await server.client.keys("*")
       assert.equal(keys.filter((key) => key.startsWith(userPrefix ?? `users:${prefix}`)).length >= 1, true)
       if (prefix === "n3:") assert.equal(keys.filter((key) => key.startsWith(prefix)).length, 2)
-      await until("older entries", async () => (await entries(server.client, userPrefix ?? "users:", 20)) > 0)
+      await until("older entries", async () => (await entries(server.client, userPrefix ?? "users:", 500)) > 0)
       await store.clear()
       assert.deepEqual(
         (await server.client.keys("*")).filter((key) => !isMarker(prefix, key)),

@@ -3,8 +3,10 @@
 import assert from "node:assert/strict"
 import { createRequire } from "node:module"
 import { describe, test } from "node:test"
+import { setTimeout as delay } from "node:timers/promises"
 
 import { RedisStore } from "../index.mjs"
+import { startCluster } from "../testing/topologies.mjs"
 import { until } from "../testing/until.mjs"
 import { CLIENTS } from "./support/clients.mjs"
 import { KEYS, handleOf } from "./support/sealed.mjs"
@@ -235,10 +237,10 @@ describe("another process comes in between", () => {
 
   test("a session that was destroyed twice is not moved, however late the move comes", async () => {
     const { prefix, old, hashed } = await put("plain")
-    const [one, two] = [open(prefix, "migrate"), open(prefix, "migrate")]
+    const [one, two] = [open(prefix, "migrate", { commandTimeoutMs: 20_000 }), open(prefix, "migrate")]
     const leftOfMarker = () => server.client.pTTL(markerOf(prefix, hashed))
     await two.destroy("a")
-    await until("an older marker", async () => (await leftOfMarker()) < MARKER_LIFE_MS - 100)
+    await until("an older marker", async () => (await leftOfMarker()) < MARKER_LIFE_MS - 300)
     await put("plain", prefix)
     let asked = 0
     hold(one, async (command) => {
@@ -252,7 +254,48 @@ describe("another process comes in between", () => {
     assert.equal((await exists(old)) + (await exists(hashed)), 0)
   })
 
-  for (const [ends, saves] of [
+  /**
+   * A logout by a store with hashIds `ends`, before and after each command of a save by one with `saves`, or a save
+   * before and after each command of a logout, with another request after it: the session is gone.
+   */
+  async function logoutIsFinal(connect, [ends, saves], options, { isOfUser, isEvicted, isLogoutHeld }) {
+    const [before, after] = typeof ends === "boolean" ? [ends, ends] : MODES
+    let isReached = true
+    for (let at = 0; isReached; at++) {
+      const prefix = ownPrefix()
+      const signedIn = (hashIds) => connect({ prefix, hashIds, userOf: () => "ada", ...options })
+      const stores = [before, after, saves, ends].map(signedIn)
+      const [signer, mover, saver, ender] = stores
+      await signer.set("a", { cookie: cookie(), n: 1 })
+      const session = await load(saver)
+      session.n = 2
+      // Without a marker, as an eviction.
+      const ended = { cookie: { originalMaxAge: HOUR, expires: new Date(0).toISOString() } }
+      if (isEvicted) await mover.touch("a", ended)
+      const logout = () => (isOfUser ? ender.destroyUser("ada") : ender.destroy("a"))
+      const save = () => saver.set("a", session)
+      const [held, run, meanwhile] = isLogoutHeld ? [ender, logout, save] : [saver, save, logout]
+      isReached = false
+      let count = 0
+      hold(held, async () => {
+        const turn = count++ - at
+        // By a load that is surely later than what went before.
+        if (turn === 1) await delay(3).then(() => mover.get("a"))
+        if (turn !== 0) return
+        isReached = true
+        await meanwhile()
+      })
+      await run()
+      if (!isReached) await meanwhile()
+      const about = JSON.stringify({ options, isOfUser, isEvicted, isLogoutHeld, at })
+      assert.equal(await signer.get("a"), null, about)
+      assert.equal(await mover.get("a"), null, about)
+      await Promise.all(stores.map((store) => store.close()))
+    }
+  }
+
+  const EITHER = [false, true]
+  for (const pair of [
     ["migrate", "prepare"],
     ["prepare", "migrate"],
     ["migrate", "migrate"],
@@ -260,48 +303,33 @@ describe("another process comes in between", () => {
     [false, false],
     [true, true],
   ]) {
-    test(`a logout by ${ends} is final, before and after each command of it and of a save by ${saves}`, async () => {
-      const [before, after] = typeof ends === "boolean" ? [ends, ends] : MODES
+    test(`a logout by ${pair[0]} is final, before and after each command of it and of a save by ${pair[1]}`, async () => {
+      const connect = (more) => new RedisStore({ url: server.url, ...more })
       for (const options of [{}, { onConflict: "merge" }, { onConflict: "error" }]) {
-        for (const [isOfUser, isEvicted] of [
-          [false, false],
-          [false, true],
-          [true, false],
-          [true, true],
-        ]) {
-          for (const isLogoutHeld of [false, true]) {
-            let isReached = true
-            for (let at = 0; isReached; at++) {
-              const prefix = ownPrefix()
-              const signedIn = (hashIds) =>
-                new RedisStore({ url: server.url, prefix, hashIds, userOf: () => "ada", ...options })
-              const [signer, mover, saver, ender] = [before, after, saves, ends].map(signedIn)
-              await signer.set("a", { cookie: cookie(), n: 1 })
-              const session = await load(saver)
-              session.n = 2
-              if (isEvicted) await server.client.del([`${prefix}a`, prefix + handleOf("a")])
-              const logout = () => (isOfUser ? ender.destroyUser("ada") : ender.destroy("a"))
-              const save = () => saver.set("a", session)
-              const [held, run, meanwhile] = isLogoutHeld ? [ender, logout, save] : [saver, save, logout]
-              isReached = false
-              let count = 0
-              hold(held, async () => {
-                if (count++ !== at) return
-                isReached = true
-                await meanwhile()
-              })
-              await run()
-              if (!isReached) await meanwhile()
-              const about = JSON.stringify({ options, isOfUser, isEvicted, isLogoutHeld, at })
-              assert.equal(await signer.get("a"), null, about)
-              assert.equal(await mover.get("a"), null, about)
-              await Promise.all([signer, mover, saver, ender].map((store) => store.close()))
+        for (const isOfUser of EITHER) {
+          for (const isEvicted of EITHER) {
+            for (const isLogoutHeld of EITHER) {
+              await logoutIsFinal(connect, pair, options, { isOfUser, isEvicted, isLogoutHeld })
             }
           }
         }
       }
     })
   }
+
+  test("a logout in a cluster is final too, where no script may name both keys", async () => {
+    const cluster = await startCluster({ replicas: 0 })
+    const connect = (more) => new RedisStore({ nodes: cluster.nodes, ...more })
+    for (const pair of [
+      ["migrate", "prepare"],
+      ["prepare", "prepare"],
+    ]) {
+      for (const isLogoutHeld of EITHER) {
+        await logoutIsFinal(connect, pair, {}, { isOfUser: false, isEvicted: true, isLogoutHeld })
+      }
+    }
+    await cluster.stop()
+  })
 
   test("a save is not lost, whatever of a move it meets", async () => {
     for (const [name, key] of [

@@ -21,23 +21,30 @@ pub const DESTROY: &str = "redis.call('SET', KEYS[1], '', 'PX', ARGV[1]) \
 
 /// Writes `ARGV[1]` to `KEYS[1]` and replies OK, unless a marker among the other keys expires after the time
 /// `ARGV[4]`: then it replies what the newest one has left, and when it expires, in milliseconds by the server's
-/// clock. Of these two, only the second identifies a marker, however late the script runs. A marker without a time to
+/// clock. Of these two, only the second identifies a marker, however late the script runs. Before Redis 7.2 the clock
+/// runs during a script, so both are read within one millisecond. A marker without a time to
 /// live counts as new, with the lifetime `ARGV[5]`. `ARGV[2]` is the milliseconds to live, empty for no expiry. If
 /// `ARGV[3]` is ADD and there is a value, it replies the value instead; if it is ASK, it writes nothing.
 ///
 /// Where TIME is denied, the server's time counts as 0, so that what markers have left is compared.
-pub const RESTORE: &str = "local newest = -1 \
-    for i = 2, #KEYS do \
-      local left = redis.call('PTTL', KEYS[i]) \
-      if left == -1 then left = tonumber(ARGV[5]) end \
-      newest = math.max(newest, left) \
+pub const RESTORE: &str = "local function newest() \
+      local most = -1 \
+      for i = 2, #KEYS do \
+        local left = redis.call('PTTL', KEYS[i]) \
+        if left == -1 then left = tonumber(ARGV[5]) end \
+        most = math.max(most, left) \
+      end \
+      return most \
     end \
-    if newest >= 0 then \
-      if redis.replicate_commands then redis.replicate_commands() end \
+    local function clock() \
       local time = redis.pcall('TIME') \
-      local now = 0 \
-      if time[1] then now = time[1] * 1000 + math.floor(time[2] / 1000) end \
-      if now + newest > tonumber(ARGV[4]) then return {newest, now + newest} end \
+      return time[1] and time[1] * 1000 + math.floor(time[2] / 1000) or 0 \
+    end \
+    if newest() >= 0 then \
+      if redis.replicate_commands then redis.replicate_commands() end \
+      local now, left \
+      repeat now, left = clock(), newest() until clock() == now \
+      if left >= 0 and now + left > tonumber(ARGV[4]) then return {left, now + left} end \
     end \
     if ARGV[3] == 'ASK' then return redis.status_reply('OK') end \
     if ARGV[3] == 'ADD' then \
@@ -192,7 +199,7 @@ pub struct Restore {
     pub value: Vec<u8>,
     /// Its time to live.
     pub expiry: Expiry,
-    /// The marker of the key and, if one script may name both, that of all keys.
+    /// The marker of the key and, if one script may name them, others that count too.
     pub markers: Vec<Vec<u8>>,
     /// Markers that expire by this time of the server, in milliseconds, are ignored; none is if it is -1.
     pub known: i64,

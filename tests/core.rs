@@ -30,8 +30,13 @@ fn endpoint(port: u16) -> Endpoint {
 
 impl Store {
     fn new(servers: Servers) -> Self {
+        Self::touching_after(Duration::ZERO, servers)
+    }
+
+    fn touching_after(touch_after: Duration, servers: Servers) -> Self {
         let config = Config {
             command_timeout: TIMEOUT,
+            touch_after,
             ..Config::new(servers)
         };
         let now = Instant::now();
@@ -385,21 +390,45 @@ fn a_refused_write_is_repeated_after_a_later_one_that_wrote_nothing() {
     assert_eq!(store.answers(), [(set, Ok(Reply::Ok))]);
 }
 
+fn restore(mode: Mode, expiry: Expiry) -> Command {
+    Command::Restore(Box::new(Restore {
+        key: "a".into(),
+        value: "new".into(),
+        expiry,
+        markers: vec!["m".into()],
+        known: -1,
+        mode,
+        by: By::Hash,
+        repeated: false,
+    }))
+}
+
+#[test]
+fn a_question_for_a_marker_is_no_touch() {
+    let hour = Duration::from_secs(3600);
+    let mut store = Store::touching_after(hour / 6, Servers::One(endpoint(1)));
+    let connection = store.open();
+    for (mode, is_touch) in [(Mode::Ask, false), (Mode::Write, true)] {
+        let expire_ms = 3_600_000;
+        store.ask(restore(mode, Expiry::After(3_600_000)));
+        store.written(connection);
+        store.reply(connection, "+OK\r\n");
+        store.answers();
+        let key = "a".into();
+        store.ask(Command::Expire { key, expire_ms });
+        assert_eq!(store.written(connection).is_empty(), is_touch, "{mode:?}");
+        if !is_touch {
+            store.reply(connection, ":0\r\n");
+        }
+        store.answers();
+    }
+}
+
 #[test]
 fn a_refused_write_is_repeated_after_a_save_that_a_marker_stopped() {
     let (mut store, connection) = Store::single();
-    let restore = Restore {
-        key: "a".into(),
-        value: "new".into(),
-        expiry: Expiry::Never,
-        markers: vec!["m".into()],
-        known: -1,
-        mode: Mode::Write,
-        by: By::Hash,
-        repeated: false,
-    };
     let set = store.ask(set("a", "1"));
-    let restore = store.ask(Command::Restore(Box::new(restore)));
+    let restore = store.ask(restore(Mode::Write, Expiry::Never));
     store.written(connection);
     store.reply(
         connection,

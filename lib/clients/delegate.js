@@ -116,12 +116,15 @@ class Delegate {
 
   /**
    * SET of `value` unless a marker expires after `known`, in milliseconds by the clock of the server. Replies true, or
-   * `[left, end]` of the marker; null if it cannot be read.
+   * `[left, end]` of the marker; null if it cannot be read. The marker of the key `also`, which may be empty, counts
+   * too, but not in a cluster.
    */
-  restore(operation, key, prefix, value, ttl, known, request) {
+  restore(operation, key, prefix, value, ttl, known, also, request) {
     request.begin(this.#dialect.script === undefined ? "get" : "eval")
     const { name } = operation
-    this.#settle(request, () => this.#inOrder(key, () => this.#markers.restore(name, key, prefix, value, ttl, known)))
+    this.#settle(request, () =>
+      this.#inOrder(key, () => this.#markers.restore(name, key, prefix, value, ttl, known, also)),
+    )
   }
 
   /** An operation on the sessions of a user: see lib/users/delegated.js. */

@@ -32,13 +32,17 @@ class Markers {
   /**
    * SET of `value` unless a marker expires after `known`, by the clock of the server, or of this process if the
    * client runs no scripts. Resolves to true, or to `[left, end]` of the marker; to null if it cannot be read. The
-   * operation `add` resolves to a value that there is, and does not replace it; `marker` writes nothing.
+   * operation `add` resolves to a value that there is, and does not replace it; `marker` writes nothing. The marker of
+   * the key `also`, which may be empty, counts too, but not in a cluster.
    */
-  async restore(name, key, prefix, value, ttl, known) {
+  async restore(name, key, prefix, value, ttl, known, also = "") {
     const own = keyPrefixOf(this.#client)
     const markers = [markerOf(prefix, key, own)]
-    // The marker of all keys is in another slot.
-    if (!isCluster(this.#client)) markers.push(markerOf(prefix, prefix, own))
+    // The others are in other slots.
+    if (!isCluster(this.#client)) {
+      markers.push(markerOf(prefix, prefix, own))
+      if (also !== "") markers.push(markerOf(prefix, also, own))
+    }
     if (this.#dialect.script !== undefined) {
       const args = [value, ttl < 0 ? "" : String(ttl), MODES[name], String(known), String(MARKER_LIFE_MS)]
       const run = (keys) => {

@@ -320,7 +320,7 @@ class Guard {
     } catch (error) {
       return failed(error)
     }
-    const send = (left, next) => this.#backend.restore(operation, key, prefix, sealed, ttl, left, next)
+    const send = (end, next) => this.#backend.restore(operation, key, prefix, sealed, ttl, end, "", next)
     this.#gone.settle(request, { at: known.at, send, written, found, failed })
   }
 

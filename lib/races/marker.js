@@ -9,13 +9,14 @@ const { now } = require("../timers.js")
 const MARKER_LIFE_MS = 60_000
 
 const RESTORE_SCRIPT =
-  "local newest = -1 for i = 2, #KEYS do " +
+  "local function newest() local most = -1 for i = 2, #KEYS do " +
   "local left = redis.call('PTTL', KEYS[i]) if left == -1 then left = tonumber(ARGV[5]) end " +
-  "newest = math.max(newest, left) end if newest >= 0 then " +
+  "most = math.max(most, left) end return most end local function clock() " +
+  "local time = redis.pcall('TIME') " +
+  "return time[1] and time[1] * 1000 + math.floor(time[2] / 1000) or 0 end if newest() >= 0 then " +
   "if redis.replicate_commands then redis.replicate_commands() end " +
-  "local time = redis.pcall('TIME') local now = 0 " +
-  "if time[1] then now = time[1] * 1000 + math.floor(time[2] / 1000) end " +
-  "if now + newest > tonumber(ARGV[4]) then return {newest, now + newest} end end " +
+  "local now, left repeat now, left = clock(), newest() until clock() == now " +
+  "if left >= 0 and now + left > tonumber(ARGV[4]) then return {left, now + left} end end " +
   "if ARGV[3] == 'ASK' then return redis.status_reply('OK') end " +
   "if ARGV[3] == 'ADD' then local now = redis.call('GET', KEYS[1]) if now then return now end end " +
   "if ARGV[2] == '' then return redis.call('SET', KEYS[1], ARGV[1]) end " +

@@ -68,9 +68,9 @@ class Migration extends Forwarding {
   }
 
   /** There is nothing under `key`. What others have written under the id meanwhile is moved there before. */
-  restore(operation, key, prefix, value, ttl, known, request) {
+  restore(operation, key, prefix, value, ttl, known, also, request) {
     const old = plainKeyOf(key, request)
-    const restore = (to, next) => to.restore(operation, key, prefix, value, ttl, known, next)
+    const restore = (to, next) => to.restore(operation, key, prefix, value, ttl, known, also, next)
     if (old === undefined) return restore(this.to, request)
     this.goOn(request, async (lives, steps) => {
       if (lives !== -2) await this.#mover.move(steps, old, key)

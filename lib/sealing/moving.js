@@ -124,7 +124,7 @@ async function add(steps, key, { value, ttl, at }) {
  */
 async function added(steps, { key, prefix, value, ttl, known }) {
   try {
-    return await steps.ask((to, next) => to.restore(OPERATIONS.add, key, prefix, value, ttl, known, next))
+    return await steps.ask((to, next) => to.restore(OPERATIONS.add, key, prefix, value, ttl, known, "", next))
   } catch (error) {
     if (isRefusal(error)) return null
     throw error

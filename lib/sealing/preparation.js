@@ -203,9 +203,9 @@ class Preparation extends Forwarding {
     this.to.destroy(key, prefix, request)
   }
 
-  restore(operation, key, prefix, value, ttl, known, request) {
+  restore(operation, key, prefix, value, ttl, known, _also, request) {
     const hashed = hashedKeyOf(key, request)
-    const restore = (to, next) => to.restore(operation, key, prefix, value, ttl, known, next)
+    const restore = (to, next) => to.restore(operation, key, prefix, value, ttl, known, hashed ?? "", next)
     if (hashed === undefined) return restore(this.to, request)
     const atHash = (to, next) => {
       to.restore(
@@ -215,20 +215,19 @@ class Preparation extends Forwarding {
         this.#sealing.seal(hashed, this.#sealing.open(key, value)),
         ttl,
         known,
+        "",
         next,
       )
     }
-    const marker = (to, next) => to.restore(OPERATIONS.marker, hashed, prefix, "", -1, known, next)
+    const marker = (to, next) => to.restore(OPERATIONS.marker, hashed, prefix, "", -1, known, "", next)
     this.goOn(request, async (found, steps) => {
       if (found !== true) return found
       if (await steps.has(hashed)) return steps.ask(atHash)
       const reply = await steps.ask(restore)
       if (reply === true) {
+        // Where one script could not name both markers.
         const since = await steps.ask(marker)
-        if (since !== true) {
-          await steps.remove(key, value)
-          return since
-        }
+        if (since !== true) return this.#undo(steps, key, value, { hashed, prefix, since })
       }
       const isMoving = typeof reply === "string" && reply.startsWith(MOVING)
       if (!isMoving && (reply !== true || !(await steps.has(hashed)))) return reply
@@ -238,6 +237,13 @@ class Preparation extends Forwarding {
       return isMoving ? steps.ask(atHash) : moved
     })
     marker(this.to, request)
+  }
+
+  /** Removes a session that was written under its id after a logout, wherever a move has put it meanwhile. */
+  async #undo(steps, key, value, { hashed, prefix, since }) {
+    for (let left = value; typeof left === "string";) left = await steps.remove(key, left)
+    await steps.ask((to, next) => to.destroy(hashed, prefix, next))
+    return since
   }
 }
 

@@ -63,7 +63,7 @@ async function signInAtOnce(ask, about) {
 
 async function signInByTurns(ask, about) {
   const { key, prefix, value, ttl, ignoresMarkers } = about
-  const before = await unlessRefused(ask.restore("marker", key, prefix, "", -1, NONE_KNOWN))
+  const before = ignoresMarkers ? null : await unlessRefused(ask.restore("marker", key, prefix, "", -1, NONE_KNOWN))
   const count = await enter(ask, about, `p:${about.text}`)
   if (count === 0) return 0
   const known = Array.isArray(before) ? before[1] : NONE_KNOWN

@@ -22,10 +22,10 @@ function entriesOf(reply) {
 
 /**
  * Reads the sessions in the index of a user. `mine` are sessions that belong to the user now. `pending` are
- * entries of a sign-in that may be between its two steps. All other entries are dropped; `gone` are those of them whose
- * session expired or was evicted.
+ * entries of a sign-in that may be between its two steps; `gone` are those whose session expired or was evicted. All
+ * others are dropped, and `gone` too unless they are `needed`.
  */
-async function look(store, inside, user, handle) {
+async function look(store, inside, user, { handle, needed = false } = {}) {
   const { users } = inside
   const index = users.indexOf(user)
   const reply = await users.ask(OPERATIONS.entries, { index, handle })
@@ -40,10 +40,11 @@ async function look(store, inside, user, handle) {
       const owner = stored.text ? await ownerOf(store, inside, user, { ...stored, sentAt }) : undefined
       const mayComeYet = !entry.isWhole && entry.ageMs < 2 * users.commandTimeoutMs
       if (owner === user) found.mine.push(entry)
+      else if (!stored.text) found[mayComeYet ? "pending" : "gone"].push(entry)
       else if (!mayComeYet) stale.push(entry)
-      if (owner !== user && !stored.text) found[mayComeYet ? "pending" : "gone"].push(entry)
     }
   }
+  if (!needed) stale.push(...found.gone)
   // After an error, the entries are dropped when the index is next read.
   if (stale.length > 0) await users.ask(OPERATIONS.remove, { index, items: stale }).catch(() => {})
   return found
@@ -137,7 +138,7 @@ async function sessionsOf(store, inside, user, { current } = {}) {
 /** Ends the sessions of a user, except `except`. Returns their number. */
 async function destroyUser(store, inside, user, { except } = {}) {
   const kept = except === undefined || except === null ? undefined : handleOf(except)
-  const { index, mine, pending, gone } = await look(store, inside, userOf(inside, user))
+  const { index, mine, pending, gone } = await look(store, inside, userOf(inside, user), { needed: true })
   // Those that are gone too: a request that has loaded one before must not save it again.
   const items = [...mine, ...pending, ...gone].filter(({ handle }) => handle !== kept)
   let count = 0
@@ -152,7 +153,7 @@ async function destroyOfUser(store, inside, user, handle) {
   if (typeof handle !== "string" || handle === "") {
     throw argumentError(`A handle must be a string that sessionsOf() has returned, got ${kindOf(handle)}.`)
   }
-  const { index, mine, pending, gone } = await look(store, inside, userOf(inside, user), handle)
+  const { index, mine, pending, gone } = await look(store, inside, userOf(inside, user), { handle, needed: true })
   return (await inside.users.revoke(index, [...mine, ...pending, ...gone])) > 0
 }
 

@@ -10,8 +10,9 @@
 //! For operations on all keys the value is empty, or a plus sign and the text that follows the prefix in keys
 //! of user indexes.
 //!
-//! For DESTROY the value is the prefix of the key. So it is for RESTORE and ADD; a second row has the text to
-//! write, and its number is the remaining lifetime up to which a marker is ignored.
+//! For DESTROY the value is the prefix of the key. So it is for RESTORE, ADD and MARKER; a second row has the text to
+//! write and, if the marker of another key counts too, that key. Its number is the time of expiry up to which a
+//! marker is ignored.
 //!
 //! For SWAP and MERGE the value is the text that the session was loaded from. A second row has two more texts:
 //! the new text and, for MERGE, the stored text. For MERGE its number is the milliseconds to live, and the
@@ -163,8 +164,12 @@ fn work(
         }
         Some(operation @ (Operation::Restore | Operation::Add | Operation::Marker)) => {
             let prefix = value?;
+            let mut markers = vec![marker_of(&prefix, &key), marker_of(&prefix, &prefix)];
+            if !theirs.is_empty() {
+                markers.push(marker_of(&prefix, &theirs));
+            }
             let restore = Restore {
-                markers: vec![marker_of(&prefix, &key), marker_of(&prefix, &prefix)],
+                markers,
                 key,
                 value: mine,
                 expiry: expiry(row.number),

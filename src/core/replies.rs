@@ -18,6 +18,7 @@ use crate::{
         reader::{Frame, REPLY_MAX_BYTES},
     },
     error::{Error, ErrorCode},
+    marker::Mode,
     mutation::{Mutation, is_active},
 };
 
@@ -300,7 +301,9 @@ impl Core {
             Command::Expire { expire_ms, .. } => u64::try_from(*expire_ms).ok()?,
             Command::Set { expiry, .. } => expiry.milliseconds()?,
             Command::Swap(swap) => swap.expiry.milliseconds()?,
-            Command::Restore(restore) => restore.expiry.milliseconds()?,
+            Command::Restore(restore) if restore.mode != Mode::Ask => {
+                restore.expiry.milliseconds()?
+            }
             Command::Save(save) => save.expiry.milliseconds()?,
             Command::User(call) if call.writes_session() => call.expiry.milliseconds()?,
             Command::Get { .. } => u64::try_from(job.first_reply?).ok()?,

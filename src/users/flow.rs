@@ -146,10 +146,10 @@ impl Flow {
 
     /// Writes the entry of a session, then the session.
     pub fn sign_in(sign_in: SignIn) -> (Self, Vec<Command>) {
-        let command = sign_in.marker();
+        let (step, command) = sign_in.first();
         let flow = Self::SignIn {
             sign_in: Box::new(sign_in),
-            step: Step::Marker,
+            step,
             known: -1,
             count: 0,
         };

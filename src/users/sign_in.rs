@@ -90,9 +90,16 @@ impl SignIn {
         Command::User(Box::new(call))
     }
 
-    /// Asks for a marker of before.
-    pub(super) fn marker(&self) -> Command {
-        self.restore(Mode::Ask, -1)
+    /// The first step.
+    pub(super) fn first(&self) -> (Step, Command) {
+        if self.ignores_markers {
+            return (Step::Entry, self.entry());
+        }
+        (Step::Marker, self.restore(Mode::Ask, -1))
+    }
+
+    fn entry(&self) -> Command {
+        Command::User(Box::new(self.call(Which::Index, None)))
     }
 
     fn session(&self) -> Command {
@@ -140,8 +147,7 @@ impl SignIn {
                     Err(error) => return Next::Done(Err(error)),
                     Ok(_) => -1,
                 };
-                let entry = self.call(Which::Index, None);
-                (Step::Entry, Command::User(Box::new(entry)))
+                (Step::Entry, self.entry())
             }
             (Step::Entry, Ok(Reply::Count(0))) => return Next::Done(Ok(Reply::Count(0))),
             (Step::Entry, Ok(Reply::Count(entries))) => {
@@ -240,7 +246,6 @@ mod tests {
             assert!(matches!(done, Next::Done(Ok(Reply::Count(3)))));
         }
         let (mut flow, _) = Flow::sign_in(sign_in(true));
-        only(flow.on_reply(0, Ok(Reply::Count(-2))));
         let set = only(flow.on_reply(0, Ok(Reply::Count(1))));
         assert!(matches!(set, Command::Set { .. }));
     }
