@@ -21,10 +21,10 @@ pub const DESTROY: &str = "redis.call('SET', KEYS[1], '', 'PX', ARGV[1]) \
 
 /// Writes `ARGV[1]` to `KEYS[1]` and replies OK, unless a marker among the other keys expires after the time
 /// `ARGV[4]`: then it replies what the newest one has left, and when it expires, in milliseconds by the server's
-/// clock. Of these two, only the second identifies a marker, however late the script runs. Before Redis 7.2 the clock
-/// runs during a script, so both are read within one millisecond. A marker without a time to
-/// live counts as new, with the lifetime `ARGV[5]`. `ARGV[2]` is the milliseconds to live, empty for no expiry. If
-/// `ARGV[3]` is ADD and there is a value, it replies the value instead; if it is ASK, it writes nothing.
+/// clock. Of these two, only the second identifies a marker, however late the script runs. Before Redis 7.2 the
+/// clock runs during a script, so both are read within one millisecond. A marker without a time to live counts as
+/// new, with the lifetime `ARGV[5]`. `ARGV[2]` is the milliseconds to live, empty for no expiry. If `ARGV[3]` is
+/// ADD and there is a value, it replies the value instead; if it is ASK, it writes nothing.
 ///
 /// Where TIME is denied, the server's time counts as 0, so that what markers have left is compared.
 pub const RESTORE: &str = "local function newest() \
