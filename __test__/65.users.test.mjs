@@ -593,6 +593,22 @@ describe("a connection that was lost", () => {
   })
 })
 
+test("the entry of a session that is gone is kept until it has a marker", async (t) => {
+  const store = open()
+  await signIn(store, "a", "ada")
+  await server.client.del(`${store.prefix}a`)
+  await server.client.sendCommand(["ACL", "SETUSER", "keeps", "on", ">pw", "~*", "+@all", "-del"])
+  t.after(() => server.client.sendCommand(["ACL", "DELUSER", "keeps"]))
+  const login = { username: "keeps", password: "pw" }
+  const refused = open({ prefix: store.prefix, userPrefix: `u-${store.prefix}`, ...login })
+  await assert.rejects(refused.destroyUser("ada"), (error) => error.cause.code === "NOPERM")
+  assert.equal((await keysOf(store)).length, 1)
+  assert.equal(await store.destroyUser("ada"), 0)
+  assert.deepEqual(await keysOf(store), [])
+  assert.equal(await server.client.exists(`${store.prefix}{${store.prefix}a}`), 1)
+  await Promise.all([store.close(), refused.close()])
+})
+
 test("the permissions of docs/topologies.md suffice", async (t) => {
   const page = readFileSync(new URL("../docs/topologies.md", import.meta.url), "utf8")
   const lines = [...page.matchAll(/^ACL SETUSER .*$/gm)].map(([line]) => line.split(" "))

@@ -331,6 +331,18 @@ describe("another process comes in between", () => {
     await cluster.stop()
   })
 
+  test("a move does not lengthen the life of a session, however long it takes", async () => {
+    const { prefix, old, hashed, one, at } = await stores()
+    let left
+    const wasHeld = at(one, "swap", old, async () => {
+      await until("some time", async () => (await server.client.pTTL(old)) < HOUR - 300)
+      left = await server.client.pTTL(old)
+    })
+    assert.equal((await one.get("a")).n, 1)
+    wasHeld()
+    assert.ok((await server.client.pTTL(hashed)) <= left, prefix)
+  })
+
   test("a save is not lost, whatever of a move it meets", async () => {
     for (const [name, key] of [
       ["get", "hashed"],

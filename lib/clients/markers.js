@@ -85,7 +85,7 @@ class Markers {
     return newest
   }
 
-  /** How long a marker lives, by a question of which time: -1 if there is none, Infinity if it cannot be read. */
+  /** How long a marker lives: -1 if there is none, Infinity if it cannot be read. Then when PTTL was sent. */
   async #left(marker) {
     const { get, pttl } = this.#dialect
     const text = await this.#ask("get", (done) => get(this.#client, marker, done), textOf)

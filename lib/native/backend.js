@@ -111,7 +111,7 @@ class NativeBackend {
 
   /** `operation` is "restore", "add" or "marker". */
   restore(operation, ...args) {
-    this.#ask(operation, args)
+    this.#ask(operation, [operation, ...args], "restore")
   }
 
   /** SET of `value`, to live as long as before, if there still is `base`: as for a swap. */
@@ -135,12 +135,13 @@ class NativeBackend {
     else this.#callLater("byUser", operation, about, request)
   }
 
-  #ask(operation, args) {
+  /** Calls `method` of the batch with `args`. */
+  #ask(operation, args, method = operation.name) {
     const request = args.at(-1)
     request.begin(operation.command)
     request.owner = this
-    if (this.#batch?.isOpen && !this.#closed) this.#batch[operation.name](...args)
-    else this.#callLater(operation.name, ...args)
+    if (this.#batch?.isOpen && !this.#closed) this.#batch[method](...args)
+    else this.#callLater(method, ...args)
   }
 
   /** Calls a method of the batch once the settings are known, or refuses the request. */

@@ -156,23 +156,10 @@ class Batch {
   /**
    * SET of `value` unless a marker expires after `known`, in milliseconds by the clock of the server. Replies true, or
    * `[left, end]` of the marker; null if it cannot be read. The marker of the key `also`, which may be empty, counts
-   * too, but not in a cluster.
+   * too, but not in a cluster. The operation "add" replies a value that there is, and does not replace it; "marker"
+   * writes nothing.
    */
-  restore(key, prefix, value, ttl, known, also, request) {
-    this.#restore(OPERATIONS.restore, key, prefix, value, ttl, known, also, request)
-  }
-
-  /** The same if there is no value; otherwise replies the value. */
-  add(key, prefix, value, ttl, known, also, request) {
-    this.#restore(OPERATIONS.add, key, prefix, value, ttl, known, also, request)
-  }
-
-  /** The same, but writes nothing. */
-  marker(key, prefix, value, ttl, known, also, request) {
-    this.#restore(OPERATIONS.marker, key, prefix, value, ttl, known, also, request)
-  }
-
-  #restore(operation, key, prefix, value, ttl, known, also, request) {
+  restore(operation, key, prefix, value, ttl, known, also, request) {
     if (!this.#admits(request, key.length + prefix.length + value.length + also.length)) return
     this.#add(this.#open(request), operation, this.#keyPrefix + key, this.#keyPrefix + prefix, ttl)
     this.#outbox.row(0, 0, value, also === "" ? "" : this.#keyPrefix + also, known)

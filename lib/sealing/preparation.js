@@ -241,7 +241,8 @@ class Preparation extends Forwarding {
 
   /** Removes a session that was written under its id after a logout, wherever a move has put it meanwhile. */
   async #undo(steps, key, value, { hashed, prefix, since }) {
-    for (let left = value; typeof left === "string";) left = await steps.remove(key, left)
+    let left = value
+    while (typeof left === "string") left = await steps.remove(key, left)
     await steps.ask((to, next) => to.destroy(hashed, prefix, next))
     return since
   }

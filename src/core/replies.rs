@@ -352,8 +352,7 @@ impl Core {
 /// Whether `job`, if it is a write, has written: its condition was met.
 fn has_written(job: &Job, outcome: &Result<Reply, Error>) -> bool {
     match (&job.command, outcome) {
-        (_, Ok(Reply::Nil | Reply::Text(_))) => false,
-        (_, Ok(Reply::Marker { .. })) => false,
+        (_, Ok(Reply::Nil | Reply::Text(_) | Reply::Marker { .. })) => false,
         // The user has as many sessions as there may be.
         (Command::User(_), Ok(Reply::Count(0))) => false,
         _ => true,
